@@ -1,0 +1,1 @@
+"""Apache Beam jobs: rasters in, TFRecords out."""

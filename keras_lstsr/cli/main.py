@@ -1,0 +1,64 @@
+"""The ``keras-lstsr`` command: a group whose commands are imported only when they run."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from keras_lstsr import __version__
+from keras_lstsr.errors import LstsrError
+
+# name -> (module, one line for --help): the help page must not import TensorFlow.
+COMMANDS = {
+    "inspect": "Print product, tile, date, grid, valid share, range and QC table of a raster.",
+    "simulate": "Write physically plausible scenes with known truth.",
+    "prepare": "Convert rasters into TFRecords with an Apache Beam job.",
+    "train": "Train a network on records.",
+    "evaluate": "Score a trained model beside bicubic.",
+    "export": "Export a trained run as a SavedModel for TF Serving.",
+    "serve": "Serve a SavedModel with TF Serving's gRPC API.",
+    "predict": "Turn a 1 km raster into a 250 m cloud-optimised GeoTIFF.",
+    "demo": "Run the whole way on simulated scenes.",
+}
+
+
+class LazyGroup(click.Group):
+    """A click group that imports ``keras_lstsr.cli.<name>`` when the command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Returns the commands in the order of the work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports the command's module and returns its ``command``."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"keras_lstsr.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the command list without importing a single one."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="keras-lstsr")
+def cli() -> None:
+    """From 1 km MODIS land surface temperature to 250 m maps."""
+
+
+def main() -> None:
+    """Runs the command line; a user's error is printed without traceback, exit status 2."""
+    try:
+        cli(prog_name="keras-lstsr")
+    except LstsrError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

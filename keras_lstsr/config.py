@@ -1,0 +1,223 @@
+"""Validated, immutable settings: data, model, loss and training; YAML in and out."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from keras_lstsr.errors import ConfigError
+
+Task = Literal["4km_to_1km", "1km_to_250m"]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(_Settings):
+    """How batches are made from records.
+
+    Attributes:
+        task: ``"4km_to_1km"`` degrades LST by norm-L4 and learns to undo it (the 2022 paper);
+            ``"1km_to_250m"`` feeds 1 km LST and learns from the loss alone (the report).
+        augment: Flip and turn training patches by quarter turns, LST and guide jointly.
+        shuffle_buffer: Patches held for shuffling; 0 keeps the order of the shards.
+        upsampling: Adds the upsampled input as ``lst_kelvin_upsampled`` to the inputs. Models
+            upsample for themselves, so the default is not to.
+        cache: Keep decoded patches in memory.
+    """
+
+    task: Task = "4km_to_1km"
+    augment: bool = True
+    shuffle_buffer: int = Field(default=2048, ge=0)
+    upsampling: Literal["bicubic", "bilinear"] | None = None
+    cache: bool = False
+
+
+class ModelConfig(_Settings):
+    """A network's shape and its scaling of temperature.
+
+    Attributes:
+        architecture: ``"mrunet"``, the Multi-residual U-Net.
+        variant: ``"strided"`` (2022 paper: strided convolutions, transposed convolutions) or
+            ``"maxpool"`` (report: max-pooling, bilinear upsampling).
+        width: Channels of the first level; each level doubles them (64 in the papers).
+        depth: Number of down and up levels (4 in the papers).
+        bridge_blocks: Residual blocks between encoder and decoder (1 in the papers).
+        scale_factor: Fine pixels along a coarse pixel's side.
+        upsampling: How the input reaches the output grid before the network.
+        normalisation: ``"standard"``: (T − mean) / std of the training split; ``"max"``:
+            T / max of the training split, as the reference code does.
+        offset_kelvin: Subtracted from temperature; None takes it from the training statistics.
+        scale_kelvin: Divides temperature; None takes it from the training statistics.
+        synchronised_batch_norm: BatchNorm statistics over all replicas; set by training.
+    """
+
+    architecture: Literal["mrunet"] = "mrunet"
+    variant: Literal["strided", "maxpool"] = "strided"
+    width: int = Field(default=64, ge=1)
+    depth: int = Field(default=4, ge=1, le=6)
+    bridge_blocks: int = Field(default=1, ge=0)
+    scale_factor: int = Field(default=4, ge=2)
+    upsampling: Literal["bicubic", "bilinear"] = "bicubic"
+    normalisation: Literal["standard", "max"] = "standard"
+    offset_kelvin: float | None = None
+    scale_kelvin: float | None = Field(default=None, gt=0)
+    synchronised_batch_norm: bool = False
+
+    def with_statistics(
+        self, *, mean_kelvin: float, std_kelvin: float, max_kelvin: float
+    ) -> ModelConfig:
+        """Returns the settings with offset and scale filled in from the training split."""
+        if self.normalisation == "standard":
+            offset, scale = mean_kelvin, max(std_kelvin, 1e-3)
+        else:
+            offset, scale = 0.0, max_kelvin
+        return self.model_copy(
+            update={
+                "offset_kelvin": offset if self.offset_kelvin is None else self.offset_kelvin,
+                "scale_kelvin": scale if self.scale_kelvin is None else self.scale_kelvin,
+            }
+        )
+
+
+class LossConfig(_Settings):
+    """The training loss.
+
+    Attributes:
+        name: ``"mse"`` or ``"mixgl"`` (Mixed Gradient Loss).
+        preset: ``"report"`` sets MixGL's options to what the report's code ran; options given
+            beside it override it. ``"default"`` is the corrected loss.
+        alpha: Weight of the gradient term; the MSE weight is 1 − alpha.
+        options: Further options of the loss, by the names of its constructor's arguments.
+    """
+
+    name: Literal["mse", "mixgl"] = "mse"
+    preset: Literal["default", "report"] = "default"
+    alpha: float | None = Field(default=None, ge=0, le=1)
+    options: dict[str, float | bool | str | int] = Field(default_factory=dict)
+
+
+class TrainingConfig(_Settings):
+    """How a network is trained.
+
+    Attributes:
+        epochs: Passes over the training split.
+        batch_size: Patches per optimiser step over all replicas together.
+        learning_rate: Adam's rate at the start.
+        learning_rate_drop_epoch: From this epoch on (0-based) the rate is divided by
+            ``learning_rate_drop_factor``; None keeps it constant. The 2022 paper: 50 and 100.
+        learning_rate_drop_factor: See above.
+        adam_epsilon: Adam's epsilon (1e-8 in the reference).
+        early_stopping_patience: Epochs without a better validation loss before stopping; None
+            never stops early.
+        mixed_precision: Compute in float16 on GPUs (bfloat16 on CPUs); weights stay float32.
+        xla: Compile the training step with XLA.
+        seed: Seeds weights, shuffling and augmentation.
+        steps_per_epoch: Caps the steps of an epoch; None takes them all.
+        save_freq: Batches between backups inside an epoch; None backs up once per epoch.
+        cpu_devices: Logical CPU devices to train on when there is no GPU.
+    """
+
+    epochs: int = Field(default=100, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate_drop_epoch: int | None = Field(default=None, ge=1)
+    learning_rate_drop_factor: float = Field(default=100.0, gt=1)
+    adam_epsilon: float = Field(default=1e-8, gt=0)
+    early_stopping_patience: int | None = Field(default=None, ge=1)
+    mixed_precision: bool = False
+    xla: bool = False
+    seed: int = 0
+    steps_per_epoch: int | None = Field(default=None, ge=1)
+    save_freq: int | None = Field(default=None, ge=1)
+    cpu_devices: int = Field(default=1, ge=1)
+
+
+class ExperimentConfig(_Settings):
+    """Everything that defines an experiment but its data.
+
+    Attributes:
+        name: Names the experiment in MLflow.
+        data: See ``DataConfig``.
+        model: See ``ModelConfig``.
+        loss: See ``LossConfig``.
+        training: See ``TrainingConfig``.
+    """
+
+    name: str = "lstsr"
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _one_kilometre_needs_mixgl(self) -> Self:
+        if self.data.task == "1km_to_250m" and self.loss.name != "mixgl":
+            raise ValueError(
+                "task 1km_to_250m has no fine LST to learn from: loss.name must be mixgl"
+            )
+        return self
+
+    @classmethod
+    def from_yaml(cls, path: str | PathLike[str]) -> ExperimentConfig:
+        """Reads and validates a YAML file.
+
+        Raises:
+            ConfigError: If the file is missing, no YAML mapping, or holds an unknown or invalid
+                setting; the message names the setting.
+        """
+        path = Path(path)
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(
+                "the configuration cannot be read",
+                path=path,
+                found=error.strerror,
+                action="Give the path of a YAML file; configs/ holds examples.",
+            ) from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                "the configuration is no valid YAML", path=path, found=str(error)
+            ) from error
+        if content is None:
+            content = {}
+        if not isinstance(content, dict):
+            raise ConfigError(
+                "the configuration is no mapping",
+                path=path,
+                found=type(content).__name__,
+                expected="sections data, model, loss, training",
+            )
+        return cls.from_dict(content, source=path)
+
+    @classmethod
+    def from_dict(
+        cls, content: dict[str, Any], *, source: str | PathLike[str] | None = None
+    ) -> ExperimentConfig:
+        """Validates a mapping; ``source`` names its file in errors.
+
+        Raises:
+            ConfigError: If a setting is unknown or invalid; the message names it.
+        """
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ConfigError(
+                first["msg"],
+                path=source,
+                field=".".join(str(part) for part in first["loc"]) or None,
+                found=repr(first["input"]) if first["loc"] else None,
+                action="Correct this setting; docs/configuration.md lists them all.",
+            ) from error
+
+    def to_yaml(self, path: str | PathLike[str]) -> None:
+        """Writes the settings, defaults included, so that a run can be repeated."""
+        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        Path(path).write_text(text, encoding="utf-8")

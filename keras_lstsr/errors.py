@@ -1,0 +1,92 @@
+"""The exceptions that keras-lstsr raises: one root, few children, each message a way out."""
+
+from __future__ import annotations
+
+from os import PathLike
+
+
+class LstsrError(Exception):
+    """The root of all errors that a user can cause and mend.
+
+    The message is put together from its parts, so that every error names the file, the field,
+    what was found, what was expected and what to do. The command line prints it and exits with
+    status 2.
+
+    Args:
+        problem: What is wrong, in one clause without a final full stop.
+        path: The file or folder concerned.
+        field: The field, band, tensor or option concerned.
+        found: What was there.
+        expected: What should have been there.
+        action: What the user can do about it, a whole sentence.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        path: str | PathLike[str] | None = None,
+        field: str | None = None,
+        found: object = None,
+        expected: object = None,
+        action: str | None = None,
+    ) -> None:
+        self.problem = problem
+        self.path = None if path is None else str(path)
+        self.field = field
+        self.found = found
+        self.expected = expected
+        self.action = action
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        where = ": ".join(part for part in (self.path, self.field) if part)
+        text = f"{where}: {self.problem}" if where else self.problem
+        if self.found is not None:
+            text += f"; found {self.found}"
+        if self.expected is not None:
+            text += f"; expected {self.expected}"
+        return f"{text}. {self.action}" if self.action else f"{text}."
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Beam and multiprocessing pickle exceptions; keyword-only arguments need help with that.
+        keywords = {
+            "path": self.path,
+            "field": self.field,
+            "found": self.found,
+            "expected": self.expected,
+            "action": self.action,
+        }
+        return (_rebuild, (type(self), self.problem, keywords))
+
+
+def _rebuild(kind: type[LstsrError], problem: str, keywords: dict[str, object]) -> LstsrError:
+    return kind(problem, **keywords)  # type: ignore[arg-type]
+
+
+class ProductError(LstsrError):
+    """A raster that cannot be read, or is not the product it was taken for."""
+
+
+class GridError(LstsrError):
+    """Grids that do not fit each other, or an array whose shape does not fit its grid."""
+
+
+class RecordsError(LstsrError):
+    """A records folder or a patch that is missing, damaged or of another schema."""
+
+
+class ConfigError(LstsrError):
+    """Settings that are invalid, unknown or contradict each other."""
+
+
+class ModelError(LstsrError):
+    """A model, run folder or SavedModel that is missing, damaged or unfit for its input."""
+
+
+class ServingError(LstsrError):
+    """A prediction server that cannot be reached or refuses the request."""
+
+
+class MissingExtraError(LstsrError):
+    """An optional dependency that is not installed; the message names the extra."""

@@ -1,0 +1,1 @@
+"""The inference room; see docs/architecture.md."""

@@ -1,0 +1,1 @@
+"""The losses room; see docs/architecture.md."""

@@ -1,0 +1,1 @@
+"""The products room; see docs/architecture.md."""

@@ -1,0 +1,1 @@
+"""TF Serving: configuration, a local server with its API, and a client."""
