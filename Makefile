@@ -1,0 +1,42 @@
+# Two commands for a fresh clone: `make demo` and `make test`. Both set up .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO_OUTPUT ?= demo_output
+
+.PHONY: help setup demo test lint format clean
+
+help:
+	@echo "make demo    set up, then run the whole way on simulated scenes (about 5 minutes)"
+	@echo "make test    set up, then lint, check types and run all tests"
+	@echo "make lint    ruff, mypy and the import contracts"
+	@echo "make format  rewrite the code with ruff"
+	@echo "make clean   remove what was built, the environment included"
+
+setup: $(BIN)/.installed
+
+$(BIN)/.installed: pyproject.toml setup.py
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] <= (3, 13); sys.exit(0 if ok else "keras-lstsr needs Python 3.11 to 3.13; found %s. Name another: make PYTHON=python3.12" % sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[all,dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/keras-lstsr demo --output $(DEMO_OUTPUT)
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) $(DEMO_OUTPUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

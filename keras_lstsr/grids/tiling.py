@@ -1,0 +1,252 @@
+"""Windows over a raster, their overlaps and the weights that blend them: pure arithmetic.
+
+A long axis is cut into windows of one length that overlap. Window starts are multiples of an
+alignment, so that a network with strides sees every window in the same phase as the whole
+raster. The last window ends exactly at the raster's end and may be longer by less than the
+alignment. Nothing is padded. Blend weights of an axis sum to one at every pixel; the weight of a
+two-dimensional window is the product of its axes' weights, so these sum to one too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_lstsr.errors import GridError
+
+
+@dataclass(frozen=True)
+class Span:
+    """A half-open range of pixels along one axis.
+
+    Attributes:
+        start: First pixel.
+        stop: One past the last pixel.
+    """
+
+    start: int
+    stop: int
+
+    @property
+    def length(self) -> int:
+        """Pixels in the span."""
+        return self.stop - self.start
+
+    def scaled(self, factor: int) -> Span:
+        """Returns the same range counted in pixels that are ``factor`` times finer."""
+        return Span(self.start * factor, self.stop * factor)
+
+    def as_slice(self) -> slice:
+        """Returns the span as an index."""
+        return slice(self.start, self.stop)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A rectangular window with the numbers of its spans in the tiling.
+
+    Attributes:
+        row: Index into ``Tiling.row_spans``.
+        column: Index into ``Tiling.column_spans``.
+        rows: The window's rows.
+        columns: The window's columns.
+    """
+
+    row: int
+    column: int
+    rows: Span
+    columns: Span
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the window."""
+        return self.rows.length, self.columns.length
+
+    def index(self) -> tuple[slice, slice]:
+        """Returns the window as an index into ``[H, W]``."""
+        return self.rows.as_slice(), self.columns.as_slice()
+
+
+def axis_spans(
+    length_pixels: int, tile_pixels: int, overlap_pixels: int, alignment_pixels: int = 1
+) -> tuple[Span, ...]:
+    """Cuts an axis into overlapping spans.
+
+    Args:
+        length_pixels: Length of the axis.
+        tile_pixels: Length of a span; a shorter axis is one span.
+        overlap_pixels: What neighbouring spans share at least.
+        alignment_pixels: Every start is a multiple of it.
+
+    Returns:
+        Spans in order that cover the axis. All have ``tile_pixels`` but the last, which is
+        longer by less than ``alignment_pixels``, or the only one.
+
+    Raises:
+        GridError: If a length is not positive, or the overlap, or ``tile_pixels`` or
+            ``overlap_pixels`` is no multiple of the alignment, or the overlap is more than half
+            a tile (three tiles would then share a pixel of a regular tiling).
+    """
+    _check_lengths(length_pixels, tile_pixels, overlap_pixels, alignment_pixels)
+    if length_pixels <= tile_pixels:
+        return (Span(0, length_pixels),)
+    last_start = (length_pixels - tile_pixels) // alignment_pixels * alignment_pixels
+    starts = [*range(0, last_start, tile_pixels - overlap_pixels), last_start]
+    stops = [start + tile_pixels for start in starts[:-1]] + [length_pixels]
+    return tuple(Span(start, stop) for start, stop in zip(starts, stops, strict=True))
+
+
+def _check_lengths(length: int, tile: int, overlap: int, alignment: int) -> None:
+    if length < 1:
+        raise GridError("the axis has no pixels", found=length, expected="at least 1")
+    if alignment < 1:
+        raise GridError("the alignment is not positive", found=alignment, expected="at least 1")
+    if tile < 1 or tile % alignment:
+        raise GridError(
+            "unusable tile size",
+            field="tile_pixels",
+            found=tile,
+            expected=f"a positive multiple of {alignment}",
+            action="The network halves its grid several times and needs tiles of such a size.",
+        )
+    if overlap < 0 or overlap % alignment or 2 * overlap > tile:
+        raise GridError(
+            "unusable overlap",
+            field="overlap_pixels",
+            found=overlap,
+            expected=f"a multiple of {alignment} from 0 to {tile // 2} (half the tile)",
+            action="Take a smaller overlap or a larger tile.",
+        )
+
+
+def axis_weights(
+    spans: tuple[Span, ...], *, factor: int = 1, trim_fraction: float = 0.25
+) -> tuple[NDArray[np.float32], ...]:
+    """Computes the blend weights along one axis.
+
+    In the overlap of two neighbours the weight goes from one to the other as sin², over its
+    middle part: ``trim_fraction`` of the overlap at either tile's edge gets no weight, since
+    there a network sees a border that is none. All weights are then divided by their sum.
+
+    Args:
+        spans: Spans of ``axis_spans``.
+        factor: Weights are given on a grid that is this many times finer.
+        trim_fraction: Share of the overlap, in [0, 0.5), that is unused at each side.
+
+    Returns:
+        For each span ``[length · factor]`` weights in 0…1. At every pixel of the axis the
+        weights of the spans that cover it sum to one.
+
+    Raises:
+        GridError: If ``trim_fraction`` is outside [0, 0.5).
+    """
+    if not 0 <= trim_fraction < 0.5:
+        raise GridError(
+            "unusable trim fraction", field="trim_fraction", found=trim_fraction, expected="0…0.5"
+        )
+    fine = [span.scaled(factor) for span in spans]
+    total = np.zeros(fine[-1].stop)
+    raw = []
+    for number, span in enumerate(fine):
+        centres = np.arange(span.start, span.stop) + 0.5
+        weight = np.ones(span.length)
+        if number > 0:
+            weight *= _rise(centres, span.start, fine[number - 1].stop, trim_fraction)
+        if number < len(fine) - 1:
+            weight *= 1.0 - _rise(centres, fine[number + 1].start, span.stop, trim_fraction)
+        raw.append(weight)
+        total[span.as_slice()] += weight
+    return tuple(
+        (weight / total[span.as_slice()]).astype(np.float32)
+        for weight, span in zip(raw, fine, strict=True)
+    )
+
+
+def _rise(
+    centres: NDArray[np.float64], start: int, stop: int, trim_fraction: float
+) -> NDArray[np.float64]:
+    """Goes from 0 to 1 as sin² over the middle of ``start``…``stop``; a step where they meet."""
+    margin = trim_fraction * (stop - start)
+    width = (stop - start) - 2 * margin
+    if width <= 0:
+        return (centres >= start).astype(np.float64)
+    position = np.clip((centres - start - margin) / width, 0.0, 1.0)
+    return np.sin(0.5 * np.pi * position) ** 2
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """All windows over a raster, with their blend weights on the fine grid.
+
+    Attributes:
+        row_spans: Spans along the rows.
+        column_spans: Spans along the columns.
+        row_weights: Weights of each row span, ``[length · factor]``.
+        column_weights: Weights of each column span, ``[length · factor]``.
+        factor: Fine pixels along a coarse pixel's side.
+    """
+
+    row_spans: tuple[Span, ...]
+    column_spans: tuple[Span, ...]
+    row_weights: tuple[NDArray[np.float32], ...]
+    column_weights: tuple[NDArray[np.float32], ...]
+    factor: int
+
+    def __len__(self) -> int:
+        return len(self.row_spans) * len(self.column_spans)
+
+    def __iter__(self) -> Iterator[Tile]:
+        for row, rows in enumerate(self.row_spans):
+            for column, columns in enumerate(self.column_spans):
+                yield Tile(row, column, rows, columns)
+
+    def fine_index(self, tile: Tile) -> tuple[slice, slice]:
+        """Returns the window as an index into the fine ``[H · factor, W · factor]``."""
+        return (
+            tile.rows.scaled(self.factor).as_slice(),
+            tile.columns.scaled(self.factor).as_slice(),
+        )
+
+    def weight(self, tile: Tile) -> NDArray[np.float32]:
+        """Returns the window's blend weights, ``[h · factor, w · factor]``."""
+        return np.outer(self.row_weights[tile.row], self.column_weights[tile.column])
+
+
+def make_tiling(
+    shape: tuple[int, int],
+    *,
+    tile_pixels: int,
+    overlap_pixels: int,
+    factor: int = 1,
+    alignment_pixels: int = 1,
+    trim_fraction: float = 0.25,
+) -> Tiling:
+    """Plans the windows over a raster and their blend weights.
+
+    Args:
+        shape: Rows and columns of the coarse raster.
+        tile_pixels: Side of a window in coarse pixels.
+        overlap_pixels: What neighbouring windows share at least, in coarse pixels.
+        factor: Fine pixels along a coarse pixel's side; the weights are on the fine grid.
+        alignment_pixels: Starts of windows are multiples of it.
+        trim_fraction: See ``axis_weights``.
+
+    Returns:
+        The tiling; iterating gives the windows row by row.
+
+    Raises:
+        GridError: See ``axis_spans`` and ``axis_weights``.
+    """
+    rows, columns = (
+        axis_spans(length, tile_pixels, overlap_pixels, alignment_pixels) for length in shape
+    )
+    return Tiling(
+        rows,
+        columns,
+        axis_weights(rows, factor=factor, trim_fraction=trim_fraction),
+        axis_weights(columns, factor=factor, trim_fraction=trim_fraction),
+        factor,
+    )
