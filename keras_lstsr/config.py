@@ -55,6 +55,8 @@ class ModelConfig(_Settings):
         offset_kelvin: Subtracted from temperature; None takes it from the training statistics.
         scale_kelvin: Divides temperature; None takes it from the training statistics.
         synchronised_batch_norm: BatchNorm statistics over all replicas; set by training.
+        zero_initial_residual: Start the last convolution at zero, so that the untrained model
+            equals its upsampling (the references start it at random).
     """
 
     architecture: Literal["mrunet"] = "mrunet"
@@ -68,6 +70,7 @@ class ModelConfig(_Settings):
     offset_kelvin: float | None = None
     scale_kelvin: float | None = Field(default=None, gt=0)
     synchronised_batch_norm: bool = False
+    zero_initial_residual: bool = False
 
     def with_statistics(
         self, *, mean_kelvin: float, std_kelvin: float, max_kelvin: float

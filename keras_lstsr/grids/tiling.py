@@ -166,8 +166,8 @@ def axis_weights(
 
 
 def _rise(
-    centres: NDArray[np.float64], start: int, stop: int, trim_fraction: float
-) -> NDArray[np.float64]:
+    centres: NDArray[np.floating], start: int, stop: int, trim_fraction: float
+) -> NDArray[np.floating]:
     """Goes from 0 to 1 as sin² over the middle of ``start``…``stop``; a step where they meet."""
     margin = trim_fraction * (stop - start)
     width = (stop - start) - 2 * margin

@@ -1,1 +1,4 @@
-"""The metrics room; see docs/architecture.md."""
+"""Metrics: ``image`` holds the definitions in NumPy, ``streaming`` the same for Keras training.
+
+Nothing is imported here, so that ``keras_lstsr.metrics.image`` costs no Keras.
+"""

@@ -1,1 +1,232 @@
-"""The products room; see docs/architecture.md."""
+"""Satellite products: one function that opens them all as scenes in physical units.
+
+A scene is an :class:`xarray.Dataset` of dimensions ``("y", "x")`` with its CRS in
+``spatial_ref``, temperatures in kelvin and NaN where there is no value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+
+import xarray as xr
+
+from keras_lstsr.errors import ConfigError, ProductError
+from keras_lstsr.products import aster, granule, mod09gq, mod11a1, raster
+from keras_lstsr.products.hdfeos import HdfEosFile, check_is_hdf4
+from keras_lstsr.products.quality import POLICIES, REASONS, Rejection, check_policy
+from keras_lstsr.products.scene import rejection_reason
+
+__all__ = [
+    "POLICIES",
+    "PRODUCTS",
+    "REASONS",
+    "Rejection",
+    "lst_layers",
+    "ndvi_layer",
+    "open_product",
+    "rejection_reason",
+]
+
+_HDF_READERS = {
+    "MOD11A1": mod11a1.open_mod11a1,
+    "MYD11A1": mod11a1.open_mod11a1,
+    "MOD09GQ": mod09gq.open_mod09gq,
+    "MYD09GQ": mod09gq.open_mod09gq,
+}
+_RASTER_QUANTITIES = {aster.PRODUCT: "lst", "LST_GEOTIFF": "lst", "NDVI_GEOTIFF": "ndvi"}
+
+PRODUCTS: tuple[str, ...] = (*_HDF_READERS, *_RASTER_QUANTITIES)
+"""Names of the products that ``open_product`` reads."""
+
+_LST_VARIABLES = ("lst_day_kelvin", "lst_night_kelvin", "lst_kelvin")
+_HDF_SUFFIXES = {".hdf", ".hdf4", ".h4"}
+
+
+def open_product(
+    path: str | PathLike[str],
+    *,
+    qc_policy: str = "default",
+    product: str | None = None,
+    quantity: str | None = None,
+    scale: float | None = None,
+    offset: float | None = None,
+    nodata: float | None = None,
+    unit: str | None = None,
+    date: str | None = None,
+    day_night: str | None = None,
+    date_pattern: str | None = None,
+    variables: Collection[str] | None = None,
+) -> xr.Dataset:
+    """Opens a satellite product, recognised by its contents, as a scene.
+
+    - MOD11A1 and MYD11A1: ``lst_day_kelvin``, ``lst_night_kelvin``, ``qc_day``, ``qc_night``
+      (uint8), ``view_time_*_hours``, ``view_angle_*_degrees``, ``emissivity_31`` and ``_32``;
+    - MOD09GQ and MYD09GQ: ``red_reflectance``, ``nir_reflectance``, ``ndvi``, ``qc_250m``;
+    - ASTER or other single-band GeoTIFF: ``lst_kelvin`` or ``ndvi``.
+
+    LST, reflectance and NDVI have ``attrs["rejected_pixels"]`` (JSON text, reason -> count) and a
+    uint8 companion ``<name>_rejection`` with the reason per pixel (:data:`REASONS`). ``encoding``
+    holds dtype, scale_factor, add_offset and _FillValue as on disk. The transform is in
+    ``spatial_ref``; after slicing ask ``.rio.transform(recalc=True)``.
+
+    Args:
+        path: The file.
+        qc_policy: ``"strict"``, ``"default"`` or ``"lenient"``; see :data:`POLICIES`.
+        product: One of :data:`PRODUCTS`; None recognises it. Another product is an error.
+        quantity: Of a GeoTIFF: ``"lst"`` or ``"ndvi"``; None asks tags and file name.
+        scale: Of a GeoTIFF: units per stored unit; None asks its tags.
+        offset: Of a GeoTIFF: physical value of a stored zero; None asks its tags.
+        nodata: Of a GeoTIFF: stored number that means missing; None asks its tags.
+        unit: Of a GeoTIFF: ``"kelvin"`` or ``"celsius"``, converted to kelvin; None asks its
+            tags.
+        date: Acquisition date, ISO; goes before what the file says.
+        day_night: Of a GeoTIFF: ``"day"``, ``"night"`` or ``"unknown"``.
+        date_pattern: Regular expression for the file name with groups ``year`` and ``doy`` or
+            ``month`` and ``day``, optionally ``day_night``.
+        variables: Of an HDF product: names of the variables to read; None reads all.
+
+    Returns:
+        The scene, with attributes ``product``, ``version``, ``granule_id``,
+        ``acquisition_date``, ``tile``, ``platform``, ``source_file`` and ``qc_policy``.
+
+    Raises:
+        ProductError: If the file can't be read, recognised or interpreted.
+        ConfigError: If an option is invalid or does not apply.
+    """
+    path = Path(path)
+    check_policy(qc_policy)
+    if product is not None and product not in PRODUCTS:
+        raise ConfigError(
+            "unknown product", field="product", found=repr(product), expected=", ".join(PRODUCTS)
+        )
+    options = raster.RasterOptions(
+        quantity, scale, offset, nodata, unit, date, day_night, date_pattern
+    )
+    if _is_hdf(path, product):
+        return _open_hdf(path, product, qc_policy, options, variables)
+    return _open_raster(path, product, qc_policy, options)
+
+
+def _is_hdf(path: Path, product: str | None) -> bool:
+    if product is not None:
+        return product in _HDF_READERS
+    if path.suffix.lower() in _HDF_SUFFIXES:
+        return True
+    try:
+        check_is_hdf4(path)
+    except ProductError:
+        return False
+    return True
+
+
+def _open_hdf(
+    path: Path,
+    product: str | None,
+    qc_policy: str,
+    options: raster.RasterOptions,
+    variables: Collection[str] | None,
+) -> xr.Dataset:
+    for name in ("quantity", "scale", "offset", "nodata", "unit"):
+        if getattr(options, name) is not None:
+            raise ConfigError(
+                "this option is for GeoTIFF; HDF4-EOS products define it themselves",
+                path=path,
+                field=name,
+                found=getattr(options, name),
+            )
+    with HdfEosFile(path) as file:
+        metadata = granule.read_granule_metadata(file)
+        found = metadata.product or _product_from_fields(file)
+        if found not in _HDF_READERS or product not in (None, found):
+            raise ProductError(
+                "this product is not the one asked for" if product else "not a supported product",
+                path=path,
+                found=found or f"fields {', '.join(sorted(file.datasets)[:6])} …",
+                expected=product or ", ".join(_HDF_READERS),
+                action="Download that product for the same tile and day.",
+            )
+        metadata = replace(metadata, product=found)
+        if options.date is not None:
+            metadata = replace(metadata, acquisition_date=granule.check_date(options.date))
+        elif not metadata.acquisition_date and options.date_pattern is not None:
+            pattern = granule.compile_date_pattern(options.date_pattern)
+            named = granule.date_from_name(path.name, [pattern])
+            metadata = replace(metadata, acquisition_date=named)
+        return _HDF_READERS[found](file, metadata, qc_policy=qc_policy, variables=variables)
+
+
+def _product_from_fields(file: HdfEosFile) -> str:
+    """Recognises a renamed file without core metadata; Terra and Aqua look alike in there."""
+    grid = file.grids[0]
+    if grid.name == mod11a1.GRID_NAME and {"LST_Day_1km", "QC_Day"} <= set(grid.fields):
+        return "MOD11A1"
+    if grid.name == mod09gq.GRID_NAME and {"sur_refl_b01_1", "QC_250m_1"} <= set(grid.fields):
+        return "MOD09GQ"
+    return ""
+
+
+def _open_raster(
+    path: Path, product: str | None, qc_policy: str, options: raster.RasterOptions
+) -> xr.Dataset:
+    if product is not None and options.quantity not in (None, _RASTER_QUANTITIES[product]):
+        raise ConfigError(
+            "quantity and product contradict each other",
+            field="quantity",
+            found=options.quantity,
+            expected=_RASTER_QUANTITIES[product],
+        )
+    band = raster.read_band(path)
+    if product is not None:
+        options = replace(options, quantity=_RASTER_QUANTITIES[product])
+    elif options.quantity != "ndvi" and aster.is_aster(band):
+        product = aster.PRODUCT
+    if product == aster.PRODUCT:
+        return aster.open_aster(path, options, qc_policy=qc_policy, band=band)
+    quantity = raster.quantity_of(band, options)
+    name = {"lst": "LST_GEOTIFF", "ndvi": "NDVI_GEOTIFF"}[quantity]
+    return raster.open_band(band, options, product=name, quantity=quantity, qc_policy=qc_policy)
+
+
+def lst_layers(scene: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Returns the LST layers of a scene by time of day.
+
+    Args:
+        scene: A dataset from :func:`open_product`.
+
+    Returns:
+        ``"day"``, ``"night"`` or ``"unknown"`` -> LST in kelvin ``[y, x]``.
+
+    Raises:
+        ProductError: If the scene has no LST.
+    """
+    layers = [scene[name] for name in _LST_VARIABLES if name in scene]
+    if not layers:
+        raise ProductError(
+            "the scene holds no land surface temperature",
+            path=scene.attrs.get("source_file"),
+            found=f"{scene.attrs.get('product')} with {', '.join(map(str, scene.data_vars))}",
+            expected="MOD11A1, MYD11A1, ASTER or an LST GeoTIFF",
+        )
+    return {layer.attrs["day_night"]: layer for layer in layers}
+
+
+def ndvi_layer(scene: xr.Dataset) -> xr.DataArray:
+    """Returns the NDVI of a scene, ``[y, x]``.
+
+    Args:
+        scene: A dataset from :func:`open_product`.
+
+    Raises:
+        ProductError: If the scene has no NDVI.
+    """
+    if "ndvi" not in scene:
+        raise ProductError(
+            "the scene holds no NDVI",
+            path=scene.attrs.get("source_file"),
+            found=f"{scene.attrs.get('product')} with {', '.join(map(str, scene.data_vars))}",
+            expected="MOD09GQ, MYD09GQ or an NDVI GeoTIFF",
+        )
+    return scene["ndvi"]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -32,7 +34,7 @@ def test_spans_cover_the_axis_aligned_and_with_the_overlap_asked_for(axis):
     if len(spans) > 1:
         assert {span.length for span in spans[:-1]} == {tile}
         assert tile <= spans[-1].length < tile + alignment
-        shared = [left.stop - right.start for left, right in zip(spans, spans[1:], strict=False)]
+        shared = [left.stop - right.start for left, right in itertools.pairwise(spans)]
         assert min(shared) >= overlap
     else:
         assert length < tile + alignment

@@ -1,0 +1,41 @@
+"""``keras-lstsr demo``: the whole way on simulated scenes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("demo_output"),
+    show_default=True,
+    help="Folder for everything the demo makes; a former demo in it is replaced.",
+)
+@click.option("--scenes", type=click.IntRange(min=2), default=8, show_default=True)
+@click.option(
+    "--size",
+    "size_pixels",
+    type=click.IntRange(min=128),
+    default=384,
+    show_default=True,
+    help="Side of a scene in 1 km pixels.",
+)
+@click.option("--epochs", type=click.IntRange(min=1), help="Default: as in the demo's settings.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--mlflow/--no-mlflow", default=True, help="Track the training run in MLflow.")
+def command(
+    output: Path, scenes: int, size_pixels: int, epochs: int | None, seed: int, mlflow: bool
+) -> None:
+    """Simulates, prepares, trains, evaluates, exports, serves and predicts.
+
+    At the end it says where everything is and how to open the MLflow page.
+    """
+    from keras_lstsr.demo import run_demo
+
+    run_demo(
+        output, scenes=scenes, size_pixels=size_pixels, epochs=epochs, seed=seed, mlflow=mlflow
+    )

@@ -1,0 +1,40 @@
+"""``keras-lstsr export``: a trained run as a SavedModel for TF Serving."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("models/lstsr"),
+    show_default=True,
+    help="The model's folder; the export becomes its next version.",
+)
+def command(run: Path, output: Path) -> None:
+    """Exports the best model of RUN (a folder of `keras-lstsr train`) as the next version.
+
+    The version has named signatures, contract.json and warm-up requests, and appears whole: a
+    server that watches the folder takes it up by itself.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
+
+    from rich.console import Console
+
+    from keras_lstsr.contract import Contract
+    from keras_lstsr.export import export_run
+
+    console = Console(highlight=False, soft_wrap=True)
+    with console.status("Exporting"):
+        version = export_run(run, output)
+    contract = Contract.read(version)
+    sizes = f"×{contract.scale_factor}, at least {contract.minimum_size_pixels} pixels a side"
+    console.print(f"{version}: version {contract.model_version} ({sizes})", markup=False)
+    console.print(f"Weights: sha256 {contract.provenance['weights_sha256']}", markup=False)
+    console.print(f"Serve it: keras-lstsr serve {output}", markup=False)

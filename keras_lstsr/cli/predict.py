@@ -1,0 +1,147 @@
+"""``keras-lstsr predict``: a 1 km raster in, a 250 m cloud-optimised GeoTIFF out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    help="A run folder, a .keras file, or a SavedModel (a version, or the folder of versions).",
+)
+@click.option("--server", metavar="HOST:PORT", help="A server to ask instead of --model.")
+@click.option("--model-name", default="lstsr", show_default=True, help="Its name at the server.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="GeoTIFF to write; the quicklook gets the same name with .png.",
+)
+@click.option(
+    "--layer", type=click.Choice(["day", "night"]), help="Default: day, or the only layer."
+)
+@click.option(
+    "--qc-policy",
+    type=click.Choice(["strict", "default", "lenient"]),
+    default="default",
+    show_default=True,
+    help="Which pixels count as valid: good only; LST error up to 2 K; all that was produced.",
+)
+@click.option(
+    "--tile",
+    "tile_pixels",
+    type=int,
+    default=128,
+    show_default=True,
+    help="Side of a tile in coarse pixels.",
+)
+@click.option(
+    "--overlap",
+    "overlap_pixels",
+    type=int,
+    default=32,
+    show_default=True,
+    help="Overlap of neighbouring tiles in coarse pixels.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="Tiles per call of the model.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "uint16"]),
+    default="float32",
+    show_default=True,
+    help="float32 with NaN, or uint16 in steps of 0.01 K with 0 where there is no value.",
+)
+@click.option("--quicklook/--no-quicklook", default=True, show_default=True)
+@click.option("--scale", type=float, help="GeoTIFF: units per stored unit, e.g. 0.02.")
+@click.option("--offset", type=float, help="GeoTIFF: added after the scale.")
+@click.option("--nodata", type=float, help="GeoTIFF: stored value that marks missing pixels.")
+@click.option("--unit", type=click.Choice(["kelvin", "celsius"]), help="GeoTIFF: its unit.")
+@click.option("--quantity", type=click.Choice(["lst"]), help="GeoTIFF: say that it is LST.")
+@click.option("--date", metavar="YYYY-MM-DD", help="Acquisition date, if the file tells none.")
+@click.option(
+    "--day-night",
+    type=click.Choice(["day", "night"]),
+    help="GeoTIFF: time of day, if the file tells none.",
+)
+@click.option("--timeout", default=120.0, show_default=True, help="Seconds for a server's answer.")
+def command(
+    source: Path,
+    model: Path | None,
+    server: str | None,
+    model_name: str,
+    output: Path,
+    layer: Any,
+    qc_policy: str,
+    tile_pixels: int,
+    overlap_pixels: int,
+    batch_size: int,
+    dtype: Any,
+    quicklook: bool,
+    timeout: float,
+    **raster_options: Any,
+) -> None:
+    """Predicts INPUT (MOD11A1 or MYD11A1 HDF, or an LST GeoTIFF) on a grid four times finer.
+
+    The result is a cloud-optimised GeoTIFF on exactly nested pixels, in kelvin, NaN where the
+    input has no valid temperature, with its provenance in the tags, and a quicklook beside it.
+    Give exactly one of --model and --server.
+    """
+    if (model is None) == (server is None):
+        raise click.UsageError("Give exactly one of --model and --server.")
+    # A termination must run the clean-up of the file being written, as Ctrl+C does.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    from keras_lstsr.inference.predictor import load_predictor
+    from keras_lstsr.inference.product import predict_product
+
+    console = Console(highlight=False, soft_wrap=True)
+    with console.status("Loading the model"):
+        predictor = load_predictor(
+            model, server=server, model_name=model_name, timeout_seconds=timeout
+        )
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("Tiles", total=None)
+        done = predict_product(
+            source,
+            predictor,
+            output,
+            layer=layer,
+            qc_policy=qc_policy,
+            raster_options={
+                name: value for name, value in raster_options.items() if value is not None
+            },
+            tile_pixels=tile_pixels,
+            overlap_pixels=overlap_pixels,
+            batch_size=batch_size,
+            dtype=dtype,
+            quicklook=quicklook,
+            progress=lambda tiles, total: progress.update(task, completed=tiles, total=total),
+        )
+    console.print(
+        f"{done.output}: {done.shape[0]} × {done.shape[1]} pixels, layer {done.layer}, "
+        f"{done.valid_share:.1%} valid, {done.minimum_kelvin:.2f} to {done.maximum_kelvin:.2f} K",
+        markup=False,
+    )
+    if done.quicklook is not None:
+        console.print(f"{done.quicklook}: quicklook", markup=False)

@@ -1,0 +1,57 @@
+"""``keras-lstsr serve``: the local server with TF Serving's gRPC API."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from keras_lstsr.errors import MissingExtraError
+
+
+@click.command()
+@click.argument("models_dir", type=click.Path(path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 for all addresses.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8500,
+    show_default=True,
+    help="0 takes a free one.",
+)
+@click.option("--model-name", default="lstsr", show_default=True, help="Name that clients ask for.")
+@click.option(
+    "--poll",
+    "poll_seconds",
+    type=click.FloatRange(min=0.1),
+    default=2.0,
+    show_default=True,
+    help="Seconds between looks for new versions.",
+)
+def command(models_dir: Path, host: str, port: int, model_name: str, poll_seconds: float) -> None:
+    """Serves the versions in MODELS_DIR (e.g. models/lstsr) until Ctrl+C or SIGTERM.
+
+    Speaks TF Serving's gRPC API: Predict, GetModelMetadata, GetModelStatus. The newest version
+    answers unless a request names another; new versions are taken up while it runs.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
+    try:
+        import grpc  # noqa: F401
+        import tensorflow_serving.apis.predict_pb2  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            "serving needs gRPC and TF Serving's protocol buffers",
+            field=error.name,
+            action="Install them with `pip install 'keras-lstsr[serving]'`.",
+        ) from error
+    from serving.local_server import serve
+
+    serve(
+        models_dir,
+        host=host,
+        port=port,
+        model_name=model_name,
+        poll_seconds=poll_seconds,
+        announce=click.echo,
+    )

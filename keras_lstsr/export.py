@@ -1,0 +1,345 @@
+"""From a trained model to a SavedModel that TF Serving serves: signature, contract, warm-up."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from keras_lstsr import __version__
+from keras_lstsr.contract import (
+    CONTRACT_FILE,
+    CONTRACT_SIGNATURE,
+    CONTRACT_SIGNATURE_INPUT,
+    CONTRACT_SIGNATURE_OUTPUT,
+    INPUT_NAME,
+    OUTPUT_NAME,
+    SERVING_SIGNATURE,
+    VALID_RANGE_KELVIN,
+    Contract,
+)
+from keras_lstsr.errors import MissingExtraError, ModelError
+
+if TYPE_CHECKING:
+    import keras
+
+WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
+WARMUP_SIZES_PIXELS = (16, 64)
+_SIZES_TRIED_PIXELS = (*range(1, 17), 24, 32, 48, 64, 128)
+_PROBE_KELVIN = 290.0
+
+
+def export_run(run_dir: str | PathLike[str], output: str | PathLike[str]) -> Path:
+    """Exports the best model of a training run.
+
+    Args:
+        run_dir: Folder with ``model.keras`` and ``run.json``; ``config.yaml`` and
+            ``dataset.json`` are taken into the provenance where they are there.
+        output: The model's folder, e.g. ``models/lstsr``; it gets a new version inside.
+
+    Returns:
+        The new version's folder.
+
+    Raises:
+        ModelError: If the run has no finished model, or a file of it is damaged.
+        MissingExtraError: If the extra ``serving`` is not installed.
+    """
+    run_dir = Path(run_dir)
+    provenance = run_provenance(run_dir)
+    return export_saved_model(load_keras_model(run_dir), output, provenance=provenance)
+
+
+def load_keras_model(path: str | PathLike[str]) -> keras.Model:
+    """Loads a ``.keras`` file, or the best model of a run folder.
+
+    Raises:
+        ModelError: If there is no such file, or Keras cannot read it.
+    """
+    path = Path(path)
+    file = path / "model.keras" if path.is_dir() else path
+    if not file.is_file():
+        raise ModelError(
+            "there is no trained model",
+            path=file,
+            expected="a run folder of `keras-lstsr train` with model.keras, or a .keras file",
+            action="Train first, or let the training finish its first epoch.",
+        )
+    import keras
+
+    import keras_lstsr.models  # noqa: F401  # registers the layers; Keras finds them by name
+
+    try:
+        return keras.models.load_model(file, compile=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(
+            "Keras cannot read the model",
+            path=file,
+            found=str(error).strip().splitlines()[0] if str(error).strip() else type(error),
+            expected="a .keras file written by keras-lstsr",
+            action="Train or copy it again.",
+        ) from error
+
+
+def run_provenance(run_dir: str | PathLike[str]) -> dict[str, Any]:
+    """Collects what a run folder says of its model: run, settings, data.
+
+    Returns:
+        ``run`` (all of run.json), ``run_name``, ``dataset_fingerprint``, and ``config`` where
+        config.yaml is there.
+
+    Raises:
+        ModelError: If run.json is missing, or one of the files is damaged.
+    """
+    run_dir = Path(run_dir)
+    run = _read_mapping(run_dir / "run.json", required=True)
+    provenance: dict[str, Any] = {
+        "run_name": run.get("run_name", run_dir.resolve().name),
+        "dataset_fingerprint": run.get("dataset_fingerprint", ""),
+        "run": run,
+    }
+    config = _read_mapping(run_dir / "config.yaml", required=False)
+    if config:
+        provenance["config"] = config
+    return provenance
+
+
+def _read_mapping(path: Path, *, required: bool) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except FileNotFoundError as error:
+        if not required:
+            return {}
+        raise ModelError(
+            "this is no finished training run",
+            path=path,
+            found="no such file",
+            expected="a run folder of `keras-lstsr train`",
+            action="Name the folder that was given to train as --output.",
+        ) from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ModelError("the file of the run cannot be read", path=path, found=error) from error
+    if not isinstance(content, dict):
+        raise ModelError(
+            "the file of the run is damaged",
+            path=path,
+            found=type(content).__name__,
+            expected="a mapping",
+        )
+    return content
+
+
+def model_contract(
+    model: keras.Model, *, provenance: dict[str, Any], model_version: int = 0
+) -> Contract:
+    """Makes a model's contract; scale factor and least size are found by trying.
+
+    Args:
+        model: Takes ``[B, h, w, 1]`` kelvin and returns ``[B, f·h, f·w, 1]``.
+        provenance: Where the model comes from; software versions, the hash of the weights and
+            the time are added.
+        model_version: Number of the SavedModel's version; 0 if it is not exported.
+
+    Raises:
+        ModelError: If the model takes none of the sizes tried, or its output is no whole
+            multiple of its input.
+    """
+    import keras
+    import tensorflow as tf
+
+    for size in _SIZES_TRIED_PIXELS:
+        try:
+            probe = {INPUT_NAME: tf.fill([1, size, size, 1], _PROBE_KELVIN)}
+            shape = model(probe, training=False).shape
+            break
+        except (ValueError, tf.errors.InvalidArgumentError):
+            continue  # too small for this network's depth
+    else:
+        raise ModelError(
+            "the model takes no single-channel image",
+            found=f"failure for all sizes up to {_SIZES_TRIED_PIXELS[-1]} pixels",
+            expected="a model of build_model: [B, h, w, 1] in kelvin",
+        )
+    if len(shape) != 4 or shape[1] != shape[2] or shape[1] % size or shape[3] != 1:
+        raise ModelError(
+            "the model's output does not fit its input",
+            field=OUTPUT_NAME,
+            found=list(shape),
+            expected=f"[1, f·{size}, f·{size}, 1] with a whole factor f",
+        )
+    software = {
+        "keras_lstsr": __version__,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+    }
+    return Contract.of_single_image_model(
+        model_version=model_version,
+        scale_factor=shape[1] // size,
+        minimum_size_pixels=size,
+        provenance={
+            **provenance,
+            "weights_sha256": weights_sha256(model),
+            "parameters": int(model.count_params()),
+            "software": software,
+        },
+    )
+
+
+def weights_sha256(model: keras.Model) -> str:
+    """Hashes all weights with their shapes, in the model's order: the same weights, the same hash.
+
+    Names are left out, since Keras numbers layers anew in every process.
+    """
+    digest = hashlib.sha256()
+    for array in model.get_weights():
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def export_saved_model(
+    model: keras.Model, output: str | PathLike[str], *, provenance: dict[str, Any]
+) -> Path:
+    """Writes a model as the next version under ``output``, ready for TF Serving.
+
+    The version is written beside and then renamed, so that a server that polls the folder never
+    sees half of it. The signature ``serving_default`` takes ``lst_kelvin [B, h, w, 1]`` and
+    returns ``lst_kelvin_fine [B, f·h, f·w, 1]``, float32 kelvin; it refuses values outside the
+    contract's valid range (INVALID_ARGUMENT). The signature ``contract`` returns contract.json.
+
+    Args:
+        model: A model of ``build_model``.
+        output: The model's folder, e.g. ``models/lstsr``.
+        provenance: Goes into the contract.
+
+    Returns:
+        The version's folder: ``saved_model.pb``, ``variables/``, ``contract.json`` and
+        ``assets.extra/tf_serving_warmup_requests``.
+
+    Raises:
+        ModelError: If the model does not fit the signature, or another export took the version.
+        MissingExtraError: If the extra ``serving`` is not installed.
+    """
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    version = max(existing_versions(output), default=0) + 1
+    contract = model_contract(
+        model,
+        provenance={**provenance, "exported_at": datetime.now(UTC).isoformat(timespec="seconds")},
+        model_version=version,
+    )
+    # TF Serving looks at folders whose name is a number; this one is none.
+    partial = Path(tempfile.mkdtemp(prefix=f".{version}.partial-", dir=output))
+    try:
+        _write_archive(model, contract, partial)
+        (partial / CONTRACT_FILE).write_text(contract.to_json(), encoding="utf-8")
+        _write_warmup_requests(partial / WARMUP_FILE, contract)
+        partial.chmod(0o755)  # mkdtemp's 0700 would hide the model from a server's own user
+        try:
+            partial.rename(output / str(version))
+        except OSError as error:
+            raise ModelError(
+                "another export took this version meanwhile",
+                path=output / str(version),
+                action="Export again.",
+            ) from error
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return output / str(version)
+
+
+def existing_versions(models_dir: str | PathLike[str]) -> list[int]:
+    """Lists the version numbers under a model's folder, ascending."""
+    with os.scandir(models_dir) as entries:
+        return sorted(
+            int(entry.name) for entry in entries if entry.name.isdecimal() and entry.is_dir()
+        )
+
+
+def _write_archive(model: keras.Model, contract: Contract, folder: Path) -> None:
+    import keras
+    import tensorflow as tf
+
+    low, high = VALID_RANGE_KELVIN
+    contract_text = contract.to_json()
+
+    def serving_default(lst_kelvin: tf.Tensor) -> dict[str, tf.Tensor]:
+        # A server cannot raise a ModelError; this makes it answer INVALID_ARGUMENT with the
+        # range that it found. NaN marks missing pixels and is no error.
+        missing = tf.math.is_nan(lst_kelvin)
+        least = tf.reduce_min(tf.where(missing, np.inf, lst_kelvin))
+        greatest = tf.reduce_max(tf.where(missing, -np.inf, lst_kelvin))
+        check = tf.debugging.Assert(
+            (least >= low) & (greatest <= high),
+            [
+                f"{INPUT_NAME}: values outside {low:g}...{high:g} K cannot be temperatures in "
+                "kelvin. Send kelvin, with NaN for missing pixels. Least and greatest value found:",
+                least,
+                greatest,
+            ],
+        )
+        with tf.control_dependencies([check]):
+            return {
+                OUTPUT_NAME: tf.cast(model({INPUT_NAME: lst_kelvin}, training=False), tf.float32)
+            }
+
+    def describe(contract_version: tf.Tensor) -> dict[str, tf.Tensor]:
+        # One answer per item of the batch: TF Serving's batching wants that of all signatures.
+        return {CONTRACT_SIGNATURE_OUTPUT: tf.fill(tf.shape(contract_version), contract_text)}
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint(
+        SERVING_SIGNATURE,
+        serving_default,
+        input_signature=[
+            keras.InputSpec(shape=(None, None, None, 1), dtype="float32", name=INPUT_NAME)
+        ],
+    )
+    archive.add_endpoint(
+        CONTRACT_SIGNATURE,
+        describe,
+        input_signature=[
+            keras.InputSpec(shape=(None,), dtype="int32", name=CONTRACT_SIGNATURE_INPUT)
+        ],
+    )
+    archive.write_out(folder, verbose=False)
+
+
+def _write_warmup_requests(path: Path, contract: Contract) -> None:
+    try:
+        from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+    except ImportError as error:
+        raise MissingExtraError(
+            "warm-up requests need TF Serving's protocol buffers",
+            field="tensorflow-serving-api",
+            action="Install them with `pip install 'keras-lstsr[serving]'`.",
+        ) from error
+    import tensorflow as tf
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for size in WARMUP_SIZES_PIXELS:
+            size = max(size, contract.minimum_size_pixels)
+            # A ramp with one gap, so that the paths for valid and for missing pixels both run.
+            lst_kelvin = np.linspace(270.0, 310.0, size * size, dtype=np.float32)
+            lst_kelvin[size + 1 if size > 1 else 0] = np.nan
+            request = predict_pb2.PredictRequest()
+            request.model_spec.signature_name = SERVING_SIGNATURE
+            request.inputs[INPUT_NAME].CopyFrom(
+                tf.make_tensor_proto(lst_kelvin.reshape(1, size, size, 1))
+            )
+            log = prediction_log_pb2.PredictionLog(
+                predict_log=prediction_log_pb2.PredictLog(request=request)
+            )
+            writer.write(log.SerializeToString())

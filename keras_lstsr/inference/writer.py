@@ -1,0 +1,252 @@
+"""Results on disk: cloud-optimised GeoTIFF and quicklook, whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import rasterio
+import xarray as xr
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+
+from keras_lstsr.errors import GridError, LstsrError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Steps of 0.01 K reach 655 K in 16 bits; 0 is free to mark missing pixels.
+UINT16_SCALE_KELVIN = 0.01
+UINT16_NODATA = 0
+PARTIAL_MARK = ".partial-"
+
+_BLOCK_PIXELS = 512
+_ZOOM_PIXELS = 64
+_OVERVIEW_PIXELS = 1200
+_GAP_COLOUR = "0.75"
+
+
+@contextmanager
+def replaced_when_whole(path: str | PathLike[str]) -> Iterator[Path]:
+    """Lends a path to write to; only when the block ends well does the file get its name.
+
+    The file is written in a hidden folder beside it, ``.NAME.partial-XXXXXXXX``, and renamed.
+    If the block raises, the folder goes; if the process is killed, it stays and may be deleted,
+    but the name itself never stands for half a file.
+
+    Raises:
+        LstsrError: If the folder cannot be written to.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}{PARTIAL_MARK}", dir=path.parent))
+    except OSError as error:
+        raise LstsrError(
+            "the result cannot be written",
+            path=path,
+            found=error.strerror,
+            expected="a folder that may be written to",
+            action="Choose another output.",
+        ) from error
+    try:
+        partial = folder / path.name
+        yield partial
+        partial.replace(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_cog(
+    lst_kelvin: xr.DataArray,
+    path: str | PathLike[str],
+    *,
+    tags: Mapping[str, object],
+    dtype: Literal["float32", "uint16"] = "float32",
+) -> None:
+    """Writes LST as a cloud-optimised GeoTIFF: tiled, compressed, with overviews.
+
+    Args:
+        lst_kelvin: LST ``[y, x]`` in kelvin, NaN where missing, with CRS and transform.
+        path: The file; replaced if it is there, and only by a whole one.
+        tags: Metadata of the file; values are written as text.
+        dtype: ``"float32"`` with nodata NaN, or ``"uint16"`` in steps of 0.01 K with nodata 0
+            and the scale in the band's metadata.
+
+    Raises:
+        GridError: If the array is not two-dimensional or has no CRS.
+        LstsrError: If the file cannot be written.
+    """
+    if lst_kelvin.ndim != 2 or lst_kelvin.rio.crs is None:
+        raise GridError(
+            "the result is no georeferenced raster",
+            field=str(lst_kelvin.name),
+            found=f"dimensions {dict(lst_kelvin.sizes)}, CRS {lst_kelvin.rio.crs}",
+            expected="dimensions y and x, and a CRS",
+        )
+    values, nodata = _stored_values(np.asarray(lst_kelvin.values), dtype)
+    profile = {
+        "driver": "COG",
+        "height": values.shape[0],
+        "width": values.shape[1],
+        "count": 1,
+        "dtype": dtype,
+        "nodata": nodata,
+        "crs": lst_kelvin.rio.crs,
+        "transform": lst_kelvin.rio.transform(),
+        "compress": "DEFLATE",
+        "predictor": "YES",
+        "blocksize": _BLOCK_PIXELS,
+        "overview_resampling": "AVERAGE",
+        "bigtiff": "IF_SAFER",
+        "num_threads": "ALL_CPUS",
+    }
+    with replaced_when_whole(path) as partial:
+        try:
+            with rasterio.open(partial, "w", **profile) as raster:
+                raster.write(values, 1)
+                raster.set_band_description(1, str(lst_kelvin.name or "lst_kelvin"))
+                raster.units = ("K",)
+                if dtype == "uint16":
+                    raster.scales = (UINT16_SCALE_KELVIN,)
+                raster.update_tags(**{name: str(value) for name, value in tags.items()})
+        except (RasterioError, OSError) as error:
+            raise LstsrError(
+                "GDAL cannot write the raster",
+                path=path,
+                found=error,
+                action="See whether the disk is full.",
+            ) from error
+
+
+def _stored_values(
+    values: NDArray[np.floating], dtype: str
+) -> tuple[NDArray[np.float32] | NDArray[np.uint16], float]:
+    if dtype == "float32":
+        return values.astype(np.float32, copy=False), float("nan")
+    steps = np.rint(values.astype(np.float64) / UINT16_SCALE_KELVIN)
+    limits = np.iinfo(np.uint16)
+    if (steps <= UINT16_NODATA).any() or (steps > limits.max).any():
+        raise GridError(
+            "temperatures outside what uint16 holds",
+            found=f"{np.nanmin(values):.2f}…{np.nanmax(values):.2f} K",
+            expected=f"above 0 and up to {limits.max * UINT16_SCALE_KELVIN:.2f} K",
+            action="Write float32.",
+        )
+    return np.where(np.isnan(steps), UINT16_NODATA, steps).astype(np.uint16), UINT16_NODATA
+
+
+def write_quicklook(
+    coarse: xr.DataArray,
+    fine: xr.DataArray,
+    path: str | PathLike[str],
+    *,
+    title: str = "",
+) -> None:
+    """Draws the scene before and after, whole and zoomed in, as a PNG.
+
+    Left the input, right the result; above the whole scene, below the square of 64 coarse pixels
+    with the most texture among the clearest ones. One colour bar in kelvin serves all four; gaps
+    are grey.
+
+    Args:
+        coarse: LST ``[y, x]`` in kelvin, NaN where missing.
+        fine: LST in kelvin on the grid that is finer by a whole factor.
+        path: The PNG; replaced if it is there, and only by a whole one.
+        title: Stands above, e.g. granule and date.
+
+    Raises:
+        GridError: If the fine grid is no multiple of the coarse one, or no pixel is valid.
+        LstsrError: If the file cannot be written.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    before, after = np.asarray(coarse.values), np.asarray(fine.values)
+    factor = after.shape[0] // before.shape[0]
+    if after.shape != (before.shape[0] * factor, before.shape[1] * factor) or factor < 1:
+        raise GridError(
+            "the fine grid does not nest in the coarse one", found=f"{before.shape}, {after.shape}"
+        )
+    if np.isnan(before).all():
+        raise GridError("the scene has no valid pixel", field=str(coarse.name))
+    limits = dict(zip(("vmin", "vmax"), np.nanpercentile(before, [1, 99]), strict=True))
+    rows, columns = _zoom_window(before)
+    fine_rows, fine_columns = (
+        slice(part.start * factor, part.stop * factor) for part in (rows, columns)
+    )
+    colours = colormaps["inferno"].with_extremes(bad=_GAP_COLOUR)
+    figure = Figure(figsize=(11, 10.4), layout="compressed")
+    axes = figure.subplots(2, 2)
+    pictures = [_thinned(before), _thinned(after)]
+    pictures += [before[rows, columns], after[fine_rows, fine_columns]]
+    for axis, picture in zip(axes.flat, pictures, strict=True):
+        image = axis.imshow(picture, cmap=colours, interpolation="nearest", **limits)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    pixel = _pixel_size_text(coarse), _pixel_size_text(fine)
+    for axis, name in zip(axes.flat, (f"input, {pixel[0]}", f"result, {pixel[1]}"), strict=False):
+        axis.set_title(name, fontsize=11)
+        _outline(axis, rows, columns, before.shape, axis.images[0].get_array().shape)
+    for axis in axes[1]:
+        axis.set_title(
+            f"zoom: rows {rows.start}–{rows.stop - 1}, columns {columns.start}–{columns.stop - 1} "
+            "of the input",
+            fontsize=9,
+        )
+    bar = figure.colorbar(image, ax=axes, shrink=0.6, extend="both")
+    bar.set_label("land surface temperature [K]; grey: no data")
+    figure.suptitle(title)
+    with replaced_when_whole(path) as partial:
+        figure.savefig(partial, format="png", dpi=120)
+
+
+def _thinned(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Takes every n-th pixel of what is larger than a figure can show."""
+    step = max(1, -(-max(values.shape) // _OVERVIEW_PIXELS))
+    return values[::step, ::step]
+
+
+def _zoom_window(values: NDArray[np.floating]) -> tuple[slice, slice]:
+    """Finds the square with the most texture among those with nearly the most valid pixels."""
+    height, width = (min(_ZOOM_PIXELS, side) for side in values.shape)
+    best, best_score = (slice(0, height), slice(0, width)), (-1.0, -1.0)
+    for top in _starts(values.shape[0], height):
+        for left in _starts(values.shape[1], width):
+            window = values[top : top + height, left : left + width]
+            valid = window[~np.isnan(window)]
+            # Steps of a tenth let texture decide between windows that are about as clear.
+            score = (round(valid.size / window.size, 1), float(valid.std()) if valid.size else 0.0)
+            if score > best_score:
+                best_score = score
+                best = (slice(top, top + height), slice(left, left + width))
+    return best
+
+
+def _starts(length: int, window: int) -> list[int]:
+    return [*range(0, length - window, max(1, window // 2)), length - window]
+
+
+def _outline(
+    axis: Axes, rows: slice, columns: slice, shape: tuple[int, ...], shown: tuple[int, ...]
+) -> None:
+    from matplotlib.patches import Rectangle
+
+    scale_y, scale_x = shown[0] / shape[0], shown[1] / shape[1]
+    corner = (columns.start * scale_x - 0.5, rows.start * scale_y - 0.5)
+    size = ((columns.stop - columns.start) * scale_x, (rows.stop - rows.start) * scale_y)
+    axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor="cyan", linewidth=1.2))
+
+
+def _pixel_size_text(raster: xr.DataArray) -> str:
+    crs: Any = raster.rio.crs
+    size = abs(raster.rio.resolution()[0])
+    if crs is None or not crs.is_projected:
+        return f"pixels of {size:.4g}°" if crs is not None else f"pixels of {size:.4g}"
+    return f"pixels of {size:.0f} m"

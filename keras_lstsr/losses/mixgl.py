@@ -1,0 +1,269 @@
+"""MixGL, the Mixed Gradient Loss: temperatures from the sensor, texture from NDVI."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_lstsr.errors import ConfigError
+from keras_lstsr.losses.consistency import (
+    bicubic_reduction,
+    block_all,
+    block_mean,
+    coarse_slope,
+    norm_l4,
+)
+from keras_lstsr.losses.gradients import GRADIENT_OPERATORS, magnitude, neighbourhood_valid
+from keras_lstsr.losses.masking import (
+    PLACEHOLDER_KELVIN,
+    expose_divergence,
+    masked_mean,
+    replace_missing,
+    valid_mask,
+)
+from keras_lstsr.losses.options import not_negative, number, one_of, positive, whole
+
+COMPONENTS = ("signed", "magnitude")
+GRADIENT_SCALINGS = ("none", "maximum", "batch_maximum")
+CONSISTENCIES = ("norm_l4", "bicubic", "none")
+
+# What the report's code ran; each option's defect is described at its place below.
+REPORT_OPTIONS: dict[str, float | int | str] = {
+    "alpha": 1e-4,
+    "gradient": "sobel_report",
+    "components": "magnitude",
+    "gradient_scaling": "maximum",
+    "consistency": "bicubic",
+    "edge_crop": 16,
+    "scale_kelvin": 333.32,
+}
+
+
+@keras.saving.register_keras_serializable(package="keras_lstsr")
+class MixedGradientLoss(keras.losses.Loss):
+    r"""MixGL per sample: ``alpha · MGE + beta · MSE``.
+
+    **MSE** compares the prediction T with the LST L of the target. With ``consistency="norm_l4"``
+    both are reduced to the coarse grid as a sensor would see them, so that L may be the coarse LST
+    repeated; with ``"none"`` pixel by pixel, for targets that are truly fine.
+
+    **MGE** compares the gradient of T with the gradient of NDVI times ``ndvi_scale_kelvin`` s:
+    the mean over pixels of ``(∂x T − s ∂x N)² + (∂y T − s ∂y N)²``. Land is cooler where it is
+    greener, so s is negative by day. A field ``T = a + s · NDVI`` has an MGE of 0, and constants
+    added to T or to NDVI change nothing.
+
+    A pixel counts where prediction, LST and NDVI are all there (for MSE, LST and prediction), a
+    gradient where its 3 × 3 pixels count, a coarse pixel where all its fine pixels count; sums
+    are divided by the number that counts, and a term without any is 0. A prediction that is NaN
+    throughout although its target has no gap makes the loss NaN: the network has diverged.
+
+    Args:
+        alpha: Weight of MGE, 0 to 1.
+        beta: Weight of MSE; None is ``1 − alpha``.
+        gradient: ``"sobel"``, divided by 8 so that 1 K per pixel is 1; or ``"sobel_report"``, the
+            report's kernels with their wrong sign.
+        components: ``"signed"``: both components; ``"magnitude"``: ``sqrt(gx² + gy² + 1e-4)``,
+            which does not know whether LST rises or falls with NDVI.
+        gradient_scaling: ``"none"``: K per pixel; ``"maximum"``: the prediction's gradient divided
+            by its maximum over the batch, NDVI's by its maximum per image, as the report's code;
+            ``"batch_maximum"``: both by their maximum over the batch. The batch is that of one
+            replica. Signed components are divided by the largest absolute component, and s keeps
+            nothing but its sign.
+        ndvi_scale_kelvin: Kelvin per unit of NDVI, or ``"fitted"``: per sample, the least-squares
+            slope of coarse LST (norm-L4) on coarse NDVI (mean). The fit does not see the
+            prediction, so no gradient flows through it.
+        consistency: ``"norm_l4"``, ``"bicubic"`` (T sampled at coarse centres without
+            antialiasing, L by norm-L4) or ``"none"``.
+        scale_factor: Fine pixels along a coarse pixel's side.
+        edge_crop: Gradient pixels left out along each edge, after scaling.
+        scale_kelvin: Temperatures (and s) are divided by it: 1 leaves kelvin.
+        name: Name in logs.
+        reduction: Of the values per sample, see ``keras.losses.Loss``.
+        dtype: Of the computation; float32 by default.
+
+    Target: ``[B, H, W, 2]``: LST in kelvin and NDVI, NaN where missing. Prediction:
+    ``[B, H, W, 1]`` in kelvin.
+
+    Raises:
+        ConfigError: If an option is invalid, or the target has no NDVI; it names the option.
+
+    Source: the Mixed Gradient Loss report, eq. of L_MixG, with the sign and the scale between NDVI
+    and temperature put in.
+    """
+
+    def __init__(
+        self,
+        alpha: float = 0.1,
+        *,
+        beta: float | None = None,
+        gradient: str = "sobel",
+        components: str = "signed",
+        gradient_scaling: str = "none",
+        ndvi_scale_kelvin: float | str = "fitted",
+        consistency: str = "norm_l4",
+        scale_factor: int = 4,
+        edge_crop: int = 0,
+        scale_kelvin: float = 1.0,
+        name: str = "mixgl",
+        reduction: str | None = "sum_over_batch_size",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.alpha = not_negative("alpha", alpha)
+        if self.alpha > 1:
+            raise ConfigError(
+                "the weight of the gradient term is too large",
+                field="loss.alpha",
+                found=alpha,
+                expected="0 to 1",
+            )
+        self.beta = None if beta is None else not_negative("beta", beta)
+        self.gradient = one_of("gradient", gradient, GRADIENT_OPERATORS)
+        self.components = one_of("components", components, COMPONENTS)
+        self.gradient_scaling = one_of("gradient_scaling", gradient_scaling, GRADIENT_SCALINGS)
+        self.ndvi_scale_kelvin: float | str = (
+            one_of("ndvi_scale_kelvin", ndvi_scale_kelvin, ("fitted",))
+            if isinstance(ndvi_scale_kelvin, str)
+            else number("ndvi_scale_kelvin", ndvi_scale_kelvin)
+        )
+        self.consistency = one_of("consistency", consistency, CONSISTENCIES)
+        self.scale_factor = whole("scale_factor", scale_factor, 1)
+        self.edge_crop = whole("edge_crop", edge_crop, 0)
+        self.scale_kelvin = positive("scale_kelvin", scale_kelvin)
+
+    @classmethod
+    def report(cls, **overrides: Any) -> MixedGradientLoss:
+        """The loss that the report's code ran, defects included (``REPORT_OPTIONS``).
+
+        Args:
+            **overrides: Constructor arguments that replace the preset's, to undo one defect at a
+                time.
+        """
+        return cls(**{**REPORT_OPTIONS, **overrides})
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Loss per sample, ``[B]``."""
+        self._check_channels(y_true, y_pred)
+        beta = 1.0 - self.alpha if self.beta is None else self.beta
+        loss = self.alpha * self.mean_gradient_error(y_true, y_pred)
+        loss = loss + beta * self.mean_squared_error(y_true, y_pred)
+        return expose_divergence(loss, valid_mask(y_true[..., :1]), valid_mask(y_pred))
+
+    def mean_squared_error(self, y_true: Any, y_pred: Any) -> Any:
+        """The MSE term per sample before its weight, ``[B]``, in units of ``scale_kelvin``²."""
+        lst = y_true[..., :1]
+        valid = ops.logical_and(valid_mask(lst), valid_mask(y_pred))
+        target = replace_missing(lst, valid, PLACEHOLDER_KELVIN)
+        predicted = replace_missing(y_pred, valid, PLACEHOLDER_KELVIN)
+        if self.consistency != "none":
+            factor = self.scale_factor
+            target = norm_l4(target, factor)
+            reduce = norm_l4 if self.consistency == "norm_l4" else bicubic_reduction
+            predicted = reduce(predicted, factor)
+            valid = block_all(valid, factor)
+        return masked_mean(ops.square((predicted - target) / self.scale_kelvin), valid)
+
+    def mean_gradient_error(self, y_true: Any, y_pred: Any) -> Any:
+        """The MGE term per sample before its weight, ``[B]``."""
+        self._check_channels(y_true, y_pred)
+        lst, ndvi = y_true[..., :1], y_true[..., 1:2]
+        observed = ops.logical_and(valid_mask(lst), valid_mask(ndvi))
+        valid = ops.logical_and(observed, valid_mask(y_pred))
+        # Where a neighbour is missing the gradient is nonsense, finite, and has no weight.
+        predicted = replace_missing(y_pred, valid, PLACEHOLDER_KELVIN) / self.scale_kelvin
+        guide = replace_missing(ndvi, valid, 0.0)
+        slope = self._slope(lst, ndvi, observed) / self.scale_kelvin
+        counted = neighbourhood_valid(valid)
+        predicted_maps = self._maps(predicted)
+        if self.gradient_scaling == "none":
+            guide_maps = self._maps(guide * slope)
+        else:
+            # A maximum of one takes any scale away; of s only the sign can stay.
+            predicted_maps = divide_by_maximum(predicted_maps, counted, per_image=False)
+            guide_maps = divide_by_maximum(
+                self._maps(guide), counted, per_image=self.gradient_scaling == "maximum"
+            )
+            if self.components == "signed":
+                guide_maps = [component * ops.sign(slope) for component in guide_maps]
+        squared = [ops.square(p - g) for p, g in zip(predicted_maps, guide_maps, strict=True)]
+        return masked_mean(self._crop(sum(squared[1:], squared[0])), self._crop(counted))
+
+    def _maps(self, values: Any) -> list[Any]:
+        gx, gy = GRADIENT_OPERATORS[self.gradient](values)
+        return [magnitude(gx, gy)] if self.components == "magnitude" else [gx, gy]
+
+    def _slope(self, lst: Any, ndvi: Any, observed: Any) -> Any:
+        if self.ndvi_scale_kelvin != "fitted":
+            return ops.cast(self.ndvi_scale_kelvin, lst.dtype)
+        factor = self.scale_factor
+        coarse_lst = norm_l4(replace_missing(lst, observed, PLACEHOLDER_KELVIN), factor)
+        coarse_ndvi = block_mean(replace_missing(ndvi, observed, 0.0), factor)
+        slope = coarse_slope(coarse_lst, coarse_ndvi, block_all(observed, factor))
+        return ops.stop_gradient(slope)
+
+    def _crop(self, maps: Any) -> Any:
+        if self.edge_crop == 0:
+            return maps
+        cropped = maps[:, self.edge_crop : -self.edge_crop, self.edge_crop : -self.edge_crop]
+        if 0 in cropped.shape[1:3]:
+            raise ConfigError(
+                "the crop leaves nothing of the gradient",
+                field="loss.options.edge_crop",
+                found=f"{self.edge_crop} of {maps.shape[1]} × {maps.shape[2]} pixels",
+                action="Crop less, or train on larger patches.",
+            )
+        return cropped
+
+    def _check_channels(self, y_true: Any, y_pred: Any) -> None:
+        if y_true.shape[-1] is not None and y_true.shape[-1] < 2:
+            raise ConfigError(
+                "MixGL needs NDVI as the target's second channel",
+                field="loss.name",
+                found=f"a target of {y_true.shape[-1]} channel",
+                action="Make the data set with its guide: make_dataset(..., with_guide=True).",
+            )
+        if y_pred.shape[-1] not in (1, None):
+            raise ConfigError(
+                "MixGL scores one temperature per pixel",
+                field="loss.name",
+                found=f"a prediction of {y_pred.shape[-1]} channels",
+                expected="[B, H, W, 1]",
+            )
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "alpha": self.alpha,
+            "beta": self.beta,
+            "gradient": self.gradient,
+            "components": self.components,
+            "gradient_scaling": self.gradient_scaling,
+            "ndvi_scale_kelvin": self.ndvi_scale_kelvin,
+            "consistency": self.consistency,
+            "scale_factor": self.scale_factor,
+            "edge_crop": self.edge_crop,
+            "scale_kelvin": self.scale_kelvin,
+            "dtype": self.dtype,
+        }
+
+
+def divide_by_maximum(maps: list[Any], counted: Any, *, per_image: bool) -> list[Any]:
+    """Divides gradient maps by their largest absolute value over the pixels that count.
+
+    Args:
+        maps: The magnitude, or both components; each ``[B, H, W, C]``, finite.
+        counted: Pixels that count, ``[B, H, W, C]``.
+        per_image: One maximum per image instead of one for the batch.
+
+    Returns:
+        The maps, divided; unchanged where no pixel counts.
+    """
+    weights = ops.cast(counted, maps[0].dtype)
+    axes = (1, 2, 3) if per_image else (0, 1, 2, 3)
+    peaks = [ops.max(ops.abs(each) * weights, axis=axes, keepdims=True) for each in maps]
+    largest = peaks[0] if len(peaks) == 1 else ops.maximum(*peaks)
+    divisor = ops.where(largest > 0, largest, 1.0)
+    return [each / divisor for each in maps]

@@ -1,0 +1,184 @@
+"""The Multi-residual U-Net, strided (2022 paper) and maxpool (report), as functional models.
+
+Layer names are the blocks' names with the part's name appended (``down1_mid_conv1``), so that
+weights of other implementations can be mapped onto them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import keras
+from keras import layers
+
+from keras_lstsr.errors import ConfigError
+from keras_lstsr.models.layers import AlignCornersDouble
+from keras_lstsr.models.padding import PadToSkip, ReflectPad
+
+Variant = Literal["strided", "maxpool"]
+
+
+def smallest_side(depth: int) -> int:
+    """Smallest height and width in pixels that a Multi-residual U-Net takes.
+
+    The bridge pads by reflection, which needs two pixels after ``depth`` halvings.
+    """
+    return 2 ** (depth + 1)
+
+
+def _uniform_bias(fan_in: int) -> keras.initializers.Initializer:
+    # PyTorch draws biases from the same range as the weights they accompany.
+    bound = 1.0 / math.sqrt(fan_in)
+    return keras.initializers.RandomUniform(-bound, bound)
+
+
+def _kaiming_uniform() -> keras.initializers.Initializer:
+    # kaiming_uniform with a = sqrt(5): bound sqrt(6 / ((1 + 5) fan_in)) = 1 / sqrt(fan_in).
+    return keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform")
+
+
+class _Blocks:
+    """Blocks that share the network's settings."""
+
+    def __init__(self, *, synchronised_batch_norm: bool) -> None:
+        self.synchronised = synchronised_batch_norm
+
+    def conv(
+        self, x: Any, filters: int, size: int, name: str, *, stride: int = 1, padding: str = "same"
+    ) -> Any:
+        return layers.Conv2D(
+            filters,
+            size,
+            strides=stride,
+            padding=padding,
+            kernel_initializer=_kaiming_uniform(),
+            bias_initializer=_uniform_bias(x.shape[-1] * size * size),
+            name=name,
+        )(x)
+
+    def norm(self, x: Any, name: str) -> Any:
+        # Momentum 0.9 is what PyTorch calls 0.1.
+        return layers.BatchNormalization(
+            momentum=0.9, epsilon=1e-5, synchronized=self.synchronised, name=name
+        )(x)
+
+    def conv_norm_relu(
+        self, x: Any, filters: int, name: str, index: str = "", padding: str = "same"
+    ) -> Any:
+        x = self.conv(x, filters, 3, f"{name}_conv{index}", padding=padding)
+        x = self.norm(x, f"{name}_norm{index}")
+        return layers.ReLU(name=f"{name}_relu{index}")(x)
+
+    def double_conv(self, x: Any, filters: int, name: str, middle: int | None = None) -> Any:
+        x = self.conv_norm_relu(x, middle or filters, name, "1")
+        return self.conv_norm_relu(x, filters, name, "2")
+
+    def strided_down(self, x: Any, filters: int, name: str) -> Any:
+        """Residual unit on the halved map; the shortcut is a pure identity, added after ReLU."""
+        halved = self.conv(x, x.shape[-1], 2, f"{name}_in_conv", stride=2, padding="valid")
+        y = self.double_conv(halved, x.shape[-1], f"{name}_mid")
+        y = layers.Add(name=f"{name}_add")([y, halved])
+        return self.conv_norm_relu(y, filters, f"{name}_out")
+
+    def maxpool_down(self, x: Any, filters: int, name: str) -> Any:
+        x = layers.MaxPooling2D(2, name=f"{name}_pool")(x)
+        return self.double_conv(x, filters, name)
+
+    def bridge(self, x: Any, name: str) -> Any:
+        """Residual block with reflected borders and no final ReLU."""
+        y = ReflectPad(1, name=f"{name}_pad1")(x)
+        y = self.conv_norm_relu(y, x.shape[-1], name, "1", padding="valid")
+        y = ReflectPad(1, name=f"{name}_pad2")(y)
+        y = self.conv(y, x.shape[-1], 3, f"{name}_conv2", padding="valid")
+        y = self.norm(y, f"{name}_norm2")
+        return layers.Add(name=f"{name}_add")([y, x])
+
+    def strided_up(self, x: Any, skip: Any, filters: int, name: str) -> Any:
+        up = layers.Conv2DTranspose(
+            filters,
+            2,
+            strides=2,
+            kernel_initializer=_kaiming_uniform(),
+            bias_initializer=_uniform_bias(filters * 4),  # PyTorch's fan-in of a transposed kernel
+            name=f"{name}_up",
+        )(x)
+        return self.double_conv(self._join(up, skip, name), filters, name)
+
+    def maxpool_up(self, x: Any, skip: Any, filters: int, name: str) -> Any:
+        joined = self._join(AlignCornersDouble(name=f"{name}_up")(x), skip, name)
+        return self.double_conv(joined, filters, name, middle=joined.shape[-1] // 2)
+
+    def _join(self, up: Any, skip: Any, name: str) -> Any:
+        up = PadToSkip(name=f"{name}_pad")([up, skip])
+        return layers.Concatenate(name=f"{name}_concat")([skip, up])
+
+
+def build_mrunet(
+    variant: Variant = "strided",
+    *,
+    width: int = 64,
+    depth: int = 4,
+    bridge_blocks: int = 1,
+    synchronised_batch_norm: bool = False,
+    zero_initial_residual: bool = False,
+    name: str = "mrunet",
+) -> keras.Model:
+    """Builds the core network: the upsampled, normalised field in, the refined one out.
+
+    Args:
+        variant: ``"strided"``: strided convolutions in residual units and transposed convolutions
+            (Nguyen et al. 2022; 45,049,601 parameters at the default size), or ``"maxpool"``:
+            max-pooling and bilinear upsampling with aligned corners (the report; 21,987,905).
+        width: Channels of the first level; each level doubles them, in ``maxpool`` all but the
+            last.
+        depth: Down and up levels.
+        bridge_blocks: Residual blocks between encoder and decoder.
+        synchronised_batch_norm: BatchNorm statistics over all replicas (TensorFlow only).
+        zero_initial_residual: Start the last convolution at zero, so that the untrained network
+            returns its input.
+        name: Name of the model.
+
+    Returns:
+        A model ``[B, H, W, 1] → [B, H, W, 1]``; H and W are free from ``smallest_side(depth)`` on.
+        The last convolution and the global residual are float32 under any dtype policy. Weights
+        are drawn kaiming-uniform with a = √5, biases likewise, as PyTorch does.
+
+    Raises:
+        ConfigError: If the variant is unknown.
+    """
+    if variant not in ("strided", "maxpool"):
+        raise ConfigError(
+            "unknown variant",
+            field="model.variant",
+            found=repr(variant),
+            expected="'strided' or 'maxpool'",
+        )
+    blocks = _Blocks(synchronised_batch_norm=synchronised_batch_norm)
+    strided = variant == "strided"
+    field = keras.Input((None, None, 1), name="field", dtype="float32")
+    x = blocks.double_conv(field, width, "inc")
+    skips = []
+    for level in range(1, depth + 1):
+        skips.append(x)
+        filters = width * 2 ** (level if strided or level < depth else level - 1)
+        down = blocks.strided_down if strided else blocks.maxpool_down
+        x = down(x, filters, f"down{level}")
+    for block in range(1, bridge_blocks + 1):
+        x = blocks.bridge(x, f"bridge{block}")
+    for level, skip in enumerate(reversed(skips), start=1):
+        # The strided decoder returns to the skip's channels; the maxpool decoder goes one level
+        # further down, so that the next bilinear doubling meets a skip of its own channels.
+        filters = skip.shape[-1] if strided else max(skip.shape[-1] // 2, width)
+        up = blocks.strided_up if strided else blocks.maxpool_up
+        x = up(x, skip, filters, f"up{level}")
+    residual = layers.Conv2D(
+        1,
+        1,
+        kernel_initializer="zeros" if zero_initial_residual else _kaiming_uniform(),
+        bias_initializer="zeros" if zero_initial_residual else _uniform_bias(width),
+        dtype="float32",
+        name="outc",
+    )(x)
+    refined = layers.Add(dtype="float32", name="global_residual")([residual, field])
+    return keras.Model(field, refined, name=name)

@@ -1,0 +1,235 @@
+"""What is known of a granule: from its core metadata, else its file name, else its grid."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from keras_lstsr.errors import ConfigError
+from keras_lstsr.products.hdfeos import HdfEosFile, OdlNode, tile_of_bounds
+
+DAY_NIGHT = ("day", "night", "unknown")
+
+_GRANULE_NAME = re.compile(
+    r"(?P<product>M[OYC]D\w{2,7})\.A(?P<year>\d{4})(?P<doy>\d{3})"
+    r"(?:\.(?P<tile>h\d{2}v\d{2}))?(?:\.(?P<version>\d{3})(?:\.\d{11,13})?)?"
+)
+
+# Tried in this order; the first that gives a real date counts.
+_DATE_PATTERNS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        # AST_08: version, then month, day, year, hour, minute, second
+        r"AST_\w{2,4}_\d{3}(?P<month>\d{2})(?P<day>\d{2})(?P<year>\d{4})\d{6}",
+        r"(?<![A-Za-z0-9])A(?P<year>\d{4})(?P<doy>\d{3})(?!\d)",  # MODIS
+        r"doy(?P<year>\d{4})(?P<doy>\d{3})",  # AppEEARS, ECOSTRESS: with or without the time
+        r"(?<!\d)(?P<year>\d{4})[_.-](?P<month>\d{2})[_.-](?P<day>\d{2})(?!\d)",
+        r"(?<!\d)(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})(?:T\d{4,6})?(?!\d)",
+    )
+)
+_DAY_NIGHT_WORD = re.compile(
+    r"(?<![A-Za-z])(?P<day_night>day|night)(?:time)?(?![A-Za-z])", re.IGNORECASE
+)
+# "8-day composite" is no time of day, but "2006-02-16-Day" is one.
+_COMPOSITE_PERIOD = re.compile(
+    r"(?<!\d)(?<!\d\d[-_.])(?:8|16)[- ]?days?(?![A-Za-z])", re.IGNORECASE
+)
+_TILE_NAME = re.compile(r"(?<![A-Za-z0-9])h\d{2}v\d{2}(?!\d)")
+_PLATFORM_OF_PREFIX = {"MOD": "Terra", "MYD": "Aqua", "MCD": "Terra+Aqua"}
+
+
+@dataclass(frozen=True)
+class GranuleMetadata:
+    """What is known of a granule; empty text where nothing is.
+
+    Attributes:
+        product: Short name, e.g. ``"MOD11A1"``.
+        version: Collection, e.g. ``"061"``.
+        granule_id: File name in the archive.
+        acquisition_date: ISO date, e.g. ``"2021-08-15"``.
+        tile: MODIS tile, e.g. ``"h11v05"``.
+        platform: ``"Terra"``, ``"Aqua"`` or another.
+        source_file: Path that was read.
+    """
+
+    product: str
+    version: str
+    granule_id: str
+    acquisition_date: str
+    tile: str
+    platform: str
+    source_file: str
+
+    def as_attributes(self) -> dict[str, str]:
+        """Returns the attributes of a scene."""
+        return asdict(self)
+
+
+def check_day_night(day_night: str) -> str:
+    """Returns the option in lower case, or raises.
+
+    Raises:
+        ConfigError: If it is neither day nor night nor unknown.
+    """
+    if day_night.lower() not in DAY_NIGHT:
+        raise ConfigError(
+            "unknown time of day",
+            field="day_night",
+            found=repr(day_night),
+            expected=", ".join(DAY_NIGHT),
+        )
+    return day_night.lower()
+
+
+def check_date(date: str) -> str:
+    """Returns an ISO date, or raises.
+
+    Raises:
+        ConfigError: If the text is no ISO date such as 2021-08-15.
+    """
+    try:
+        return dt.date.fromisoformat(date).isoformat()
+    except ValueError as error:
+        raise ConfigError(
+            "this is no date", field="date", found=repr(date), expected="e.g. 2021-08-15"
+        ) from error
+
+
+def compile_date_pattern(date_pattern: str) -> re.Pattern[str]:
+    """Compiles a user's file-name pattern.
+
+    Args:
+        date_pattern: A regular expression with the groups ``year`` and either ``doy`` or
+            ``month`` and ``day``; a group ``day_night`` is optional.
+
+    Returns:
+        The compiled pattern.
+
+    Raises:
+        ConfigError: If it does not compile or lacks a group.
+    """
+    expected = "a regular expression with (?P<year>), and (?P<doy>) or (?P<month>) and (?P<day>)"
+    try:
+        pattern = re.compile(date_pattern)
+    except re.error as error:
+        raise ConfigError(
+            f"the pattern is no regular expression: {error}",
+            field="date_pattern",
+            found=repr(date_pattern),
+            expected=expected,
+        ) from error
+    groups = set(pattern.groupindex)
+    if not ({"year", "doy"} <= groups or {"year", "month", "day"} <= groups):
+        raise ConfigError(
+            "the pattern lacks a named group",
+            field="date_pattern",
+            found=repr(date_pattern),
+            expected=expected,
+        )
+    return pattern
+
+
+def _date_of(match: re.Match[str]) -> str:
+    groups = match.groupdict()
+    try:
+        if groups.get("doy"):
+            text = f"{groups['year']} {groups['doy']}"
+            return dt.datetime.strptime(text, "%Y %j").date().isoformat()
+        numbers = [int(groups[name] or 0) for name in ("year", "month", "day")]
+        return dt.date(*numbers).isoformat()
+    except ValueError:
+        return ""  # digits that look like a date and are none, e.g. an orbit number
+
+
+def date_from_name(name: str, patterns: Iterable[re.Pattern[str]] | None = None) -> str:
+    """Finds the acquisition date in a file name.
+
+    Args:
+        name: File name.
+        patterns: Patterns to try instead of the built-in ones.
+
+    Returns:
+        ISO date, or empty text.
+    """
+    tried = _DATE_PATTERNS if patterns is None else patterns
+    dates: Iterator[str] = (_date_of(hit) for pattern in tried for hit in pattern.finditer(name))
+    return next((date for date in dates if date), "")
+
+
+def day_night_from_text(text: str) -> str:
+    """Finds ``"day"`` or ``"night"`` as a word of a name or description, else ``"unknown"``."""
+    text = _COMPOSITE_PERIOD.sub("", text)
+    words = {match["day_night"].lower() for match in _DAY_NIGHT_WORD.finditer(text)}
+    return words.pop() if len(words) == 1 else "unknown"
+
+
+def tile_from_name(name: str) -> str:
+    """Finds a MODIS tile such as h18v04 in a file name, else returns empty text."""
+    match = _TILE_NAME.search(name)
+    return match[0] if match else ""
+
+
+def product_from_name(name: str) -> str:
+    """Finds a MODIS short name at the beginning of a file name, else returns empty text."""
+    match = _GRANULE_NAME.search(name)
+    return match["product"] if match else ""
+
+
+def _values(core: OdlNode | None) -> dict[str, str]:
+    """Core metadata as name -> value, with the additional attributes under their own names."""
+    values: dict[str, str] = {}
+    if core is None:
+        return values
+    for node in core.walk():
+        if "VALUE" in node.values:
+            values.setdefault(node.name, node.values["VALUE"])
+        names = [child for child in node.children if child.name == "ADDITIONALATTRIBUTENAME"]
+        if names:
+            inner = [child for child in node.walk() if child.name == "PARAMETERVALUE"]
+            if inner:
+                values[names[0].values["VALUE"]] = inner[0].values.get("VALUE", "")
+    return values
+
+
+def read_granule_metadata(file: HdfEosFile) -> GranuleMetadata:
+    """Collects what an HDF4-EOS file tells of itself.
+
+    Core metadata come first; subsetting tools drop them or rename them to ``OldCoreMetadata``,
+    then the file name and the grid's place count.
+
+    Args:
+        file: The open file.
+
+    Returns:
+        The metadata; ``product`` is empty if nothing names it.
+
+    Raises:
+        ProductError: If the metadata are damaged or the file is no sinusoidal grid file.
+    """
+    name = file.path.name
+    core = _values(file.metadata("CoreMetadata") or file.metadata("OldCoreMetadata"))
+    match = _GRANULE_NAME.search(name)
+    named = {key: value or "" for key, value in match.groupdict().items()} if match else {}
+
+    product = core.get("SHORTNAME") or named.get("product", "")
+    version = core.get("VERSIONID", "")
+    if version:
+        # The core metadata write collection 6 as 6, and 6.1 as 61.
+        version = f"{int(version):03d}" if version.isdigit() else version
+    grid = file.grids[0]
+    tile = named.get("tile", "")
+    if "HORIZONTALTILENUMBER" in core and "VERTICALTILENUMBER" in core:
+        tile = f"h{int(core['HORIZONTALTILENUMBER']):02d}v{int(core['VERTICALTILENUMBER']):02d}"
+    return GranuleMetadata(
+        product=product,
+        version=version or named.get("version", ""),
+        granule_id=core.get("LOCALGRANULEID") or (name if match else ""),
+        acquisition_date=core.get("RANGEBEGINNINGDATE") or date_from_name(name),
+        tile=tile or tile_of_bounds(grid.left, grid.bottom, grid.right, grid.top),
+        platform=core.get("ASSOCIATEDPLATFORMSHORTNAME")
+        or _PLATFORM_OF_PREFIX.get(product[:3], ""),
+        source_file=str(Path(file.path)),
+    )

@@ -1,0 +1,437 @@
+"""HDF4-EOS files: grid metadata to CRS and transform, fields to arrays.
+
+The rasterio wheel has no HDF4 driver; pyhdf brings its own library.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from pyhdf.error import HDF4Error
+from pyhdf.SD import SD, SDC
+from rasterio.crs import CRS
+
+from keras_lstsr.errors import ProductError
+
+MODIS_SPHERE_RADIUS_M = 6371007.181
+"""Radius of the sphere of the MODIS sinusoidal projection, in metres; it is not WGS84."""
+
+MODIS_TILE_SIZE_M = 2 * np.pi * MODIS_SPHERE_RADIUS_M / 36
+"""Side of a MODIS tile: 36 columns round the equator, 18 rows from pole to pole."""
+
+MODIS_TILE_COLUMNS, MODIS_TILE_ROWS = 36, 18
+
+_MAGIC = b"\x0e\x03\x13\x01"
+_RADIUS_TOLERANCE_M = 1.0
+_DOWNLOAD_AGAIN = "Download the file again and compare its size or checksum with the archive's."
+
+# The HDF4 library keeps global state and is not thread-safe; Beam and tf.data read in threads.
+_HDF4_LOCK = threading.RLock()
+
+
+@cache
+def modis_sinusoidal_crs() -> CRS:
+    """Returns the CRS of the MODIS grid: sinusoidal on the sphere of 6371007.181 m, in metres."""
+    return CRS.from_proj4(
+        f"+proj=sinu +lon_0=0 +x_0=0 +y_0=0 +R={MODIS_SPHERE_RADIUS_M} +units=m +no_defs"
+    )
+
+
+@dataclass(frozen=True)
+class FieldDefinition:
+    """A field of a product as its user guide and its files define it.
+
+    Attributes:
+        name: Name in the file.
+        variable: Name in the dataset of ``open_product``; empty if the field is not read.
+        dtype: NumPy name of the stored type.
+        long_name: Description in the file.
+        units: Units in the file; empty if it states none.
+        scale_factor: Stored ``scale_factor``; None if the file has none.
+        add_offset: Stored ``add_offset``; None if the file has none.
+        fill_value: Stored ``_FillValue``; text in some v061 QC fields, None if absent.
+        valid_range: First and last valid stored number.
+        attributes: All attributes in the order of the file: name, HDF4 type, value.
+    """
+
+    name: str
+    variable: str
+    dtype: str
+    long_name: str
+    units: str = ""
+    scale_factor: float | None = None
+    add_offset: float | None = None
+    fill_value: int | str | None = None
+    valid_range: tuple[int, int] | None = None
+    attributes: tuple[tuple[str, str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class GridDefinition:
+    """A grid of an HDF4-EOS file, from its ``StructMetadata.0``.
+
+    Attributes:
+        name: Grid name, e.g. ``"MODIS_Grid_Daily_1km_LST"``.
+        height: Rows.
+        width: Columns.
+        left: Outer western edge, metres.
+        top: Outer northern edge, metres.
+        right: Outer eastern edge, metres.
+        bottom: Outer southern edge, metres.
+        fields: Names of the grid's fields.
+    """
+
+    name: str
+    height: int
+    width: int
+    left: float
+    top: float
+    right: float
+    bottom: float
+    fields: tuple[str, ...]
+
+    @property
+    def transform(self) -> Affine:
+        """Pixel corner (column, row) to metres (x, y); row 0 is the northernmost."""
+        pixel_width = (self.right - self.left) / self.width
+        pixel_height = (self.top - self.bottom) / self.height
+        return Affine(pixel_width, 0.0, self.left, 0.0, -pixel_height, self.top)
+
+
+@dataclass
+class OdlNode:
+    """A GROUP or OBJECT of ODL, the language of the EOS metadata."""
+
+    name: str
+    values: dict[str, str] = field(default_factory=dict)
+    children: list[OdlNode] = field(default_factory=list)
+
+    def walk(self) -> Iterator[OdlNode]:
+        """Yields the node and all below it, depth first."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+    def find(self, name: str) -> OdlNode | None:
+        """Returns the first node of that name at or below this one."""
+        return next((node for node in self.walk() if node.name == name), None)
+
+
+def parse_odl(text: str) -> OdlNode:
+    """Parses ODL text into a tree; the root has no name.
+
+    Values keep their text, without the quotes round a string. A value whose brackets are still
+    open at the end of a line goes on in the next.
+
+    Args:
+        text: The metadata attribute; trailing NUL bytes and blanks are ignored.
+
+    Returns:
+        The root node.
+
+    Raises:
+        ProductError: If groups do not close in the order in which they opened.
+    """
+    root = OdlNode("")
+    stack = [root]
+    lines = iter(text.replace("\0", "").splitlines())
+    for line in lines:
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if not equals:
+            continue
+        while value.count("(") > value.count(")") and not value.endswith('"'):
+            continuation = next(lines, None)
+            if continuation is None:
+                raise ProductError("metadata end inside a value", field=key)
+            value += continuation.strip()
+        if key in ("GROUP", "OBJECT"):
+            node = OdlNode(value)
+            stack[-1].children.append(node)
+            stack.append(node)
+        elif key in ("END_GROUP", "END_OBJECT"):
+            if len(stack) == 1 or stack[-1].name != value:
+                raise ProductError("metadata groups are not nested", field=value)
+            stack.pop()
+        else:
+            stack[-1].values[key] = value.strip('"')
+    if len(stack) > 1:
+        raise ProductError("metadata end inside a group", field=stack[-1].name)
+    return root
+
+
+def tile_of_bounds(left: float, bottom: float, right: float, top: float) -> str:
+    """Names the MODIS tile that holds a rectangle of the sinusoidal grid.
+
+    Args:
+        left: Western edge, metres.
+        bottom: Southern edge, metres.
+        right: Eastern edge, metres.
+        top: Northern edge, metres.
+
+    Returns:
+        E.g. ``"h18v04"``; empty if the rectangle lies in no or in several tiles.
+    """
+    tolerance = 1.0  # metre: the products round the tile's corners differently by < 1 mm
+    half_width = MODIS_TILE_COLUMNS / 2 * MODIS_TILE_SIZE_M
+    half_height = MODIS_TILE_ROWS / 2 * MODIS_TILE_SIZE_M
+    first_column = int((left + tolerance + half_width) // MODIS_TILE_SIZE_M)
+    last_column = int((right - tolerance + half_width) // MODIS_TILE_SIZE_M)
+    first_row = int((half_height - top + tolerance) // MODIS_TILE_SIZE_M)
+    last_row = int((half_height - bottom - tolerance) // MODIS_TILE_SIZE_M)
+    inside = 0 <= first_column < MODIS_TILE_COLUMNS and 0 <= first_row < MODIS_TILE_ROWS
+    if not inside or first_column != last_column or first_row != last_row:
+        return ""
+    return f"h{first_column:02d}v{first_row:02d}"
+
+
+class HdfEosFile:
+    """An HDF4-EOS grid file, open for reading; use it in a ``with`` statement.
+
+    The HDF4 library is not thread-safe: the process reads one file at a time.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ProductError: If the file is missing, is no HDF4 file, is damaged, or holds no grid.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = Path(path)
+        self._sd: Any = None
+
+    def __enter__(self) -> Self:
+        check_is_hdf4(self.path)
+        _HDF4_LOCK.acquire()
+        try:
+            self._sd = SD(str(self.path), SDC.READ)
+            self.attributes: dict[str, Any] = self._sd.attributes()
+            self.datasets: dict[str, Any] = self._sd.datasets()
+        except HDF4Error as error:
+            self._release()
+            self._raise_damaged(error)
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        try:
+            if self._sd is not None:
+                self._sd.end()
+                self._sd = None
+        finally:
+            _HDF4_LOCK.release()
+
+    def _raise_damaged(self, error: Exception, field_name: str | None = None) -> NoReturn:
+        raise ProductError(
+            "the HDF4 file is truncated or damaged",
+            path=self.path,
+            field=field_name,
+            found=f"{self.path.stat().st_size} bytes that the HDF4 library cannot read ({error})",
+            action=_DOWNLOAD_AGAIN,
+        ) from error
+
+    def metadata(self, name: str) -> OdlNode | None:
+        """Parses a metadata attribute, e.g. ``"CoreMetadata"``, which may be split in parts.
+
+        Args:
+            name: The attribute's name without its number.
+
+        Returns:
+            The root of the tree, or None if the file has no such attribute.
+        """
+        parts = [f"{name}.{number}" for number in range(10)]
+        text = "".join(str(self.attributes[part]) for part in parts if part in self.attributes)
+        if not text.strip("\0 \n"):
+            return None
+        try:
+            return parse_odl(text)
+        except ProductError as error:
+            raise ProductError(
+                f"{error.problem} ({error.field})", path=self.path, field=name
+            ) from error
+
+    @cached_property
+    def grids(self) -> tuple[GridDefinition, ...]:
+        """The grids that ``StructMetadata.0`` defines, at least one.
+
+        Raises:
+            ProductError: If there is no such attribute, no grid, or a grid that is not the MODIS
+                sinusoidal one.
+        """
+        structure = self.metadata("StructMetadata")
+        if structure is None:
+            raise ProductError(
+                "the HDF4 file has no grid metadata",
+                path=self.path,
+                field="StructMetadata.0",
+                expected="an HDF4-EOS grid file",
+            )
+        swaths = structure.find("SwathStructure")
+        grids = structure.find("GridStructure")
+        if grids is None or not grids.children:
+            if swaths is not None and swaths.children:
+                names = [node.values.get("SwathName", node.name) for node in swaths.children]
+                raise ProductError(
+                    "this is a swath file: its pixels lie on no map grid",
+                    path=self.path,
+                    found=f"swath {', '.join(names)}",
+                    expected="a tile of a gridded product such as MOD11A1",
+                    action="Download the gridded daily product (MOD11A1 instead of MOD11_L2).",
+                )
+            raise ProductError(
+                "the HDF4-EOS file holds no grid", path=self.path, field="StructMetadata.0"
+            )
+        return tuple(_grid_definition(node, self.path) for node in grids.children)
+
+    def grid_of(self, field_name: str) -> GridDefinition:
+        """Returns the grid that holds a field.
+
+        Raises:
+            ProductError: If no grid does.
+        """
+        for grid in self.grids:
+            if field_name in grid.fields:
+                return grid
+        listing = "; ".join(f"{grid.name}: {', '.join(grid.fields)}" for grid in self.grids)
+        raise ProductError(
+            "the field is in no grid of this file",
+            path=self.path,
+            field=field_name,
+            found=listing or "no field at all",
+        )
+
+    def read(self, field_name: str) -> tuple[NDArray[Any], dict[str, Any]]:
+        """Reads a field as it is stored.
+
+        Args:
+            field_name: Name in the file.
+
+        Returns:
+            The array ``[H, W]`` and the field's attributes.
+
+        Raises:
+            ProductError: If the field is missing, damaged or not of its grid's shape.
+        """
+        grid = self.grid_of(field_name)
+        if field_name not in self.datasets:
+            self._raise_damaged(HDF4Error("no such data set"), field_name)
+        try:
+            dataset = self._sd.select(field_name)
+            try:
+                attributes: dict[str, Any] = dataset.attributes()
+                stored: NDArray[Any] = np.asarray(dataset.get())
+            finally:
+                dataset.endaccess()
+        except (HDF4Error, ValueError) as error:
+            self._raise_damaged(error, field_name)
+        if stored.shape != (grid.height, grid.width):
+            raise ProductError(
+                "the field does not have the shape of its grid",
+                path=self.path,
+                field=field_name,
+                found=" × ".join(map(str, stored.shape)),
+                expected=f"{grid.height} × {grid.width}",
+            )
+        return stored, attributes
+
+
+def check_is_hdf4(path: Path) -> None:
+    """Checks that a file exists and begins like HDF4, before the library is asked.
+
+    Raises:
+        ProductError: If not; the message says what the file seems to be.
+    """
+    if not path.exists():
+        raise ProductError("there is no such file", path=path, action="Check the path.")
+    if not path.is_file():
+        raise ProductError("this is no file", path=path, expected="one HDF4-EOS file")
+    with path.open("rb") as file:
+        start = file.read(8)
+    if start.startswith(_MAGIC):
+        return
+    if not start:
+        found = "an empty file"
+    elif start.startswith(b"\x89HDF"):
+        found = "HDF5"
+    elif start.lstrip()[:1] in (b"<", b"{"):
+        found = "HTML, XML or JSON text, perhaps the archive's error or login page"
+    else:
+        found = f"a file that begins with {start!r}"
+    raise ProductError(
+        "this is no HDF4 file", path=path, found=found, expected="HDF4", action=_DOWNLOAD_AGAIN
+    )
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(part) for part in text.strip("()").split(",")]
+
+
+def _grid_definition(node: OdlNode, path: Path) -> GridDefinition:
+    values = node.values
+    name = values.get("GridName", node.name)
+    projection = values.get("Projection", "none")
+    if projection != "GCTP_SNSOID":
+        raise ProductError(
+            "the grid is not sinusoidal",
+            path=path,
+            field=name,
+            found=projection,
+            expected="GCTP_SNSOID",
+            action="Download the tiled sinusoidal product, or convert the field to GeoTIFF.",
+        )
+    try:
+        radius = _numbers(values["ProjParams"])[0]
+        left, top = _numbers(values["UpperLeftPointMtrs"])
+        right, bottom = _numbers(values["LowerRightMtrs"])
+        height, width = int(values["YDim"]), int(values["XDim"])
+    except (KeyError, ValueError) as error:
+        raise ProductError(
+            f"the grid metadata are incomplete: {error}",
+            path=path,
+            field=f"StructMetadata.0 {name}",
+        ) from error
+    if abs(radius - MODIS_SPHERE_RADIUS_M) > _RADIUS_TOLERANCE_M:
+        raise ProductError(
+            "the grid lies on another sphere than MODIS grids do",
+            path=path,
+            field=name,
+            found=f"radius {radius} m",
+            expected=f"{MODIS_SPHERE_RADIUS_M} m",
+        )
+    origin = values.get("GridOrigin", "HDFE_GD_UL")
+    if origin != "HDFE_GD_UL" or height < 1 or width < 1 or right <= left or top <= bottom:
+        raise ProductError(
+            "the grid's extent is unusable",
+            path=path,
+            field=name,
+            found=f"{height} × {width} pixels, corners ({left}, {top}) and ({right}, {bottom}), "
+            f"origin {origin}",
+            expected="the upper left corner north-west of the lower right one",
+        )
+    fields = tuple(
+        child.values["DataFieldName"]
+        for child in node.walk()
+        if re.fullmatch(r"DataField_\d+", child.name) and "DataFieldName" in child.values
+    )
+    return GridDefinition(name, height, width, left, top, right, bottom, fields)

@@ -1,0 +1,460 @@
+"""Single-band rasters of LST or NDVI that rasterio reads, such as GeoTIFF."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import xarray as xr
+from affine import Affine
+from numpy.typing import NDArray
+from pyproj import CRS as ProjCRS
+from rasterio.crs import CRS
+from rasterio.enums import MaskFlags
+from rasterio.errors import RasterioError
+
+from keras_lstsr.errors import ConfigError, ProductError
+from keras_lstsr.products import granule
+from keras_lstsr.products.hdfeos import (
+    MODIS_SPHERE_RADIUS_M,
+    modis_sinusoidal_crs,
+    tile_of_bounds,
+)
+from keras_lstsr.products.packing import Packing, multiplier
+from keras_lstsr.products.plausibility import check_kelvin, check_ndvi
+from keras_lstsr.products.quality import Rejection
+from keras_lstsr.products.scene import build_scene, masked_variable, rejection_name
+
+KELVIN_AT_ZERO_CELSIUS = 273.15
+
+# MOD11A1 calls LST valid from 150 K on; nothing that is not on fire is hotter than 400 K.
+VALID_LST_KELVIN = (150.0, 400.0)
+VALID_NDVI = (-1.0, 1.0)
+
+_KELVIN_UNITS = {"k", "kelvin", "kelvins", "degk", "deg_k", "degree_kelvin", "degrees_kelvin"}
+_CELSIUS_UNITS = {"c", "degc", "celsius", "°c", "degree_celsius", "degrees_celsius", "deg_c"}
+_NO_UNITS = {"", "na", "n/a", "none", "1", "unitless", "dn"}
+_LST_WORDS = re.compile(
+    r"(?<![A-Za-z])(?:lst|land[ _-]?surface[ _-]?temperature|surface[ _-]temperature|"
+    r"surface[ _-]kinetic[ _-]temperature|skt)(?![A-Za-z])",
+    re.IGNORECASE,
+)
+_NDVI_WORDS = re.compile(r"(?<![A-Za-z])(?:ndvi|normali[sz]ed difference veg\w*)(?![A-Za-z])", re.I)
+_DATE_TAGS = (
+    "acquisition_date",
+    "date_acquired",
+    "date",
+    "rangebeginningdate",
+    "calendardate",
+    "time_coverage_start",
+)
+_DAY_NIGHT_TAGS = ("day_night", "daynightflag", "day_night_flag")
+
+
+@dataclass(frozen=True)
+class RasterOptions:
+    """What the user knows about a raster that its tags may not tell; None leaves it to them.
+
+    Attributes:
+        quantity: ``"lst"`` or ``"ndvi"``.
+        scale: Physical units per stored unit; always multiplied with, whatever its size.
+        offset: Physical value of a stored zero, in ``unit``.
+        nodata: Stored number that means missing.
+        unit: ``"kelvin"`` or ``"celsius"``, of the values after scale and offset.
+        date: ISO date of acquisition.
+        day_night: ``"day"``, ``"night"`` or ``"unknown"``.
+        date_pattern: Regular expression for the file name; see
+            :func:`~keras_lstsr.products.granule.compile_date_pattern`.
+    """
+
+    quantity: str | None = None
+    scale: float | None = None
+    offset: float | None = None
+    nodata: float | None = None
+    unit: str | None = None
+    date: str | None = None
+    day_night: str | None = None
+    date_pattern: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.quantity not in (None, "lst", "ndvi"):
+            raise ConfigError(
+                "unknown quantity",
+                field="quantity",
+                found=repr(self.quantity),
+                expected="lst, ndvi",
+            )
+        if self.scale is not None and not (np.isfinite(self.scale) and self.scale > 0):
+            raise ConfigError(
+                "the scale is unusable",
+                field="scale",
+                found=self.scale,
+                expected="a positive finite number",
+            )
+        if self.unit is not None:
+            unit_offset_kelvin(self.unit)
+        if self.day_night is not None:
+            granule.check_day_night(self.day_night)
+        if self.date is not None:
+            granule.check_date(self.date)
+        if self.date_pattern is not None:
+            granule.compile_date_pattern(self.date_pattern)
+
+
+def unit_offset_kelvin(unit: str) -> float:
+    """Returns what to add to a temperature in that unit to have kelvin.
+
+    Raises:
+        ConfigError: If the unit is neither kelvin nor degrees Celsius.
+    """
+    name = unit.strip().lower().replace(" ", "_")
+    if name in _KELVIN_UNITS:
+        return 0.0
+    if name in _CELSIUS_UNITS:
+        return KELVIN_AT_ZERO_CELSIUS
+    raise ConfigError(
+        "unknown unit of temperature", field="unit", found=repr(unit), expected="kelvin or celsius"
+    )
+
+
+@dataclass(frozen=True)
+class RasterBand:
+    """The single band of a raster as it is stored, with its tags.
+
+    Attributes:
+        path: The file.
+        stored: ``[H, W]``.
+        masked: ``[H, W]``, True where the file's own mask or alpha hides the pixel; or None.
+        crs: The CRS.
+        transform: Pixel corner (column, row) to CRS coordinates, north up.
+        scale: The band's scale from its tags; None if they state none.
+        offset: The band's offset; None if the tags state none.
+        nodata: The band's nodata value; None if the tags state none.
+        units: The band's units from its tags, or empty.
+        description: The band's description, or empty.
+        tags: Tags of file and band, keys in lower case.
+    """
+
+    path: Path
+    stored: NDArray[Any]
+    masked: NDArray[np.bool_] | None
+    crs: CRS
+    transform: Affine
+    scale: float | None
+    offset: float | None
+    nodata: float | None
+    units: str
+    description: str
+    tags: dict[str, str]
+
+    @property
+    def words(self) -> str:
+        """The texts in the file that may name the quantity and the time of day."""
+        keys = ("long_name", "standard_name", "quantity", "product", "imagedescription", "title")
+        tagged = [self.tags.get(key, "") for key in keys]
+        tagged.append(self.tags.get("tifftag_imagedescription", ""))
+        return " | ".join(text for text in (self.description, *tagged) if text)
+
+    @property
+    def tile(self) -> str:
+        """The MODIS tile, from the tags, the file name or the place on the MODIS grid."""
+        named = self.tags.get("tile") or granule.tile_from_name(self.path.name)
+        if named or self.crs != modis_sinusoidal_crs():
+            return named
+        height, width = self.stored.shape
+        right, bottom = self.transform @ (width, height)
+        return tile_of_bounds(self.transform.c, bottom, right, self.transform.f)
+
+
+def read_band(path: str | PathLike[str]) -> RasterBand:
+    """Reads a single-band raster and its tags.
+
+    Args:
+        path: A file that rasterio reads.
+
+    Returns:
+        The band.
+
+    Raises:
+        ProductError: If the file is missing, no raster, damaged, has several bands, no CRS, no
+            georeferencing, or is not north up.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ProductError("there is no such file", path=path, action="Check the path.")
+    try:
+        with rasterio.open(path) as source:
+            _check_structure(source, path)
+            stored = source.read(1)
+            masked = None
+            if MaskFlags.per_dataset in source.mask_flag_enums[0]:
+                masked = source.read_masks(1) == 0
+            tags = {key.lower(): value for key, value in source.tags().items()}
+            tags |= {key.lower(): value for key, value in source.tags(1).items()}
+            # rasterio reports 1 and 0 where there is no tag.
+            scaled = (source.scales[0], source.offsets[0]) != (1.0, 0.0)
+            return RasterBand(
+                path=path,
+                stored=stored,
+                masked=masked,
+                crs=canonical_crs(source.crs),
+                transform=source.transform,
+                scale=source.scales[0] if scaled else _tag(tags, "scale_factor", "scale"),
+                offset=source.offsets[0] if scaled else _tag(tags, "add_offset", "offset"),
+                nodata=source.nodata
+                if source.nodata is not None
+                else _tag(tags, "_fillvalue", "missing_value"),
+                units=(source.units[0] or tags.get("units") or tags.get("unit") or "").strip(),
+                description=source.descriptions[0] or "",
+                tags=tags,
+            )
+    except RasterioError as error:
+        raise ProductError(
+            "this file cannot be read as a raster",
+            path=path,
+            found=str(error),
+            expected="MOD11A1, MYD11A1, MOD09GQ or MYD09GQ as HDF4-EOS, or a single-band GeoTIFF",
+            action="Check that the file is complete.",
+        ) from error
+
+
+def _tag(tags: dict[str, str], *names: str) -> float | None:
+    for name in names:
+        try:
+            return float(tags[name])
+        except (KeyError, ValueError):
+            continue  # absent, or text such as "NA": as good as absent
+    return None
+
+
+def _check_structure(source: Any, path: Path) -> None:
+    if source.count != 1:
+        raise ProductError(
+            "the raster has several bands, and which one is meant is unknown",
+            path=path,
+            found=f"{source.count} bands" if source.count else "no band, perhaps subdatasets",
+            expected="one band",
+            action="Extract the band: gdal_translate -b NUMBER IN OUT.",
+        )
+    if np.dtype(source.dtypes[0]).kind not in "iuf":
+        raise ProductError(
+            "the raster's numbers are neither integers nor real",
+            path=path,
+            found=source.dtypes[0],
+            expected="an integer or floating-point band",
+        )
+    transform, crs = source.transform, source.crs
+    if crs is not None and not (crs.is_projected or crs.is_geographic):
+        raise ProductError(
+            "the raster's coordinate reference system is not on the Earth's surface",
+            path=path,
+            found=crs.to_string(),
+            expected="a projected or geographic one",
+            action="Write the right one with gdal_edit.py -a_srs.",
+        )
+    if crs is None or transform == Affine.identity():
+        missing = "coordinate reference system" if crs is None else "geotransform"
+        raise ProductError(
+            f"the raster has no {missing}",
+            path=path,
+            action="Write it with gdal_edit.py -a_srs and -a_ullr.",
+        )
+    if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
+        raise ProductError(
+            "the raster is not north up",
+            path=path,
+            field="geotransform",
+            found=tuple(transform)[:6],
+            expected="no rotation, rows from north to south",
+            action="Warp it with gdalwarp first.",
+        )
+
+
+def canonical_crs(crs: CRS) -> CRS:
+    """Returns the MODIS sinusoidal CRS for any spelling of it, and other CRS unchanged."""
+    parameters = crs.to_dict()
+    if parameters.get("proj") != "sinu":
+        return crs
+    datum_free = ProjCRS.from_wkt(crs.to_wkt()).ellipsoid
+    radius = datum_free.semi_major_metre if datum_free is not None else 0.0
+    sphere = datum_free is not None and datum_free.semi_minor_metre == radius
+    shift = any(parameters.get(key, 0) for key in ("lon_0", "x_0", "y_0"))
+    if sphere and not shift and abs(radius - MODIS_SPHERE_RADIUS_M) < 1e-3:
+        return modis_sinusoidal_crs()
+    return crs
+
+
+def quantity_of(band: RasterBand, options: RasterOptions) -> str:
+    """Decides whether a raster is LST or NDVI: options, then tags, then file name, then units.
+
+    Raises:
+        ProductError: If nothing tells, or the same source names both.
+    """
+    if options.quantity is not None:
+        return options.quantity
+    for text in (band.words, band.path.stem):
+        lst, ndvi = _LST_WORDS.search(text), _NDVI_WORDS.search(text)
+        if bool(lst) != bool(ndvi):
+            return "lst" if lst else "ndvi"
+    if band.units.lower() in _KELVIN_UNITS | _CELSIUS_UNITS:
+        return "lst"
+    raise ProductError(
+        "neither tags, units nor file name tell whether this is LST or NDVI",
+        path=band.path,
+        found=f"description {band.description!r}, units {band.units!r}",
+        action='Pass quantity="lst" or quantity="ndvi" (--quantity).',
+    )
+
+
+def date_of(band: RasterBand, options: RasterOptions) -> str:
+    """Finds the acquisition date: options, then tags, then file name; else empty text."""
+    if options.date is not None:
+        return granule.check_date(options.date)
+    if options.date_pattern is not None:
+        pattern = granule.compile_date_pattern(options.date_pattern)
+        return granule.date_from_name(band.path.name, [pattern])
+    tagged = (granule.date_from_name(band.tags.get(name, "")) for name in _DATE_TAGS)
+    return next((date for date in tagged if date), "") or granule.date_from_name(band.path.name)
+
+
+def day_night_of(band: RasterBand, options: RasterOptions) -> str:
+    """Finds day or night: options, tags, description, file name; else ``"unknown"``."""
+    if options.day_night is not None:
+        return granule.check_day_night(options.day_night)
+    texts = [*(band.tags.get(name, "") for name in _DAY_NIGHT_TAGS), band.words, band.path.stem]
+    if options.date_pattern is not None:
+        match = granule.compile_date_pattern(options.date_pattern).search(band.path.name)
+        texts.insert(0, (match.groupdict().get("day_night") or "") if match else "")
+    found = (granule.day_night_from_text(text) for text in texts)
+    return next((name for name in found if name != "unknown"), "unknown")
+
+
+def packing_of_band(band: RasterBand, options: RasterOptions, quantity: str) -> Packing:
+    """Decides scale, offset and fill value: options, then tags, then none.
+
+    The offset of temperatures in degrees Celsius includes 273.15, so that the packing gives
+    kelvin.
+
+    Raises:
+        ProductError: If the tags' scale or unit is unusable.
+    """
+    scale, offset = options.scale, options.offset
+    if scale is None:
+        scale = 1.0 if band.scale is None else multiplier(band.scale, path=band.path)
+        if offset is None and band.offset is not None:
+            offset = band.offset
+    to_kelvin = 0.0
+    if quantity == "lst":
+        try:
+            tagged = "kelvin" if band.units.lower() in _NO_UNITS else band.units
+            to_kelvin = unit_offset_kelvin(options.unit or tagged)
+        except ConfigError as error:
+            raise ProductError(
+                "the raster's unit of temperature is not known here",
+                path=band.path,
+                field="units",
+                found=repr(band.units),
+                expected="K or degrees Celsius",
+                action='Pass unit="kelvin" or unit="celsius" (--unit).',
+            ) from error
+    nodata = options.nodata if options.nodata is not None else band.nodata
+    if band.stored.dtype.kind in "iu" and nodata is not None:
+        # A nodata value that the type cannot hold marks no pixel.
+        nodata = int(nodata) if float(nodata).is_integer() else None
+    return Packing(band.stored.dtype.name, scale, (offset or 0.0) + to_kelvin, nodata)
+
+
+def open_band(
+    band: RasterBand,
+    options: RasterOptions,
+    *,
+    product: str,
+    quantity: str,
+    platform: str = "",
+    version: str = "",
+    qc_policy: str = "default",
+) -> xr.Dataset:
+    """Turns a band into a scene with ``lst_kelvin`` or ``ndvi``.
+
+    Args:
+        band: The band as stored.
+        options: What the user knows.
+        product: Name of the product, e.g. ``"LST_GEOTIFF"``.
+        quantity: ``"lst"`` or ``"ndvi"``.
+        platform: Satellite, if known.
+        version: Collection, if known.
+        qc_policy: Noted in the attributes; there is no QC to apply it to.
+
+    Returns:
+        The scene; see :func:`keras_lstsr.products.open_product`.
+
+    Raises:
+        ProductError: If the values as a whole can't be kelvin or NDVI.
+    """
+    packing = packing_of_band(band, options, quantity)
+    missing = packing.is_fill(band.stored)
+    if band.masked is not None:
+        missing |= band.masked
+    values = packing.decode(band.stored)
+    untagged = options.scale is None and band.scale is None
+    if quantity == "lst":
+        name, low, high = "lst_kelvin", *VALID_LST_KELVIN
+        check_kelvin(values, missing, band.stored, packing, path=band.path, untagged=untagged)
+    else:
+        name, low, high = "ndvi", *VALID_NDVI
+        check_ndvi(values, missing, path=band.path, untagged=untagged)
+    codes = np.zeros(values.shape, np.uint8)
+    # The comparison is turned round so that infinities and NaN fall out too.
+    codes[~((values >= low) & (values <= high))] = Rejection.OUT_OF_RANGE
+    codes[missing] = Rejection.FILL
+    described = {
+        "units": "K" if quantity == "lst" else "1",
+        "long_name": band.description
+        or ("land surface temperature" if quantity == "lst" else "NDVI"),
+        "standard_name": "surface_temperature"
+        if quantity == "lst"
+        else "normalized_difference_vegetation_index",
+        "day_night": day_night_of(band, options),
+        "ancillary_variables": rejection_name(name),
+    }
+    metadata = granule.GranuleMetadata(
+        product=product,
+        version=version,
+        granule_id=band.path.name,
+        acquisition_date=date_of(band, options),
+        tile=band.tile,
+        platform=platform or band.tags.get("platform", ""),
+        source_file=str(band.path),
+    )
+    return build_scene(
+        masked_variable(name, values, codes, _lossless(packing, values), described),
+        crs=band.crs,
+        transform=band.transform,
+        attributes={**metadata.as_attributes(), "qc_policy": qc_policy},
+    )
+
+
+def _lossless(packing: Packing, values: NDArray[np.float32]) -> Packing:
+    """The encoding to write with: floating-point rasters are kept as the float32 they became."""
+    if np.dtype(packing.dtype).kind in "iu":
+        return packing
+    return Packing(values.dtype.name, 1.0, 0.0, float("nan"))
+
+
+def open_raster(
+    path: str | PathLike[str], options: RasterOptions, *, qc_policy: str = "default"
+) -> xr.Dataset:
+    """Opens a single-band LST or NDVI raster; see :func:`keras_lstsr.products.open_product`.
+
+    Raises:
+        ProductError: If the raster can't be read, recognised or interpreted.
+    """
+    band = read_band(path)
+    quantity = quantity_of(band, options)
+    product = {"lst": "LST_GEOTIFF", "ndvi": "NDVI_GEOTIFF"}[quantity]
+    return open_band(band, options, product=product, quantity=quantity, qc_policy=qc_policy)

@@ -1,0 +1,153 @@
+"""Where and when scenes lie: MODIS tiles, their grids, and the calendar of the simulation."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+
+from keras_lstsr.products.hdfeos import MODIS_SPHERE_RADIUS_M, MODIS_TILE_SIZE_M
+
+TILE_PIXELS = 1200
+"""1 km pixels along the side of a whole tile."""
+
+FINE_FACTOR = 4
+"""250 m pixels along the side of a 1 km pixel."""
+
+PIXEL_SIZE_M = MODIS_TILE_SIZE_M / TILE_PIXELS
+"""Side of a 1 km pixel: 926.625 m."""
+
+LAND_TILES: tuple[tuple[int, int], ...] = (
+    (18, 4),  # central Europe
+    (11, 5),  # southern Appalachians
+    (12, 12),  # Pampas
+    (27, 5),  # north China plain
+    (8, 5),  # California
+    (20, 4),  # Black Sea steppe
+    (29, 12),  # south-eastern Australia
+    (17, 5),  # Iberia
+)
+"""Tiles (h, v) in the order in which scenes visit them."""
+
+# Days of the growing season, when NDVI and LST of a landscape differ most. South of the equator
+# half a year is added. The stride is coprime to the number of days, so that each tile meets each.
+_NORTHERN_DAYS = (191, 137, 236, 166, 259, 121, 213, 150)
+_DAY_STRIDE = 3
+_FIRST_YEAR = 2019
+_HALF_YEAR_DAYS = 182
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """A MODIS tile, or the square at its upper left corner.
+
+    Attributes:
+        h: Tile column.
+        v: Tile row.
+        pixels: 1 km pixels along a side.
+    """
+
+    h: int
+    v: int
+    pixels: int
+
+    @property
+    def tile(self) -> str:
+        """The tile's name, e.g. ``"h18v04"``."""
+        return f"h{self.h:02d}v{self.v:02d}"
+
+    @property
+    def left(self) -> float:
+        """Outer western edge, metres."""
+        return (self.h - 18) * MODIS_TILE_SIZE_M
+
+    @property
+    def top(self) -> float:
+        """Outer northern edge, metres."""
+        return (9 - self.v) * MODIS_TILE_SIZE_M
+
+    @property
+    def right(self) -> float:
+        """Outer eastern edge, metres."""
+        return self.left + self.pixels * PIXEL_SIZE_M
+
+    @property
+    def bottom(self) -> float:
+        """Outer southern edge, metres."""
+        return self.top - self.pixels * PIXEL_SIZE_M
+
+    @property
+    def fine_pixels(self) -> int:
+        """250 m pixels along a side."""
+        return FINE_FACTOR * self.pixels
+
+    @property
+    def fine_transform(self) -> Affine:
+        """Transform of the 250 m grid."""
+        size = PIXEL_SIZE_M / FINE_FACTOR
+        return Affine(size, 0.0, self.left, 0.0, -size, self.top)
+
+    def latitudes_degrees(self, factor: int = FINE_FACTOR) -> NDArray[np.float32]:
+        """Latitudes of the row centres, ``[pixels · factor]``."""
+        rows = (np.arange(self.pixels * factor) + 0.5) / factor
+        northing = self.top - rows * PIXEL_SIZE_M
+        return np.degrees(northing / MODIS_SPHERE_RADIUS_M).astype(np.float32)
+
+    def corner_degrees(self) -> tuple[list[float], list[float]]:
+        """Longitudes and latitudes of the corners, clockwise from the upper left."""
+        eastings = (self.left, self.right, self.right, self.left)
+        northings = (self.top, self.top, self.bottom, self.bottom)
+        latitudes = [y / MODIS_SPHERE_RADIUS_M for y in northings]
+        longitudes = [
+            x / (MODIS_SPHERE_RADIUS_M * np.cos(latitude))
+            for x, latitude in zip(eastings, latitudes, strict=True)
+        ]
+        return [float(np.degrees(a)) for a in longitudes], [float(np.degrees(a)) for a in latitudes]
+
+    @property
+    def centre_degrees(self) -> tuple[float, float]:
+        """Longitude and latitude of the centre."""
+        latitude = 0.5 * (self.top + self.bottom) / MODIS_SPHERE_RADIUS_M
+        easting = 0.5 * (self.left + self.right)
+        longitude = easting / (MODIS_SPHERE_RADIUS_M * np.cos(latitude))
+        return float(np.degrees(longitude)), float(np.degrees(latitude))
+
+
+def scene_place_and_date(index: int) -> tuple[int, int, dt.date]:
+    """Says where and when a scene lies.
+
+    Scenes go round the land tiles; each time a tile comes up again it is another day, so that
+    no two scenes share both.
+
+    Args:
+        index: Number of the scene, from 0.
+
+    Returns:
+        Tile column, tile row and date.
+    """
+    turn, position = divmod(index, len(LAND_TILES))
+    h, v = LAND_TILES[position]
+    day = _NORTHERN_DAYS[(position + _DAY_STRIDE * turn) % len(_NORTHERN_DAYS)]
+    date = dt.date(_FIRST_YEAR + turn // len(_NORTHERN_DAYS), 1, 1) + dt.timedelta(days=day - 1)
+    if v >= 9:
+        date += dt.timedelta(days=_HALF_YEAR_DAYS)
+    return h, v, date
+
+
+def northern_day_of_year(date: dt.date, latitude_degrees: float) -> float:
+    """Day of the year as the seasons of the northern hemisphere count it.
+
+    Args:
+        date: The day.
+        latitude_degrees: Latitude; south of the equator half a year is added.
+
+    Returns:
+        Day 1 to 365.
+    """
+    day = date.timetuple().tm_yday
+    if latitude_degrees < 0:
+        day += _HALF_YEAR_DAYS
+    return float((day - 1) % 365 + 1)

@@ -1,0 +1,283 @@
+"""Keras callbacks that survive a kill: history, backup, best model, early stopping.
+
+The order at the end of an epoch matters: ``HistoryRecorder`` writes what the epoch gave,
+``AtomicBackup`` then makes it count, ``BestModel`` and ``Publisher`` follow from it. A kill before
+the backup repeats the epoch; after a later kill the restart catches up from backup and history.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_lstsr.errors import ConfigError
+from keras_lstsr.training.progress import TrainingProgress
+from keras_lstsr.training.run_folder import RunFolder, RunInfo, write_text
+from keras_lstsr.training.tracking import Tracker
+
+MONITORED = "val_loss"
+Record = dict[str, float]
+
+
+class HistoryRecorder(keras.callbacks.Callback):
+    """Keeps the history.
+
+    Args:
+        folder: The run folder.
+        history: Records of the epochs that were completed before.
+        constants: Figures to add to every record, e.g. the error of bicubic.
+
+    Raises:
+        ConfigError: From training, if the loss is no longer finite.
+    """
+
+    def __init__(self, folder: RunFolder, history: list[Record], constants: Record) -> None:
+        super().__init__()
+        self.history = list(history)
+        self._folder = folder
+        self._constants = constants
+        self._began = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Starts the epoch's clock."""
+        self._began = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Records the epoch."""
+        metrics = {name: float(value) for name, value in (logs or {}).items()}
+        for name in ("loss", MONITORED):
+            if not math.isfinite(metrics[name]):
+                raise ConfigError(
+                    f"the {name.replace('_', ' ')} is no longer finite",
+                    field="training.learning_rate",
+                    found=f"{metrics[name]} after epoch {epoch + 1}",
+                    action="Lower the rate, and look for odd temperatures in the records.",
+                )
+        metrics.setdefault("learning_rate", float(self.model.optimizer.learning_rate))
+        seconds = round(time.monotonic() - self._began, 3)
+        self.history.append({"epoch": epoch + 1, **metrics, **self._constants, "seconds": seconds})
+        self._folder.write_history(self.history)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a backup held.
+
+    Attributes:
+        epochs: Epochs completed.
+        between_epochs: Whether the weights are those of the end of an epoch.
+    """
+
+    epochs: int
+    between_epochs: bool
+
+
+class AtomicBackup(keras.callbacks.BackupAndRestore):
+    """Keras' backup of weights and optimiser, safe against a kill at any moment.
+
+    Keras writes in place, so a kill while it writes loses the state, and it forgets the epoch
+    when it saves inside the first one after a restore. Here weights go to a file of their own,
+    and one renamed file says which weights belong to which epoch.
+
+    Args:
+        backup_dir: The folder.
+        save_freq: Batches between backups inside an epoch; None for none. There is one at the end
+            of each epoch in any case. A restart begins the epoch anew, with the weights of the
+            last backup.
+    """
+
+    def __init__(self, backup_dir: Path, save_freq: int | None = None) -> None:
+        super().__init__(str(backup_dir), save_freq=save_freq or "epoch", delete_checkpoint=False)
+        self._folder = Path(backup_dir)
+        self._pointer = self._folder / "state.json"
+        self._saves = 0
+        self._between_epochs = False
+
+    def restore(self, model: keras.Model) -> Restored:
+        """Loads weights and optimiser.
+
+        Args:
+            model: The model, compiled, made as the one that was backed up.
+
+        Returns:
+            How far it was; no epoch where there is no backup.
+        """
+        if not self._pointer.exists():
+            return Restored(0, between_epochs=True)
+        state = json.loads(self._pointer.read_text(encoding="utf-8"))
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        model.load_weights(self._folder / state["weights"])
+        self._saves = int(state["saves"])
+        return Restored(int(state["epoch"]), between_epochs=bool(state["between_epochs"]))
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Does nothing: ``restore`` was called before, under the distribution strategy."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Remembers how many epochs are complete."""
+        self._current_epoch = epoch
+        self._between_epochs = False
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Backs up."""
+        self._current_epoch = epoch + 1
+        self._last_batch_seen = 0
+        self._between_epochs = True
+        self._save_model()
+
+    def _save_model(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._saves += 1
+        weights = self._folder / f"state-{self._saves:06d}.weights.h5"
+        self.model.save_weights(weights, overwrite=True)
+        state = {
+            "epoch": self._current_epoch,
+            "between_epochs": self._between_epochs,
+            "weights": weights.name,
+            "saves": self._saves,
+        }
+        write_text(self._pointer, json.dumps(state) + "\n")
+        for old in self._folder.glob("state-*.weights.h5"):
+            if old != weights:
+                old.unlink()
+
+    def delete(self) -> None:
+        """Removes the backup."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class BestModel(keras.callbacks.Callback):
+    """Saves the best model so far as ``model.keras``.
+
+    Args:
+        folder: The run folder.
+        recorder: Where the records come from.
+        serving_model: A float32 twin of the trained model, uncompiled; best weights are copied
+            into it and it is saved, so that ``model.keras`` needs neither loss nor optimiser and
+            computes in float32 whatever it was trained in.
+    """
+
+    def __init__(
+        self, folder: RunFolder, recorder: HistoryRecorder, serving_model: keras.Model
+    ) -> None:
+        super().__init__()
+        self._folder = folder
+        self._recorder = recorder
+        self._serving_model = serving_model
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Saves the model if the last epoch is the best."""
+        self.save_if_best(self.model)
+
+    def save_if_best(self, model: keras.Model) -> None:
+        """Saves ``model``, which has the weights of the last epoch, if that is the best."""
+        history = self._recorder.history
+        if not history or not is_best(history[-1], history[:-1]):
+            return
+        self._serving_model.set_weights(model.get_weights())
+        staged = self._folder.model.with_name(".new.keras")
+        self._serving_model.save(staged)
+        staged.replace(self._folder.model)
+
+
+class ResumedEarlyStopping(keras.callbacks.EarlyStopping):
+    """Early stopping that has seen the epochs before a restart.
+
+    Args:
+        patience: Epochs without a lower validation loss before training stops.
+        history: Records of the epochs completed before.
+    """
+
+    def __init__(self, patience: int, history: list[Record]) -> None:
+        super().__init__(monitor=MONITORED, mode="min", patience=patience)
+        self._history = list(history)
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Goes through the epochs before the restart."""
+        super().on_train_begin(logs)
+        for record in self._history:
+            self.on_epoch_end(int(record["epoch"]) - 1, dict(record))
+
+    def has_stopped(self, model: keras.Model) -> bool:
+        """Returns whether the epochs before the restart were already enough."""
+        self.set_model(model)
+        model.stop_training = False
+        self.on_train_begin()
+        return bool(model.stop_training)
+
+
+class Publisher(keras.callbacks.Callback):
+    """Tells run.json, MLflow and the screen.
+
+    Args:
+        folder: The run folder.
+        info: Its description; kept up to date.
+        recorder: Where the records come from.
+        tracker: MLflow's run, or None.
+        progress: The screen.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        info: RunInfo,
+        recorder: HistoryRecorder,
+        tracker: Tracker | None,
+        progress: TrainingProgress,
+    ) -> None:
+        super().__init__()
+        self.info = info
+        self._folder = folder
+        self._recorder = recorder
+        self._tracker = tracker
+        self._progress = progress
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Remembers the epoch."""
+        self._epoch = epoch + 1
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Shows the step, now and then."""
+        if logs and self._progress.wants_step():
+            self._progress.step(self._epoch, batch + 1, float(logs["loss"]))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Publishes the epoch."""
+        history = self._recorder.history
+        self.publish_history()
+        self._progress.epoch(history[-1], best=is_best(history[-1], history[:-1]))
+
+    def publish_history(self) -> None:
+        """Brings run.json and MLflow up to the history."""
+        history = self._recorder.history
+        if not history:
+            return
+        best = best_record(history)
+        self.info.epochs = len(history)
+        self.info.best_epoch = int(best["epoch"])
+        self.info.best_val_loss = best[MONITORED]
+        self.info.metrics = {name: value for name, value in best.items() if name != "epoch"}
+        self.info.training_seconds = round(sum(record["seconds"] for record in history), 3)
+        self._folder.write_info(self.info)
+        if self._tracker is not None:
+            for record in history:
+                self._tracker.log_epoch(record)
+
+
+def best_record(history: list[Record]) -> Record:
+    """Returns the record with the lowest validation loss, the first of equals."""
+    return min(history, key=lambda record: record[MONITORED])
+
+
+def is_best(record: Record, before: list[Record]) -> bool:
+    """Returns whether a record's validation loss is lower than all before it."""
+    return all(record[MONITORED] < other[MONITORED] for other in before)

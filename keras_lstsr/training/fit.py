@@ -1,0 +1,484 @@
+"""Trains a network on records: one call from settings to a finished run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_lstsr import __version__
+from keras_lstsr.config import ExperimentConfig
+from keras_lstsr.errors import ConfigError, RecordsError
+from keras_lstsr.losses import build_loss
+from keras_lstsr.metrics.streaming import RootMeanSquareErrorKelvin
+from keras_lstsr.models import build_model
+from keras_lstsr.records.dataset import load_metadata, make_dataset
+from keras_lstsr.records.schema import DATASET_FILE, DatasetMetadata
+from keras_lstsr.training.baseline import bicubic_rmse_kelvin, sample_maps
+from keras_lstsr.training.callbacks import (
+    AtomicBackup,
+    BestModel,
+    HistoryRecorder,
+    Publisher,
+    Record,
+    ResumedEarlyStopping,
+)
+from keras_lstsr.training.figures import draw_curves, draw_maps
+from keras_lstsr.training.progress import SilentProgress, TrainingProgress
+from keras_lstsr.training.run_folder import RunFolder, RunInfo, flatten, utc_now
+from keras_lstsr.training.strategy import describe_devices, make_strategy, on_gpu, replica_count
+from keras_lstsr.training.tracking import Tracker
+
+TRUTH_TASK = "4km_to_1km"
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training gave.
+
+    Attributes:
+        run_dir: The run folder.
+        model_path: The best model, ``run_dir/model.keras``.
+        info: The content of ``run.json``.
+        history: One record per epoch: ``epoch`` (from 1), ``loss``, ``val_loss``,
+            ``learning_rate``, ``seconds``, where truth is known ``rmse_kelvin``,
+            ``val_rmse_kelvin`` and ``bicubic_val_rmse_kelvin``.
+        resumed_from: Epochs that were complete when this call began.
+        figures: The figures drawn.
+        model_uri: Where MLflow keeps the model; None without MLflow.
+    """
+
+    run_dir: Path
+    model_path: Path
+    info: RunInfo
+    history: list[Record]
+    resumed_from: int
+    figures: list[Path]
+    model_uri: str | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The arithmetic of batches.
+
+    Attributes:
+        replicas: Copies of the model that are trained in step.
+        steps: Optimiser steps per epoch; each takes ``batch_size`` patches over all replicas.
+        validation_batch_size: Patches per validation step over all replicas.
+        validation_steps: Validation steps per epoch.
+    """
+
+    replicas: int
+    steps: int
+    validation_batch_size: int
+    validation_steps: int
+
+
+def train(
+    config: ExperimentConfig,
+    records_dir: str | PathLike[str],
+    output_dir: str | PathLike[str],
+    *,
+    tracker: Tracker | None = None,
+    progress: TrainingProgress | None = None,
+    overwrite: bool = False,
+) -> TrainingResult:
+    """Trains a network, or goes on where a killed training of the same settings stopped.
+
+    A restart repeats the epoch in which the training was killed. Weights, optimiser, rate, early
+    stopping and history go on as if nothing had happened; the patches of the remaining epochs
+    come in another order than they would have.
+
+    Args:
+        config: The settings.
+        records_dir: Folder of records.
+        output_dir: The run folder; see ``keras_lstsr.training.run_folder``.
+        tracker: MLflow's run; None trains without MLflow.
+        progress: Shows the training; None shows nothing.
+        overwrite: Delete a run folder that is there and start anew.
+
+    Returns:
+        The result; ``model.keras`` holds the weights of the epoch with the lowest validation loss.
+
+    Raises:
+        RecordsError: If the records are missing, empty where they must not be, or lack NDVI.
+        ConfigError: If settings and records or settings and devices do not fit, or the run
+            folder holds another or a finished run, or the loss is no longer finite.
+    """
+    progress = progress or SilentProgress()
+    metadata = load_metadata(records_dir)
+    strategy = make_strategy(config.training.cpu_devices)
+    plan = plan_batches(config, metadata, replica_count(strategy), Path(records_dir))
+    resolved = resolve(config, metadata, plan.replicas)
+    folder = RunFolder(output_dir)
+    info = _open_folder(folder, resolved, metadata, Path(records_dir), overwrite=overwrite)
+    info.devices = describe_devices(strategy)
+    try:
+        if tracker is not None:
+            _start_tracking(tracker, resolved, metadata, records_dir, info)
+        folder.write_info(info)
+        with _precision(resolved):
+            return _fit(resolved, records_dir, folder, info, plan, strategy, tracker, progress)
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        info.status = "interrupted" if interrupted else "failed"
+        folder.write_info(info)
+        if tracker is not None:
+            tracker.finish("KILLED" if interrupted else "FAILED")
+        raise
+    finally:
+        progress.finished("")
+
+
+def plan_batches(
+    config: ExperimentConfig, metadata: DatasetMetadata, replicas: int, records_dir: Path
+) -> Plan:
+    """Checks that batches, records and devices fit, and counts the steps.
+
+    Args:
+        config: The settings.
+        metadata: The records' description.
+        replicas: Copies of the model that are trained in step.
+        records_dir: Named in errors.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ConfigError: If the batch cannot be shared among the replicas, or is larger than the
+            training split.
+        RecordsError: If the validation split holds fewer patches than replicas, or NDVI is needed
+            and not there.
+    """
+    batch = config.training.batch_size
+    if batch % replicas:
+        raise ConfigError(
+            "the batch cannot be shared equally among the replicas",
+            field="training.batch_size",
+            found=batch,
+            expected=f"a multiple of {replicas}",
+            action=f"Take {batch + replicas - batch % replicas}: it counts over all replicas.",
+        )
+    training = metadata.counts.get("train", 0)
+    if training < batch:
+        raise ConfigError(
+            "the training split holds less than one batch",
+            path=records_dir,
+            field="training.batch_size",
+            found=f"a batch of {batch} and {training} training patches",
+            action="Make the batch smaller, or prepare records from more scenes.",
+        )
+    validation = metadata.counts.get("validation", 0)
+    if validation < replicas:
+        raise RecordsError(
+            "the validation split holds too little",
+            path=records_dir,
+            field="counts.validation",
+            found=f"{validation} patches",
+            expected=f"at least {replicas}",
+            action="Prepare records from more scenes, or with a larger validation share.",
+        )
+    if config.loss.name == "mixgl" and not metadata.has_guide:
+        raise RecordsError(
+            "these records hold no NDVI",
+            path=records_dir,
+            field="has_guide",
+            found=False,
+            expected="NDVI in every record, which loss.name mixgl learns from",
+            action="Prepare the records with --ndvi, or take loss.name mse.",
+        )
+    validation_batch = validation_batch_size(validation, batch, replicas)
+    steps = training // batch
+    return Plan(
+        replicas=replicas,
+        steps=min(steps, config.training.steps_per_epoch or steps),
+        validation_batch_size=validation_batch,
+        validation_steps=-(-validation // validation_batch),
+    )
+
+
+def validation_batch_size(patches: int, batch_size: int, replicas: int) -> int:
+    """Returns the largest batch up to ``batch_size`` whose last one still feeds every replica.
+
+    Every validation patch counts, so the last batch may be smaller. A replica without a patch
+    would average over nothing.
+
+    Args:
+        patches: Validation patches, at least ``replicas``.
+        batch_size: The training batch, a multiple of ``replicas``.
+        replicas: Copies of the model that are trained in step.
+    """
+    sizes = range(min(batch_size, patches - patches % replicas), 0, -replicas)
+    return next((s for s in sizes if patches % s == 0 or patches % s >= replicas), patches)
+
+
+def resolve(config: ExperimentConfig, metadata: DatasetMetadata, replicas: int) -> ExperimentConfig:
+    """Fills in what only records and devices tell: scaling of temperature, kind of BatchNorm."""
+    summary = metadata.statistics["lst_kelvin"]
+    model = config.model.with_statistics(
+        mean_kelvin=summary.mean, std_kelvin=summary.std, max_kelvin=summary.max
+    ).model_copy(update={"synchronised_batch_norm": replicas > 1})
+    return config.model_copy(update={"model": model})
+
+
+def learning_rate(config: ExperimentConfig, epoch: int) -> float:
+    """Returns the rate of an epoch, counted from 0."""
+    training = config.training
+    drop = training.learning_rate_drop_epoch
+    if drop is None or epoch < drop:
+        return training.learning_rate
+    return training.learning_rate / training.learning_rate_drop_factor
+
+
+def _open_folder(
+    folder: RunFolder,
+    config: ExperimentConfig,
+    metadata: DatasetMetadata,
+    records_dir: Path,
+    *,
+    overwrite: bool,
+) -> RunInfo:
+    if overwrite and folder.info.exists():
+        shutil.rmtree(folder.path)
+    if not folder.is_free():
+        if not folder.info.exists():
+            raise ConfigError(
+                "the folder is no run folder and not empty",
+                path=folder.path,
+                found="no run.json",
+                action="Choose another --output.",
+            )
+        info = folder.read_info()
+        folder.check_resumable(info, config, metadata.fingerprint)
+        info.status, info.resumed, info.finished = "running", info.resumed + 1, None
+        return info
+    info = RunInfo(
+        run_name=folder.path.resolve().name,
+        dataset_fingerprint=metadata.fingerprint,
+        versions=_versions(),
+    )
+    folder.create(config, records_dir / DATASET_FILE, info)
+    return info
+
+
+def _versions() -> dict[str, str]:
+    libraries = {name: version(name) for name in ("keras", keras.config.backend(), "numpy")}
+    return {"keras_lstsr": __version__, "python": platform.python_version(), **libraries}
+
+
+def _start_tracking(
+    tracker: Tracker,
+    config: ExperimentConfig,
+    metadata: DatasetMetadata,
+    records_dir: str | PathLike[str],
+    info: RunInfo,
+) -> None:
+    info.mlflow_run_id = tracker.start(
+        run_name=info.run_name,
+        experiment=config.name,
+        parameters=flatten(config),
+        tags={
+            "task": config.data.task,
+            "architecture": f"{config.model.architecture}_{config.model.variant}",
+            "devices": info.devices,
+            "resumed": str(info.resumed),
+        },
+        run_id=info.mlflow_run_id,
+        tracking_uri=info.tracking_uri,
+    )
+    info.tracking_uri = tracker.recordable_uri
+    tracker.log_dataset(
+        Path(records_dir).resolve().name, fingerprint=metadata.fingerprint, folder=records_dir
+    )
+
+
+@contextlib.contextmanager
+def _precision(config: ExperimentConfig) -> Iterator[None]:
+    before = keras.config.dtype_policy()
+    if config.training.mixed_precision:
+        # float16 needs a GPU's tensor cores and a scaled loss, which Keras adds by itself.
+        keras.config.set_dtype_policy("mixed_float16" if on_gpu() else "mixed_bfloat16")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _build(config: ExperimentConfig) -> keras.Model:
+    model = build_model(config.model)
+    training = config.training
+    has_truth = config.data.task == TRUTH_TASK
+    model.compile(
+        optimizer=keras.optimizers.Adam(training.learning_rate, epsilon=training.adam_epsilon),
+        loss=build_loss(config.loss),
+        metrics=[RootMeanSquareErrorKelvin(name="rmse_kelvin")] if has_truth else None,
+        jit_compile=training.xla,
+        run_eagerly=False,
+    )
+    return model
+
+
+def _serving_twin(config: ExperimentConfig) -> keras.Model:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        single = config.model.model_copy(update={"synchronised_batch_norm": False})
+        return build_model(single)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _fit(
+    config: ExperimentConfig,
+    records_dir: str | PathLike[str],
+    folder: RunFolder,
+    info: RunInfo,
+    plan: Plan,
+    strategy: Any,
+    tracker: Tracker | None,
+    progress: TrainingProgress,
+) -> TrainingResult:
+    training = config.training
+    keras.utils.set_random_seed(training.seed)
+    backup = AtomicBackup(folder.backup, training.save_freq)
+    with strategy.scope():
+        model = _build(config)
+        restored = backup.restore(model)
+    info.parameters = model.count_params()
+    done = restored.epochs
+    batches, validation = _datasets(config, records_dir, plan, first_epoch=done)
+    constants: Record = {}
+    if config.data.task == TRUTH_TASK:
+        rmse = bicubic_rmse_kelvin(validation, config.model.scale_factor)
+        constants["bicubic_val_rmse_kelvin"] = rmse
+
+    recorder = HistoryRecorder(folder, folder.read_history()[:done], constants)
+    best = BestModel(folder, recorder, _serving_twin(config))
+    publisher = Publisher(folder, info, recorder, tracker, progress)
+    if restored.between_epochs:
+        best.save_if_best(model)  # the kill may have come between backup and best model
+    publisher.publish_history()
+    callbacks = [
+        keras.callbacks.LearningRateScheduler(lambda epoch: learning_rate(config, epoch)),
+        recorder,
+        backup,
+        best,
+        publisher,
+    ]
+    stopping = None
+    if training.early_stopping_patience is not None:
+        stopping = ResumedEarlyStopping(training.early_stopping_patience, recorder.history)
+        callbacks.append(stopping)
+    progress.started(
+        _facts(config, info, plan, done), epochs=training.epochs, first=done + 1, steps=plan.steps
+    )
+    if done < training.epochs and not (stopping and stopping.has_stopped(model)):
+        model.fit(
+            batches,
+            epochs=training.epochs,
+            initial_epoch=done,
+            validation_data=validation,
+            callbacks=callbacks,
+            verbose=0,
+        )
+    info.stopped_early = len(recorder.history) < training.epochs
+    return _finish(config, validation, folder, publisher, recorder, tracker, progress, backup, done)
+
+
+def _datasets(
+    config: ExperimentConfig, records_dir: str | PathLike[str], plan: Plan, *, first_epoch: int
+) -> tuple[Any, Any]:
+    with_guide = config.loss.name == "mixgl"
+    batches = make_dataset(
+        records_dir,
+        "train",
+        config.data,
+        batch_size=config.training.batch_size,
+        training=True,
+        # A restart must not show the first epochs' order and turns again.
+        seed=config.training.seed + first_epoch,
+        drop_remainder=True,
+        with_guide=with_guide,
+    )
+    if config.training.steps_per_epoch is not None:
+        batches = batches.take(plan.steps)
+    validation = make_dataset(
+        records_dir,
+        "validation",
+        config.data,
+        batch_size=plan.validation_batch_size,
+        training=False,
+        drop_remainder=False,
+        with_guide=with_guide,
+    )
+    return batches, validation
+
+
+def _facts(config: ExperimentConfig, info: RunInfo, plan: Plan, done: int) -> dict[str, str]:
+    model, training = config.model, config.training
+    facts = {
+        "network": f"{model.architecture} {model.variant}, width {model.width}, "
+        f"depth {model.depth}: {info.parameters:,} parameters",
+        "task": config.data.task.replace("_", " "),
+        "devices": info.devices,
+        "batches": f"{plan.steps} × {training.batch_size} patches per epoch, "
+        f"{training.batch_size // plan.replicas} on each replica",
+        "normalised": f"(T − {model.offset_kelvin:.2f} K) / {model.scale_kelvin:.2f} K",
+    }
+    if done:
+        facts["resumed"] = f"after epoch {done}"
+    if info.mlflow_run_id:
+        facts["MLflow"] = f"run {info.mlflow_run_id}" + (
+            f" at {info.tracking_uri}" if info.tracking_uri else ""
+        )
+    return facts
+
+
+def _finish(
+    config: ExperimentConfig,
+    validation: Any,
+    folder: RunFolder,
+    publisher: Publisher,
+    recorder: HistoryRecorder,
+    tracker: Tracker | None,
+    progress: TrainingProgress,
+    backup: AtomicBackup,
+    resumed_from: int,
+) -> TrainingResult:
+    info, history = publisher.info, recorder.history
+    publisher.publish_history()
+    model = keras.saving.load_model(folder.model, compile=False)
+    figures = draw_curves(history, folder.figures)
+    title, maps = sample_maps(model, validation, config)
+    figures.append(draw_maps(maps, folder.figures / "maps.png", title=title))
+    info.status, info.finished = "finished", utc_now()
+    model_uri = None
+    if tracker is not None:
+        summary = {"best_epoch": info.best_epoch, "training_seconds": info.training_seconds}
+        best = {f"best_{name}": value for name, value in info.metrics.items() if "val_" in name}
+        tracker.log_summary({**summary, **best})
+        tracker.log_files(figures, "figures")
+        tracker.log_files([folder.config, folder.dataset, folder.history_table])
+        model_uri = tracker.log_model(model, scale_factor=config.model.scale_factor)
+        tracker.finish("FINISHED")
+    folder.write_info(info)
+    backup.delete()
+    message = f"best model: epoch {info.best_epoch}, validation loss {info.best_val_loss:.5g}"
+    progress.finished(message + (", stopped early" if info.stopped_early else ""))
+    return TrainingResult(
+        run_dir=folder.path,
+        model_path=folder.model,
+        info=info,
+        history=history,
+        resumed_from=resumed_from,
+        figures=figures,
+        model_uri=model_uri,
+    )

@@ -1,0 +1,71 @@
+"""Devices to train on: TensorFlow's distribution strategies, and nothing else of TensorFlow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from keras_lstsr.errors import ConfigError
+
+
+def make_strategy(cpu_devices: int = 1) -> tf.distribute.Strategy:
+    """Chooses the devices: every GPU, or the CPU.
+
+    Args:
+        cpu_devices: Logical CPU devices to mirror the training on where there is no GPU. They
+            share the processor, so they save no time; they show that training is the same on
+            several replicas.
+
+    Returns:
+        ``MirroredStrategy`` over all devices, or TensorFlow's default strategy for a single one,
+        which costs nothing.
+
+    Raises:
+        ConfigError: If logical CPU devices are asked for after TensorFlow has started.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if len(gpus) > 1:
+        return tf.distribute.MirroredStrategy()
+    if gpus or cpu_devices == 1:
+        return tf.distribute.get_strategy()
+    return tf.distribute.MirroredStrategy(_logical_cpus(cpu_devices))
+
+
+def _logical_cpus(count: int) -> list[str]:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    devices = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
+    try:
+        tf.config.set_logical_device_configuration(cpu, devices)
+    except RuntimeError:
+        # TensorFlow has started already, perhaps with as many devices as are wanted.
+        present = len(tf.config.list_logical_devices("CPU"))
+        if present != count:
+            raise ConfigError(
+                "TensorFlow has started and its CPU devices can no longer be set",
+                field="training.cpu_devices",
+                found=f"{present} logical CPU device{'s' if present > 1 else ''}",
+                expected=count,
+                action="Train in a fresh process, before anything else uses TensorFlow.",
+            ) from None
+    return [f"/cpu:{index}" for index in range(count)]
+
+
+def replica_count(strategy: tf.distribute.Strategy) -> int:
+    """Returns the number of copies of the model that are trained in step."""
+    return int(strategy.num_replicas_in_sync)
+
+
+def on_gpu() -> bool:
+    """Returns whether TensorFlow sees a GPU."""
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def describe_devices(strategy: tf.distribute.Strategy) -> str:
+    """Names the devices in words, e.g. ``"2 × GPU (NVIDIA H200)"`` or ``"1 × CPU"``."""
+    count = replica_count(strategy)
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return f"{count} × CPU"
+    details: dict[str, Any] = tf.config.experimental.get_device_details(gpus[0])
+    return f"{count} × GPU ({details.get('device_name', 'unknown')})"

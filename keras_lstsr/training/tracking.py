@@ -1,0 +1,274 @@
+"""Runs in MLflow; the only module that imports it."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from keras_lstsr import __version__
+from keras_lstsr.errors import ConfigError, MissingExtraError
+from keras_lstsr.training.run_folder import RunFolder
+
+EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
+
+# What loading a logged model needs beside the package's own code, which is logged with it.
+MODEL_REQUIREMENTS = ("tensorflow", "keras", "numpy", "pydantic", "pyyaml", "cloudpickle")
+# MLflow refuses longer parameter values and dataset digests.
+LONGEST_PARAMETER = 6000
+LONGEST_DIGEST = 36
+
+
+class Tracker:
+    """One run in MLflow, from start to end, continued after a kill.
+
+    Args:
+        experiment: Experiment for new runs; made where it does not exist. None: what
+            ``MLFLOW_EXPERIMENT_NAME`` or ``MLFLOW_EXPERIMENT_ID`` say, else the settings' name.
+        tracking_uri: Where runs are kept. None: where the run to continue was kept, else
+            ``MLFLOW_TRACKING_URI``, else MLflow's default, ``sqlite:///mlflow.db`` here.
+
+    Raises:
+        MissingExtraError: If MLflow is not installed.
+    """
+
+    def __init__(self, *, experiment: str | None = None, tracking_uri: str | None = None) -> None:
+        self._mlflow = _import_mlflow()
+        self._experiment = experiment
+        self._tracking_uri = tracking_uri
+        self._run_id: str | None = None
+        self._logged_epochs: set[int] = set()
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's id of the run; None before ``start``."""
+        return self._run_id
+
+    @property
+    def tracking_uri(self) -> str:
+        """Where the run is kept."""
+        return str(self._mlflow.get_tracking_uri())
+
+    @property
+    def recordable_uri(self) -> str | None:
+        """``tracking_uri`` if it may be written to a file: None where it holds a password."""
+        return None if urlsplit(self.tracking_uri).password else self.tracking_uri
+
+    def start(
+        self,
+        *,
+        run_name: str,
+        experiment: str,
+        parameters: Mapping[str, Any],
+        tags: Mapping[str, str],
+        run_id: str | None = None,
+        tracking_uri: str | None = None,
+    ) -> str:
+        """Starts a run or continues one.
+
+        Under ``mlflow run`` the run that it has made is used, and parameters that it has logged
+        are left as they are: MLflow refuses to log one again in other words.
+
+        Args:
+            run_name: Name of a new run.
+            experiment: Name of a new run's experiment, where nothing else names it.
+            parameters: The settings, by dotted name.
+            tags: Tags to set.
+            run_id: The run to continue.
+            tracking_uri: Where the run to continue was kept.
+
+        Returns:
+            The run's id.
+
+        Raises:
+            ConfigError: If the run to continue is not there.
+        """
+        mlflow = self._mlflow
+        uri = self._tracking_uri or (tracking_uri if run_id else None)
+        if uri:
+            mlflow.set_tracking_uri(uri)
+        launched = os.environ.get("MLFLOW_RUN_ID")
+        nested = mlflow.active_run() is not None
+        if run_id or launched:
+            self._run_id = self._continue(run_id or str(launched), nested=nested)
+            if run_id and launched and run_id != launched:
+                # `mlflow run` made a run of its own for the restart: leave a pointer in it.
+                mlflow.MlflowClient().set_tag(launched, "continued_run", run_id)
+        else:
+            experiment_id = self._experiment_id(experiment)
+            run = mlflow.start_run(experiment_id=experiment_id, run_name=run_name, nested=nested)
+            self._run_id = str(run.info.run_id)
+        mlflow.set_tags({**tags, "keras_lstsr_version": __version__})
+        self._log_parameters(parameters)
+        return self._run_id
+
+    def _continue(self, run_id: str, *, nested: bool) -> str:
+        try:
+            run = self._mlflow.start_run(run_id=run_id, nested=nested)
+        except self._mlflow.MlflowException as error:
+            raise ConfigError(
+                "the run to continue is not in MLflow's store",
+                field="mlflow_run_id",
+                found=f"{run_id} at {self.tracking_uri}: {error.message.splitlines()[0]}",
+                action="Give its store by --tracking-uri, or go on without with --no-mlflow.",
+            ) from error
+        points = self._mlflow.MlflowClient().get_metric_history(run_id, "loss")
+        self._logged_epochs = {int(point.step) for point in points}
+        return str(run.info.run_id)
+
+    def _experiment_id(self, default: str) -> str | None:
+        name = self._experiment
+        if name is None:
+            if {"MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"} & os.environ.keys():
+                return None
+            name = default
+        known = self._mlflow.get_experiment_by_name(name)
+        if known is not None:
+            return str(known.experiment_id)
+        location = None
+        if self._tracking_uri and self._tracking_uri.startswith("sqlite:///"):
+            # MLflow would put the artifacts into the current folder, away from their database.
+            database = Path(self._tracking_uri.removeprefix("sqlite:///")).resolve()
+            folder = re.sub(r"[^\w.-]+", "_", name)
+            location = (database.parent / "mlartifacts" / folder).as_uri()
+        return str(self._mlflow.create_experiment(name, artifact_location=location))
+
+    def _log_parameters(self, parameters: Mapping[str, Any]) -> None:
+        present = self._mlflow.MlflowClient().get_run(self._run_id).data.params
+        new = {
+            name: str(value)[:LONGEST_PARAMETER]
+            for name, value in parameters.items()
+            if name not in present
+        }
+        self._mlflow.log_params(new)
+
+    def log_dataset(self, name: str, fingerprint: str, folder: str | PathLike[str]) -> None:
+        """Names the records as the run's input.
+
+        Args:
+            name: The dataset's name.
+            fingerprint: Its identity; whole as a tag, its beginning as MLflow's digest.
+            folder: Where it lies.
+        """
+        # MLflow's own dataset classes hash the data; MetaDataset takes our fingerprint.
+        registry = importlib.import_module("mlflow.data.dataset_source_registry")
+        with warnings.catch_warnings():
+            # Two of MLflow's sources, local and local, feel called for a folder.
+            warnings.simplefilter("ignore", UserWarning)
+            source = registry.resolve_dataset_source(Path(folder).resolve().as_uri())
+        dataset = importlib.import_module("mlflow.data.meta_dataset").MetaDataset(
+            source, name=name, digest=fingerprint[:LONGEST_DIGEST]
+        )
+        self._mlflow.log_input(dataset, context="training")
+        self._mlflow.set_tag("dataset_fingerprint", fingerprint)
+
+    def log_epoch(self, record: Mapping[str, float]) -> None:
+        """Logs the metrics of an epoch, once; ``record["epoch"]`` is the step."""
+        epoch = int(record["epoch"])
+        if epoch not in self._logged_epochs:
+            metrics = {name: float(value) for name, value in record.items() if name != "epoch"}
+            self._mlflow.log_metrics(metrics, step=epoch)
+            self._logged_epochs.add(epoch)
+
+    def log_summary(self, metrics: Mapping[str, float]) -> None:
+        """Logs figures of the whole run."""
+        self._mlflow.log_metrics(dict(metrics))
+
+    def log_files(self, paths: Iterable[Path], folder: str | None = None) -> None:
+        """Stores files with the run, in a folder of its artifacts."""
+        for path in paths:
+            self._mlflow.log_artifact(str(path), folder)
+
+    def log_model(self, model: Any, *, scale_factor: int) -> str:
+        """Stores the model with its signature, its requirements and this package's code.
+
+        Args:
+            model: The Keras model, uncompiled.
+            scale_factor: Fine pixels along a coarse pixel's side.
+
+        Returns:
+            The URI by which ``mlflow.pyfunc`` and ``mlflow.tensorflow`` load it.
+        """
+        info = importlib.import_module("mlflow.tensorflow").log_model(
+            model,
+            name="model",
+            signature=_signature(self._mlflow),
+            pip_requirements=[f"{name}=={version(name)}" for name in MODEL_REQUIREMENTS],
+            code_paths=[str(Path(__file__).parents[1])],
+            metadata={"scale_factor": scale_factor, "keras_lstsr_version": __version__},
+        )
+        return str(info.model_uri)
+
+    def finish(self, status: EndStatus = "FINISHED") -> None:
+        """Ends the run."""
+        if self._run_id is not None:
+            self._mlflow.end_run(status)
+            self._run_id = None
+
+
+def log_evaluation(
+    run_dir: str | PathLike[str],
+    metrics: Mapping[str, float],
+    files: Iterable[Path] = (),
+    *,
+    folder: str = "evaluation",
+) -> str | None:
+    """Adds figures and files to the MLflow run of a finished training.
+
+    Args:
+        run_dir: The run folder.
+        metrics: Figures by name; MLflow allows letters, digits and ``_ - . / :`` and spaces.
+        files: Tables and figures.
+        folder: Folder of the run's artifacts for the files.
+
+    Returns:
+        The run's id; None if it was trained without MLflow.
+
+    Raises:
+        ModelError: If this is no run folder.
+        MissingExtraError: If MLflow is not installed.
+    """
+    info = RunFolder(run_dir).read_info()
+    if info.mlflow_run_id is None:
+        return None
+    client = _import_mlflow().MlflowClient(tracking_uri=info.tracking_uri)
+    for name, value in metrics.items():
+        client.log_metric(info.mlflow_run_id, name, float(value))
+    for path in files:
+        client.log_artifact(info.mlflow_run_id, str(path), folder)
+    return info.mlflow_run_id
+
+
+def _import_mlflow() -> Any:
+    # MLflow tells of every migration of a new database, some fifty lines.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    try:
+        return importlib.import_module("mlflow")
+    except ImportError as error:
+        raise MissingExtraError(
+            "MLflow is not installed",
+            found=str(error),
+            action="pip install keras-lstsr[mlflow], or train without it: --no-mlflow.",
+        ) from error
+
+
+def _signature(mlflow: Any) -> Any:
+    numpy = importlib.import_module("numpy")
+    types = importlib.import_module("mlflow.types")
+    any_size = (-1, -1, -1, 1)
+
+    def schema(name: str) -> Any:
+        return types.Schema([types.TensorSpec(numpy.dtype("float32"), any_size, name)])
+
+    return mlflow.models.ModelSignature(
+        inputs=schema("lst_kelvin"), outputs=schema("lst_kelvin_fine")
+    )

@@ -1,0 +1,255 @@
+"""A local prediction server that speaks TF Serving's gRPC API over the same SavedModels.
+
+It serves every version under a model's folder, the newest by default, looks for new ones as TF
+Serving does, replays their warm-up requests, and answers with the same status codes. Needs the
+extra ``serving`` and no Docker.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from os import PathLike
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import grpc
+from tensorflow.core.protobuf import error_codes_pb2
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    prediction_service_pb2_grpc,
+)
+
+from keras_lstsr.errors import ServingError
+from keras_lstsr.inference.predictor import DEFAULT_MODEL_NAME, DEFAULT_PORT
+from serving.versions import RequestError, VersionWatcher
+
+_SIGNATURE_DEF = "signature_def"
+
+
+class _Servicer:
+    """What both services share: the model's name, and errors turned into gRPC statuses."""
+
+    def __init__(self, model_name: str, versions: VersionWatcher) -> None:
+        self._model_name = model_name
+        self._versions = versions
+
+    def _check_name(self, request: Any) -> None:
+        if not request.HasField("model_spec"):
+            raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, "Missing ModelSpec")
+        if request.model_spec.name != self._model_name:
+            raise RequestError(
+                grpc.StatusCode.NOT_FOUND,
+                f"Servable not found for request: Latest({request.model_spec.name}); "
+                f"this server has the model {self._model_name}.",
+            )
+
+
+def _answer(context: grpc.ServicerContext, work: Callable[[Any], Any], request: Any) -> Any:
+    try:
+        return work(request)
+    except RequestError as error:
+        context.abort(error.code, error.details)
+
+
+class _PredictionService(_Servicer, prediction_service_pb2_grpc.PredictionServiceServicer):
+    def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """Runs a signature."""
+        return _answer(context, self._predict, request)
+
+    def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """Returns the signatures."""
+        return _answer(context, self._metadata, request)
+
+    def _predict(self, request: Any) -> Any:
+        self._check_name(request)
+        return self._versions.get(request.model_spec).run(request)
+
+    def _metadata(self, request: Any) -> Any:
+        if not request.metadata_field or set(request.metadata_field) - {_SIGNATURE_DEF}:
+            raise RequestError(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"metadata_field must be {_SIGNATURE_DEF}, found {list(request.metadata_field)}",
+            )
+        self._check_name(request)
+        version = self._versions.get(request.model_spec)
+        response = get_model_metadata_pb2.GetModelMetadataResponse()
+        response.model_spec.name = self._model_name
+        response.model_spec.version.value = version.number
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        for name, definition in version.signature_defs.items():
+            signatures.signature_def[name].CopyFrom(definition)
+        response.metadata[_SIGNATURE_DEF].Pack(signatures)
+        return response
+
+
+class _ModelService(_Servicer, model_service_pb2_grpc.ModelServiceServicer):
+    def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """Returns the states of the versions."""
+        return _answer(context, self._status, request)
+
+    def _status(self, request: Any) -> Any:
+        self._check_name(request)
+        status = self._versions.status()
+        if request.model_spec.HasField("version"):
+            number = request.model_spec.version.value
+            if number not in status:
+                raise RequestError(
+                    grpc.StatusCode.NOT_FOUND,
+                    f"Could not find version {number} of model {self._model_name}",
+                )
+            status = {number: status[number]}
+        response = get_model_status_pb2.GetModelStatusResponse()
+        for number, (state, problem) in sorted(status.items(), reverse=True):
+            entry = response.model_version_status.add(version=number, state=state)
+            entry.status.error_code = error_codes_pb2.UNKNOWN if problem else error_codes_pb2.OK
+            entry.status.error_message = problem
+        return response
+
+
+class LocalServer:
+    """A running server; a context manager that stops it.
+
+    Args:
+        models_dir: The model's folder, with versions 1, 2, … in it.
+        host: Address to listen at; ``0.0.0.0`` for all.
+        port: Port to listen at; 0 takes a free one.
+        model_name: Name that clients ask for.
+        poll_seconds: Pause between looks for new versions.
+        workers: Requests that run at a time.
+        announce: Called with one line per event.
+
+    Raises:
+        ModelError: If there is no version, or none can be loaded.
+        ServingError: If the port is taken or not allowed.
+    """
+
+    def __init__(
+        self,
+        models_dir: str | PathLike[str],
+        *,
+        host: str = "127.0.0.1",
+        port: int = DEFAULT_PORT,
+        model_name: str = DEFAULT_MODEL_NAME,
+        poll_seconds: float = 2.0,
+        workers: int = 4,
+        announce: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.model_name = model_name
+        self._versions = VersionWatcher(Path(models_dir), announce)
+        self._server = grpc.server(
+            ThreadPoolExecutor(workers, thread_name_prefix="lstsr-request"),
+            options=[
+                ("grpc.max_send_message_length", -1),
+                ("grpc.max_receive_message_length", -1),
+                # Otherwise Linux lets two servers share a port, and clients get either.
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+            _PredictionService(model_name, self._versions), self._server
+        )
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
+            _ModelService(model_name, self._versions), self._server
+        )
+        self.port = self._listen(host, port)
+        self.address = f"{host}:{self.port}"
+        self._server.start()
+        self._stopping = threading.Event()
+        self._poller = threading.Thread(
+            target=self._poll, args=(poll_seconds,), name="lstsr-versions", daemon=True
+        )
+        self._poller.start()
+
+    def _listen(self, host: str, port: int) -> int:
+        try:
+            bound = self._server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError as error:
+            bound = 0
+            cause: Exception | None = error
+        else:
+            cause = None
+        if not bound:
+            raise ServingError(
+                "the server cannot listen at this address",
+                field=f"{host}:{port}",
+                found=cause or "the port is taken, or not allowed",
+                action="Choose another --port, or stop the server that has it.",
+            ) from cause
+        return bound
+
+    def _poll(self, poll_seconds: float) -> None:
+        while not self._stopping.wait(poll_seconds):
+            try:
+                self._versions.refresh()
+            except OSError as error:  # the folder may be away for a while, e.g. a mount
+                self._versions.announce(f"cannot look for versions: {error}")
+
+    def wait(self) -> None:
+        """Blocks until ``stop`` is called."""
+        self._server.wait_for_termination()
+
+    def stop(self, grace_seconds: float = 5.0) -> None:
+        """Takes no new requests, lets running ones end within the grace, and stops."""
+        self._stopping.set()
+        self._server.stop(grace_seconds).wait()
+        self._poller.join()
+
+    def __enter__(self) -> LocalServer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def serve(
+    models_dir: str | PathLike[str],
+    *,
+    host: str = "127.0.0.1",
+    port: int = DEFAULT_PORT,
+    model_name: str = DEFAULT_MODEL_NAME,
+    poll_seconds: float = 2.0,
+    announce: Callable[[str], None] = print,
+) -> None:
+    """Serves a model until SIGTERM or SIGINT; then lets running requests end.
+
+    Args: as of ``LocalServer``.
+
+    Raises:
+        ModelError: If there is no version, or none can be loaded.
+        ServingError: If the port is taken or not allowed.
+    """
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    previous = {name: signal.signal(name, on_signal) for name in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with LocalServer(
+            models_dir,
+            host=host,
+            port=port,
+            model_name=model_name,
+            poll_seconds=poll_seconds,
+            announce=announce,
+        ) as server:
+            announce(
+                f"Serving model {model_name} of {models_dir} at {server.address} (gRPC). "
+                "Stop with Ctrl+C."
+            )
+            stop.wait()
+            announce("Stopping: running requests may end.")
+    finally:
+        for name, handler in previous.items():
+            signal.signal(name, handler)
