@@ -22,11 +22,12 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
+from beam_jobs.publish import publish, remove_staging
 from keras_lstsr.errors import LstsrError
 from keras_lstsr.products import lst_layers, ndvi_layer
 from keras_lstsr.records.codec import encode_patch
 from keras_lstsr.records.patches import CutSettings, CutTally, Patch, SceneContext, cut_patches
-from keras_lstsr.records.planning import Outline, Plan, WorkItem, outline_scene, plan_job
+from keras_lstsr.records.planning import WorkItem, outline_scene, plan_job
 from keras_lstsr.records.rasters import RasterReader
 from keras_lstsr.records.schema import SPLITS, DeadLetter, ShardInfo, SourceInfo, Split
 from keras_lstsr.records.statistics import PatchStatistics
@@ -34,8 +35,8 @@ from keras_lstsr.records.summary import (
     SceneReport,
     ShardReport,
     dataset_metadata,
+    lst_source,
     records_digest,
-    source_info,
 )
 from keras_lstsr.records.tfrecord import shard_bytes
 
@@ -153,12 +154,12 @@ class CutSceneFn(beam.DoFn):
             letter = DeadLetter(path=element.lst.path, reason=str(error))
             yield beam.pvalue.TaggedOutput("dead", letter)
             return
-        places = {(patch.split, patch.place) for patch in patches}
+        places = Counter((patch.split, patch.place) for patch in patches)
         by_time = Counter((patch.split, patch.day_night) for patch in patches)
         self._count(tally)
         yield beam.pvalue.TaggedOutput(
             "reports",
-            SceneReport(source_info(element, tally), tally.statistics, places, dict(by_time)),
+            SceneReport(lst_source(element, tally), tally.statistics, dict(places), dict(by_time)),
         )
         while patches:
             patch = patches.pop()
@@ -268,9 +269,7 @@ class WriteShardFn(beam.DoFn):
         name = f"{split}-{number:05d}-of-{shards:05d}.tfrecord.gz"
         # A runner may work a bundle twice: each attempt writes a file of its own.
         written = FileSystems.join(self._staging, f"{uuid.uuid4().hex}-{name}")
-        with FileSystems.create(
-            written, compression_type=CompressionTypes.UNCOMPRESSED
-        ) as stream:
+        with FileSystems.create(written, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
             stream.write(content)
         Metrics.counter(COUNTERS, f"records_{split}").inc(len(records))
         yield ShardReport(
@@ -294,7 +293,10 @@ class WriteShards(beam.PTransform):
     def __init__(self, staging: str, num_shards: int | None, records_per_shard: int) -> None:
         super().__init__()
         self._staging = staging
-        self._sharding = {"num_shards": num_shards, "records_per_shard": records_per_shard}
+        self._sharding: dict[str, Any] = {
+            "num_shards": num_shards,
+            "records_per_shard": records_per_shard,
+        }
 
     def expand(self, records: Any) -> Any:
         """Counts the records of each split, deals them out to shards and writes these."""
@@ -340,3 +342,73 @@ class MergeStatisticsFn(beam.CombineFn):
     ) -> PatchStatistics:
         """Returns the accumulator itself."""
         return accumulator
+
+
+@dataclass(frozen=True)
+class Publication:
+    """Where a job's records go, and the options that ``dataset.json`` tells of.
+
+    Attributes:
+        staging: Folder of what is not yet complete.
+        output: The records folder.
+        settings: What was cut.
+        described_settings: All options that determine the content.
+    """
+
+    staging: str
+    output: str
+    settings: CutSettings
+    described_settings: dict[str, Any]
+
+
+def _publish(
+    _pulse: None,
+    publication: Publication,
+    reports: list[SceneReport],
+    ndvi_sources: list[SourceInfo],
+    shards: list[ShardReport],
+    dead_letters: list[DeadLetter],
+    statistics: PatchStatistics,
+) -> None:
+    dead = sorted(dead_letters, key=lambda letter: (letter.path, letter.reason))
+    metadata = dataset_metadata(
+        reports,
+        ndvi_sources,
+        shards,
+        statistics,
+        len(dead),
+        publication.settings,
+        publication.described_settings,
+    )
+    publish(publication.staging, publication.output, metadata, shards, dead)
+    remove_staging(publication.staging)
+
+
+class PublishRecords(beam.PTransform):
+    """All that a job found out to a complete records folder: the last step of a job."""
+
+    def __init__(self, publication: Publication) -> None:
+        super().__init__()
+        self._publication = publication
+
+    def expand(self, inputs: dict[str, Any]) -> Any:
+        """Takes ``reports``, ``ndvi_sources``, ``shards`` and ``dead_letters``."""
+        reports = inputs["reports"]
+        statistics = (
+            reports
+            | beam.Map(lambda report: report.statistics)
+            | beam.CombineGlobally(MergeStatisticsFn())
+        )
+        return (
+            reports.pipeline
+            | "Pulse" >> beam.Create([None], reshuffle=False)
+            | beam.Map(
+                _publish,
+                publication=self._publication,
+                reports=beam.pvalue.AsList(reports),
+                ndvi_sources=beam.pvalue.AsList(inputs["ndvi_sources"]),
+                shards=beam.pvalue.AsList(inputs["shards"]),
+                dead_letters=beam.pvalue.AsList(inputs["dead_letters"]),
+                statistics=beam.pvalue.AsSingleton(statistics),
+            )
+        )

@@ -34,7 +34,9 @@ import click
     help="Folder for the tables and figures.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Score at most this many patches.")
-@click.option("--mlflow/--no-mlflow", default=True, help="Log to the training run in MLflow.")
+@click.option(
+    "--mlflow/--no-mlflow", default=True, help="Add the figures to the MLflow run of a run folder."
+)
 def command(
     model: Path,
     records: Path | None,
@@ -55,8 +57,10 @@ def command(
     from rich.markdown import Markdown
 
     from keras_lstsr.errors import ConfigError
+    from keras_lstsr.evaluation.report import markdown_table, summary_metrics
     from keras_lstsr.evaluation.run import evaluate_model
     from keras_lstsr.inference.predictor import load_predictor
+    from keras_lstsr.training.tracking import log_evaluation
 
     if (lst is None) != (truth is None) or (records is None and lst is None):
         raise ConfigError(
@@ -74,15 +78,9 @@ def command(
         predictor, output, records_dir=records, split=split, lst=lst, truth=truth, limit=limit
     )
     console = Console()
-    from keras_lstsr.evaluation.report import markdown_table
-
     for result in results:
         console.print(f"\n[bold]{result.title}[/bold]")
         console.print(Markdown(markdown_table(result)))
-    if mlflow:
-        _log(model, results, paths)
-    console.print(f"Tables and figures: {output}")
-
-
-def _log(model: Path, results: list, paths: list[Path]) -> None:
-    raise NotImplementedError
+    if mlflow and (model / "run.json").is_file():
+        log_evaluation(model, summary_metrics(results), paths)
+    console.print(f"Tables and figures: {output}", highlight=False, soft_wrap=True)

@@ -58,10 +58,12 @@ class BenchmarkResult:
     """All scores of a benchmark.
 
     Attributes:
+        name: Names files and metrics, e.g. ``"patches_test"``.
         title: What was scored, in words.
         scores: One per image and method.
     """
 
+    name: str
     title: str
     scores: list[ImageScore] = field(default_factory=list)
 
@@ -153,7 +155,7 @@ def score_image(
             name,
             method,
             pixels,
-            {metric: float(score(result, truth)) for metric, score in METRICS.items()},
+            {metric: float(score(truth, result)) for metric, score in METRICS.items()},
         )
         for method, result in results.items()
     ]
@@ -181,7 +183,7 @@ def evaluate_records(
     inputs, target = load_arrays(records_dir, split, data, limit=limit)
     coarse, truth = inputs["lst_kelvin"][..., 0], target[..., 0]
     fine = {name: method(coarse) for name, method in methods.items()}
-    result = BenchmarkResult(f"4 km → 1 km, {split} split")
+    result = BenchmarkResult(f"patches_{split}", f"4 km → 1 km, {split} split")
     for index in range(len(coarse)):
         result.scores += score_image(
             f"patch {index}", {name: images[index] for name, images in fine.items()}, truth[index]
@@ -213,7 +215,7 @@ def evaluate_scenes(
     Raises:
         GridError: If a truth does not nest in its scene's grid.
     """
-    result = BenchmarkResult("1 km → 250 m, whole scenes")
+    result = BenchmarkResult("scenes", "1 km → 250 m, whole scenes")
     for name, coarse, truth in pairs:
         _check_nested(name, coarse, truth, predictor.scale_factor)
         fine = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,20 +49,19 @@ def markdown_table(result: BenchmarkResult) -> str:
     return "\n".join(lines)
 
 
-def write_tables(result: BenchmarkResult, folder: str | PathLike[str], stem: str) -> list[Path]:
-    """Writes ``<stem>.csv`` (every image), ``<stem>.json`` and ``<stem>.md`` (summary).
+def write_tables(result: BenchmarkResult, folder: str | PathLike[str]) -> list[Path]:
+    """Writes ``<name>.csv`` (every image), ``<name>.json`` and ``<name>.md`` (summary).
 
     Args:
         result: The benchmark.
         folder: Where to; made if it is not there.
-        stem: The files' name without its ending.
 
     Returns:
         The paths written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{stem}{ending}" for ending in (".csv", ".json", ".md")]
+    paths = [folder / f"{result.name}{ending}" for ending in (".csv", ".json", ".md")]
     with paths[0].open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["image", "method", "scored_pixels", *METRICS])
@@ -134,3 +133,21 @@ def _draw_errors(
         drawn.append(axis)
     if image is not None:
         figure.colorbar(image, ax=drawn, label="error (K)", shrink=0.85)
+
+
+def summary_metrics(results: Sequence[BenchmarkResult]) -> dict[str, float]:
+    """Returns the summaries as flat figures for an experiment tracker.
+
+    Args:
+        results: The benchmarks.
+
+    Returns:
+        ``<benchmark>.<method>.<metric>`` → value, finite ones only.
+    """
+    figures = {}
+    for result in results:
+        for method, row in result.summary().items():
+            for metric, value in row.items():
+                if np.isfinite(value):
+                    figures[f"{result.name}.{method}.{metric}"] = value
+    return figures

@@ -67,7 +67,7 @@ def evaluate_model(
         }
         result = evaluate_records(methods, records_dir, split=split, limit=limit)
         results.append(result)
-        paths += write_tables(result, output, f"patches_{split}")
+        paths += write_tables(result, output)
         paths.append(_draw_patch(predictor, records_dir, split, output))
     if lst is not None and truth is not None:
         pairs = pair_scenes(lst, truth)
@@ -75,7 +75,7 @@ def evaluate_model(
         if not result.scores:
             raise ProductError("no scene can be scored: too few clear pixels", path=lst)
         results.append(result)
-        paths += write_tables(result, output, "scenes")
+        paths += write_tables(result, output)
         paths.append(_draw_scene(predictor, pairs, output))
     return results, paths
 
@@ -95,7 +95,9 @@ def pair_scenes(lst: str, truth: str) -> list[tuple[str, xr.DataArray, xr.DataAr
     """
     truths = {key: layer for key, _, layer in _layers(truth)}
     pairs = [
-        (f"{name} {key[2]}", layer, truths[key]) for key, name, layer in _layers(lst) if key in truths
+        (f"{name} {key[2]}", layer, truths[key])
+        for key, name, layer in _layers(lst)
+        if key in truths
     ]
     if not pairs:
         raise ProductError(
@@ -162,7 +164,9 @@ def clearest_window(valid: np.ndarray, size: int) -> tuple[slice, slice]:
     height, width = (min(size, side) for side in valid.shape)
     total = np.pad(valid.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     counts = (
-        total[height:, width:] - total[:-height, width:] - total[height:, :-width]
+        total[height:, width:]
+        - total[:-height, width:]
+        - total[height:, :-width]
         + total[:-height, :-width]
     )
     row, column = np.unravel_index(int(counts.argmax()), counts.shape)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
+import rioxarray  # noqa: F401  (registers the .rio accessor)
 import xarray as xr
 from affine import Affine
 from numpy.typing import NDArray
-from odc.geo.geobox import GeoBox
-from odc.geo.xr import xr_coords
 
 from keras_lstsr.contract import OUTPUT_NAME, check_kelvin
 from keras_lstsr.errors import GridError, ModelError
@@ -59,7 +58,7 @@ def predict_scene(
         ModelError: If the values cannot be kelvin, or the model returns what it must not.
         ServingError: If a server cannot be reached or refuses.
     """
-    fine_geobox = nested_geobox(lst_kelvin, predictor.scale_factor)
+    grid = coarse_transform(lst_kelvin)
     values = np.asarray(lst_kelvin.values, np.float32)
     check_kelvin(values, name=str(lst_kelvin.name or "lst_kelvin"))
     tiling = make_tiling(
@@ -72,18 +71,40 @@ def predict_scene(
     fine = predict_tiles(
         values, predictor, tiling, list(tiling), batch_size=batch_size, progress=progress
     )
-    attributes = {"units": "kelvin", "long_name": "land surface temperature"}
-    for name in ("day_night", "acquisition_date", "granule_id"):
-        if name in lst_kelvin.attrs:
-            attributes[name] = lst_kelvin.attrs[name]
-    coordinates = xr_coords(fine_geobox, always_yx=False)
-    return xr.DataArray(
-        fine, coords=coordinates, dims=fine_geobox.dimensions, name=OUTPUT_NAME, attrs=attributes
-    ).rio.write_nodata(np.nan, encoded=True)
+    attributes = {"units": "K", "long_name": "land surface temperature"}
+    attributes |= {
+        name: lst_kelvin.attrs[name] for name in ("day_night",) if name in lst_kelvin.attrs
+    }
+    return _on_nested_grid(fine, lst_kelvin, grid, predictor.scale_factor, attributes)
 
 
-def nested_geobox(coarse: xr.DataArray, factor: int) -> GeoBox:
-    """Returns the grid that is finer by ``factor`` and nests in the array's grid exactly.
+def _on_nested_grid(
+    fine: NDArray[np.float32],
+    coarse: xr.DataArray,
+    grid: Affine,
+    factor: int,
+    attributes: dict[str, str],
+) -> xr.DataArray:
+    """Puts the result on the grid that is finer by ``factor`` and nests in the coarse one."""
+    nested = grid @ Affine.scale(1 / factor)
+    y_name, x_name = coarse.dims
+    centres = {
+        y_name: nested.f + nested.e * (np.arange(fine.shape[0]) + 0.5),
+        x_name: nested.c + nested.a * (np.arange(fine.shape[1]) + 0.5),
+    }
+    coordinates = {
+        name: (name, values, coarse[name].attrs if name in coarse.coords else {})
+        for name, values in centres.items()
+    }
+    result = xr.DataArray(
+        fine, coords=coordinates, dims=coarse.dims, name=OUTPUT_NAME, attrs=attributes
+    )
+    result = result.rio.write_crs(coarse.rio.crs).rio.write_transform(nested)
+    return result.rio.write_nodata(np.nan, encoded=True)
+
+
+def coarse_transform(coarse: xr.DataArray) -> Affine:
+    """Returns the transform of a scene's grid, after checking that it is one.
 
     Raises:
         GridError: If the array has not two dimensions, no CRS, or a turned or sheared grid.
@@ -96,8 +117,7 @@ def nested_geobox(coarse: xr.DataArray, factor: int) -> GeoBox:
             found=f"dimensions {dict(coarse.sizes)}",
             expected="dimensions y and x",
         )
-    crs = coarse.rio.crs
-    if crs is None:
+    if coarse.rio.crs is None:
         raise GridError(
             "the scene has no coordinate reference system",
             field=name,
@@ -112,7 +132,7 @@ def nested_geobox(coarse: xr.DataArray, factor: int) -> GeoBox:
             expected="rows and columns along the axes of the CRS",
             action="Warp it to such a grid first.",
         )
-    return GeoBox(coarse.shape, transform, crs.to_wkt()).zoom_out(1 / factor)
+    return transform
 
 
 def _transform(raster: xr.DataArray) -> Affine:

@@ -90,7 +90,8 @@ def open_product(
 
     Returns:
         The scene, with attributes ``product``, ``version``, ``granule_id``,
-        ``acquisition_date``, ``tile``, ``platform``, ``source_file`` and ``qc_policy``.
+        ``acquisition_date``, ``tile``, ``platform``, ``source_file`` and ``qc_policy``
+        (``"none"`` for GeoTIFF, which comes without QC); empty text where nothing is known.
 
     Raises:
         ProductError: If the file can't be read, recognised or interpreted.
@@ -107,7 +108,7 @@ def open_product(
     )
     if _is_hdf(path, product):
         return _open_hdf(path, product, qc_policy, options, variables)
-    return _open_raster(path, product, qc_policy, options)
+    return _open_raster(path, product, options)
 
 
 def _is_hdf(path: Path, product: str | None) -> bool:
@@ -168,9 +169,7 @@ def _product_from_fields(file: HdfEosFile) -> str:
     return ""
 
 
-def _open_raster(
-    path: Path, product: str | None, qc_policy: str, options: raster.RasterOptions
-) -> xr.Dataset:
+def _open_raster(path: Path, product: str | None, options: raster.RasterOptions) -> xr.Dataset:
     if product is not None and options.quantity not in (None, _RASTER_QUANTITIES[product]):
         raise ConfigError(
             "quantity and product contradict each other",
@@ -184,10 +183,10 @@ def _open_raster(
     elif options.quantity != "ndvi" and aster.is_aster(band):
         product = aster.PRODUCT
     if product == aster.PRODUCT:
-        return aster.open_aster(path, options, qc_policy=qc_policy, band=band)
+        return aster.open_aster(path, options, band=band)
     quantity = raster.quantity_of(band, options)
     name = {"lst": "LST_GEOTIFF", "ndvi": "NDVI_GEOTIFF"}[quantity]
-    return raster.open_band(band, options, product=name, quantity=quantity, qc_policy=qc_policy)
+    return raster.open_band(band, options, product=name, quantity=quantity)
 
 
 def lst_layers(scene: xr.Dataset) -> dict[str, xr.DataArray]:

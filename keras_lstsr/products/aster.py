@@ -29,7 +29,6 @@ def open_aster(
     path: str | PathLike[str],
     options: RasterOptions,
     *,
-    qc_policy: str = "default",
     band: RasterBand | None = None,
 ) -> xr.Dataset:
     """Opens an ASTER temperature GeoTIFF.
@@ -40,7 +39,6 @@ def open_aster(
     Args:
         path: The file.
         options: What the user knows.
-        qc_policy: Noted in the attributes; there is no QC to apply it to.
         band: The band, where it is read already.
 
     Returns:
@@ -64,5 +62,4 @@ def open_aster(
         quantity="lst",
         platform="Terra",
         version=name["version"] if name else "",
-        qc_policy=qc_policy,
     )

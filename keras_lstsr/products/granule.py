@@ -136,11 +136,12 @@ def _date_of(match: re.Match[str]) -> str:
     groups = match.groupdict()
     try:
         if groups.get("doy"):
-            text = f"{groups['year']} {groups['doy']}"
-            return dt.datetime.strptime(text, "%Y %j").date().isoformat()
+            year, doy = int(groups["year"] or 0), int(groups["doy"] or 0)
+            date = dt.date(year, 1, 1) + dt.timedelta(days=doy - 1)
+            return date.isoformat() if date.year == year else ""
         numbers = [int(groups[name] or 0) for name in ("year", "month", "day")]
         return dt.date(*numbers).isoformat()
-    except ValueError:
+    except (ValueError, OverflowError):
         return ""  # digits that look like a date and are none, e.g. an orbit number
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -52,7 +53,7 @@ class BitField:
     name: str
     shift: int
     width: int
-    meanings: dict[int, str]
+    meanings: dict[int, str] = dataclasses.field(hash=False)
 
     @property
     def bits(self) -> str:
@@ -265,9 +266,12 @@ class QualityRow:
 def quality_table(qc: NDArray[Any], fields: Sequence[BitField]) -> list[QualityRow]:
     """Decodes a QC layer and counts its codes.
 
+    The first field says whether the pixel was produced; the others mean something, and are
+    counted, only where it was.
+
     Args:
         qc: ``[H, W]`` unsigned integers.
-        fields: The bit fields of that product.
+        fields: The bit fields of that product, the mandatory or MODLAND one first.
 
     Returns:
         One row per bit field and code that is defined or occurs.
@@ -276,6 +280,9 @@ def quality_table(qc: NDArray[Any], fields: Sequence[BitField]) -> list[QualityR
     rows = []
     for field in fields:
         counts = np.bincount(field.decode(numbers), weights=pixels, minlength=1 << field.width)
+        if field is fields[0]:
+            produced = field.decode(numbers) <= 1
+            numbers, pixels = numbers[produced], pixels[produced]
         for code, count in enumerate(counts.astype(int)):
             if code in field.meanings or count:
                 meaning = field.meanings.get(code, "undefined")

@@ -32,6 +32,9 @@ from keras_lstsr.products.scene import build_scene, masked_variable, rejection_n
 
 KELVIN_AT_ZERO_CELSIUS = 273.15
 
+# The attribute qc_policy of rasters that come without QC.
+NO_QC_POLICY = "none"
+
 # MOD11A1 calls LST valid from 150 K on; nothing that is not on fire is hotter than 400 K.
 VALID_LST_KELVIN = (150.0, 400.0)
 VALID_NDVI = (-1.0, 1.0)
@@ -377,7 +380,6 @@ def open_band(
     quantity: str,
     platform: str = "",
     version: str = "",
-    qc_policy: str = "default",
 ) -> xr.Dataset:
     """Turns a band into a scene with ``lst_kelvin`` or ``ndvi``.
 
@@ -388,7 +390,6 @@ def open_band(
         quantity: ``"lst"`` or ``"ndvi"``.
         platform: Satellite, if known.
         version: Collection, if known.
-        qc_policy: Noted in the attributes; there is no QC to apply it to.
 
     Returns:
         The scene; see :func:`keras_lstsr.products.open_product`.
@@ -435,7 +436,7 @@ def open_band(
         masked_variable(name, values, codes, _lossless(packing, values), described),
         crs=band.crs,
         transform=band.transform,
-        attributes={**metadata.as_attributes(), "qc_policy": qc_policy},
+        attributes={**metadata.as_attributes(), "qc_policy": NO_QC_POLICY},
     )
 
 
@@ -444,17 +445,3 @@ def _lossless(packing: Packing, values: NDArray[np.float32]) -> Packing:
     if np.dtype(packing.dtype).kind in "iu":
         return packing
     return Packing(values.dtype.name, 1.0, 0.0, float("nan"))
-
-
-def open_raster(
-    path: str | PathLike[str], options: RasterOptions, *, qc_policy: str = "default"
-) -> xr.Dataset:
-    """Opens a single-band LST or NDVI raster; see :func:`keras_lstsr.products.open_product`.
-
-    Raises:
-        ProductError: If the raster can't be read, recognised or interpreted.
-    """
-    band = read_band(path)
-    quantity = quantity_of(band, options)
-    product = {"lst": "LST_GEOTIFF", "ndvi": "NDVI_GEOTIFF"}[quantity]
-    return open_band(band, options, product=product, quantity=quantity, qc_policy=qc_policy)

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from rasterio.crs import CRS
 
+from keras_lstsr.products.hdfeos import MODIS_SPHERE_RADIUS_M, modis_sinusoidal_crs
 from keras_lstsr.products.quality import MOD09GQ_QC, MOD11_QC, QualityRow, quality_table
 from keras_lstsr.products.scene import rejection_name
 
@@ -117,15 +119,21 @@ def summarise(scene: xr.Dataset) -> SceneSummary:
 def _grid(scene: xr.Dataset) -> GridSummary:
     crs = scene.rio.crs
     transform = scene.rio.transform()
-    code = crs.to_epsg()
     return GridSummary(
-        crs=f"EPSG:{code}" if code else crs.to_proj4(),
+        crs=_crs_text(crs),
         height=scene.sizes["y"],
         width=scene.sizes["x"],
         pixel_size=(transform.a, -transform.e),
         corner=(transform.c, transform.f),
         unit=scene["x"].attrs["units"],
     )
+
+
+def _crs_text(crs: CRS) -> str:
+    if crs == modis_sinusoidal_crs():
+        return f"MODIS sinusoidal, sphere of {MODIS_SPHERE_RADIUS_M} m"
+    code = crs.to_epsg()
+    return f"EPSG:{code}" if code else str(crs.to_proj4())
 
 
 def _layer(layer: xr.DataArray) -> LayerSummary:

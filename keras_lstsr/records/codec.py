@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from keras_lstsr.errors import RecordsError
 from keras_lstsr.records.patches import Encoding, Patch, PatchKey, Transform
-from keras_lstsr.records.schema import SCHEMA_VERSION, STORED_DTYPES, Feature
+from keras_lstsr.records.schema import SCHEMA_VERSION, SPLITS, STORED_DTYPES, Feature, Split
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -99,9 +99,7 @@ def _example_class() -> Any:
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
 
 
-def _integers(
-    values: NDArray[np.float32], encoding: Encoding
-) -> tuple[NDArray[Any], int] | None:
+def _integers(values: NDArray[np.float32], encoding: Encoding) -> tuple[NDArray[Any], int] | None:
     """Returns the delivered integers and their fill, or None if they do not give values back."""
     if encoding.dtype not in ("uint8", "uint16", "int16") or encoding.scale_factor == 0:
         return None
@@ -110,14 +108,14 @@ def _integers(
     fill = encoding.fill
     if fill is None:
         fill = 0 if dtype == np.uint16 else bounds.min
+    if not (bounds.min <= fill <= bounds.max and float(fill).is_integer()):
+        return None
     missing = np.isnan(values)
     exact = np.rint(
         (values.astype(np.float64) - encoding.add_offset) / encoding.scale_factor,
         where=~missing,
         out=np.full(values.shape, float(fill)),
     )
-    if not (bounds.min <= fill <= bounds.max and fill == int(fill)):
-        return None
     if exact.min() < bounds.min or exact.max() > bounds.max or (exact[~missing] == fill).any():
         return None
     again = (exact * encoding.scale_factor + encoding.add_offset).astype(np.float32)
@@ -126,7 +124,9 @@ def _integers(
     return exact.astype(dtype), int(fill)
 
 
-def _raster_features(prefix: str, values: NDArray[np.float32], encoding: Encoding) -> dict[str, Any]:
+def _raster_features(
+    prefix: str, values: NDArray[np.float32], encoding: Encoding
+) -> dict[str, Any]:
     stored = _integers(values, encoding)
     if stored is None:
         array: NDArray[Any] = values.astype(np.float32)
@@ -217,11 +217,20 @@ def decode_patch(serialized: bytes) -> Patch:
         tile=text[Feature.TILE],
         acquisition_date=text[Feature.DATE],
         place=text[Feature.PLACE],
-        split=text[Feature.SPLIT],
+        split=_split(text[Feature.SPLIT]),
         crs_wkt=text[Feature.CRS_WKT],
         transform=_transform(_bytes(features, Feature.TRANSFORM)),
         lst_encoding=lst_encoding,
         ndvi_encoding=ndvi_encoding,
+    )
+
+
+def _split(name: str) -> Split:
+    for split in SPLITS:
+        if split == name:
+            return split
+    raise RecordsError(
+        "the record's split is unknown", field=Feature.SPLIT, found=name, expected=", ".join(SPLITS)
     )
 
 

@@ -107,7 +107,7 @@ class Patch:
     tile: str
     acquisition_date: str
     place: str
-    split: str
+    split: Split
     crs_wkt: str
     transform: Transform
     lst_encoding: Encoding = Encoding()
@@ -144,7 +144,7 @@ class CutSettings:
     max_missing_fraction: float = 0.0
     anchor: str = "tile"
     need_ndvi: bool = False
-    split: SplitSettings = SplitSettings()
+    split: SplitSettings = field(default_factory=SplitSettings)
 
     def __post_init__(self) -> None:
         # 4 km to 1 km degrades patches by the scale factor.

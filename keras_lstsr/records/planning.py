@@ -6,9 +6,9 @@ read only afterwards, raster by raster.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Literal
 
 import numpy as np
@@ -269,7 +269,7 @@ class NdviPartners:
         for ndvi, covered in candidates:
             share = covered.intersection(ground).area / ground.area
             if share >= _LEAST_COVER:
-                alike = len(os.path.commonprefix([_file_name(lst.path), _file_name(ndvi.path)]))
+                alike = _alike(_file_name(lst.path), _file_name(ndvi.path))
                 rank = (
                     not ndvi.acquisition_date,
                     ndvi.platform != lst.platform,
@@ -279,6 +279,12 @@ class NdviPartners:
                 )
                 ranked.append((rank, ndvi))
         return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
+
+
+def _alike(first: str, second: str) -> int:
+    """Counts the characters with which both names begin."""
+    pairs = takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
+    return sum(1 for _ in pairs)
 
 
 def _file_name(path: str) -> str:

@@ -190,13 +190,16 @@ def _warnings(
     total = sum(counts.values())
     if total == 0:
         return []
-    remedy = "Try another --split_seed, other --split_fractions, a smaller --patch_size or more data."
+    remedy = (
+        "Try another --split_seed, other --split_fractions, a smaller --patch_size or more data."
+    )
     warnings = []
     for split, fraction in zip(SPLITS, settings.split.fractions, strict=True):
         if fraction > 0 and not counts[split]:
             number = len(set().union(*places.values()))
             warnings.append(
-                f"The split {split} is empty: {number} places were dealt out by their hash. {remedy}"
+                f"The split {split} is empty: {number} places were dealt out by their hash. "
+                + remedy
             )
     together = sum(places.values(), Counter())
     place, most = max(together.items(), key=lambda entry: (entry[1], entry[0]))

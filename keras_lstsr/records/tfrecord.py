@@ -24,7 +24,7 @@ _MASK_DELTA = 0xA282EAD8
 @lru_cache(maxsize=1)
 def _crc32c() -> Callable[[bytes], int]:
     try:
-        from crcmod.predefined import mkPredefinedCrcFun
+        from crcmod.predefined import mkPredefinedCrcFun  # type: ignore[import-untyped]
     except ImportError as error:
         raise MissingExtraError(
             "writing TFRecords needs a CRC-32C library",

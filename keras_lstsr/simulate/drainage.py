@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,7 +90,7 @@ def _walk_tree(
     limits = [0, 1]
     while limits[-1] < order.size:
         limits.append(1 + int(np.searchsorted(parent_position, limits[-1], side="left")))
-    generations = [order[a:b] for a, b in zip(limits[1:-1], limits[2:], strict=True)]
+    generations = [order[a:b] for a, b in itertools.pairwise(limits[1:])]
     spill = np.append(elevation.ravel().astype(np.float64), -np.inf)
     for nodes in generations:
         spill[nodes] = np.maximum(spill[nodes], spill[parent[nodes]])

@@ -115,7 +115,9 @@ def uniform_hash(*keys: NDArray[np.integer] | int) -> Float32Array:
 
     Source: the finalisation step of MurmurHash3 (Austin Appleby, public domain algorithm).
     """
-    state: NDArray[np.uint32] = np.zeros(np.broadcast_shapes(*(np.shape(k) for k in keys)), np.uint32)
+    state: NDArray[np.uint32] = np.zeros(
+        np.broadcast_shapes(*(np.shape(k) for k in keys)), np.uint32
+    )
     for key in keys:
         state ^= np.asarray(key).astype(np.uint32) * np.uint32(0x9E3779B1)
         state ^= state >> np.uint32(16)

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pyhdf.HDF import HC, HDF
-from pyhdf.SD import SD, SDC
 
 # pyhdf's V only works once its module is imported: it registers HDF.vgstart.
-from pyhdf import V  # noqa: F401, I001
+from pyhdf import V  # noqa: F401
+from pyhdf.HDF import HC, HDF
+from pyhdf.SD import SD, SDC
 
 from keras_lstsr.errors import ProductError
 from keras_lstsr.products.hdfeos import FieldDefinition
@@ -115,12 +115,13 @@ def _replace_internal_name(path: Path, name: bytes) -> None:
     """
     content = path.read_bytes()
     at, offset, length = _last_element(content)
-    vgroup = content[offset:]
+    vgroup, tail = content[offset : offset + length], content[offset + length :]
     (members,) = struct.unpack_from(">H", vgroup, 0)
     name_at = 2 + 4 * members
     (old_length,) = struct.unpack_from(">H", vgroup, name_at)
     rest = vgroup[name_at + 2 + old_length :]
-    if len(vgroup) != length or rest[2 : 2 + len(_FILE_VGROUP_CLASS)] != _FILE_VGROUP_CLASS:
+    # The library ends a file with one zero byte.
+    if tail.strip(b"\0") or rest[2 : 2 + len(_FILE_VGROUP_CLASS)] != _FILE_VGROUP_CLASS:
         raise ProductError(
             "the HDF4 library has laid out a new file unexpectedly",
             path=path,
@@ -129,7 +130,7 @@ def _replace_internal_name(path: Path, name: bytes) -> None:
     renamed = vgroup[:name_at] + struct.pack(">H", len(name)) + name + rest
     with path.open("r+b") as file:
         file.seek(offset)
-        file.write(renamed)
+        file.write(renamed + tail)
         file.truncate()
         file.seek(at + 8)
         file.write(struct.pack(">i", len(renamed)))

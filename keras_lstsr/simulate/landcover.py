@@ -72,7 +72,7 @@ def make_ground(streams: RandomStreams, pixels: int) -> Ground:
     """
     terrain = make_terrain(streams, pixels)
     texture = power_law_field(
-        streams.generator("texture"), pixels * 4, exponent=2.6, outer_scale_pixels=120
+        streams.generator("texture"), pixels * 4, exponent=3.0, outer_scale_pixels=120
     )
     urban = _towns(streams.generator("towns"), terrain, texture)
     forest, greenness = _vegetation(streams, terrain, pixels)
@@ -86,21 +86,19 @@ def _vegetation(
 ) -> tuple[Float32Array, Float32Array]:
     climate = power_law_field(streams.generator("climate"), pixels, 3.6, 500)
     stands = power_law_field(
-        streams.generator("forest"), pixels * 4, exponent=2.9, outer_scale_pixels=200
+        streams.generator("forest"), pixels * 4, exponent=3.3, outer_scale_pixels=160
     )
     wetness = refine(climate, order=1)
-    favour = stands + 0.7 * wetness + 2.0 * terrain.ruggedness - 0.55
+    favour = stands + 0.5 * wetness + 0.6 * terrain.ruggedness - 0.55
     # Clearings have edges, and above the tree line the wood thins out within 200 m.
-    forest = sigmoid(7.0 * favour)
+    forest = sigmoid(5.0 * favour)
     forest *= sigmoid((_TREE_LINE_KM - terrain.elevation_km) / 0.08)
     greenness = sigmoid(0.9 * wetness + 0.45 * stands + 1.2 * terrain.valley - 0.5)
     greenness *= sigmoid((_TREE_LINE_KM + 0.6 - terrain.elevation_km) / 0.25)
     return forest, greenness
 
 
-def _towns(
-    generator: np.random.Generator, terrain: Terrain, texture: Float32Array
-) -> Float32Array:
+def _towns(generator: np.random.Generator, terrain: Terrain, texture: Float32Array) -> Float32Array:
     """Draws towns with Zipf's sizes along rivers on low and level ground."""
     fine = texture.shape[0]
     urban = np.zeros_like(texture)
@@ -109,7 +107,7 @@ def _towns(
     suits = land * np.exp(-terrain.elevation_km[coarse] / 0.4) * (0.05 + terrain.valley[coarse])
     suits = suits * (1 - terrain.ruggedness[coarse]) ** 2
     area_km2 = land.sum() * (PIXEL_SIZE_M / 1000) ** 2
-    number = int(round(_TOWNS_PER_1000_KM2 * area_km2 / 1000))
+    number = round(float(_TOWNS_PER_1000_KM2 * area_km2 / 1000))
     number = min(number, int(np.count_nonzero(suits)))
     if not number:
         return urban
@@ -150,7 +148,7 @@ def _parcels(
     region_number = np.digitize(region, limits).astype(np.uint8)
     bend = refine(power_law_field(streams.generator("parcel bends"), pixels, 3.6, 30))
     bearings = generator.uniform(0, np.pi / 2, _REGIONS).astype(np.float32)
-    sizes_m = generator.uniform(1300, 3200, _REGIONS).astype(np.float32)
+    sizes_m = generator.uniform(2000, 5000, _REGIONS).astype(np.float32)
     aspects = generator.uniform(0.6, 1.0, _REGIONS).astype(np.float32)
 
     metres = (np.arange(pixels * 4, dtype=np.float32) + 0.5) * np.float32(FINE_PIXEL_M)
@@ -165,7 +163,7 @@ def _parcels(
     crop, vigour = _crops(identity.pop(), along, across, generator)
 
     soil = power_law_field(streams.generator("arable"), pixels, 3.0, 90)
-    arable = refine(soil, order=1) + 0.8 * terrain.valley - 3.0 * terrain.ruggedness > -0.35
+    arable = refine(soil, order=1) + 0.8 * terrain.valley - 3.0 * terrain.ruggedness > -0.6
     # A parcel edge is sharp at 250 m; woods, towns and water take their share of it.
     arable &= (forest < 0.5) & (urban < 0.5) & (terrain.water_fraction < 0.5) & ~terrain.sea
     arable &= terrain.elevation_km < 1.2

@@ -145,7 +145,9 @@ class _OdlWriter:
         self._line("VALUE", text)
         self.close()
 
-    def values(self, group: str, entries: Mapping[str, Value], class_number: int | None = None) -> None:
+    def values(
+        self, group: str, entries: Mapping[str, Value], class_number: int | None = None
+    ) -> None:
         self.open("GROUP", group)
         for name, value in entries.items():
             self.value(name, value, class_number)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.optimize import brentq
 
 from keras_lstsr.simulate import climate
@@ -17,12 +18,14 @@ from keras_lstsr.simulate.terrain import refine
 
 # LST over land and NDVI of the same pixels. Values of the order of -0.7 by day and weak by night
 # are what summer scenes of MODIS show (Sun & Kafatos 2007).
-DAY_CORRELATION = -0.70
+DAY_CORRELATION = -0.74
 NIGHT_CORRELATION = -0.25
 # Bare, dry ground is warmer than full vegetation by this much at most and at least.
-_DAY_CONTRAST_KELVIN = (8.0, 32.0)
+_DAY_CONTRAST_KELVIN = (6.0, 30.0)
 _NIGHT_CONTRAST_KELVIN = (-4.0, 5.0)
 
+# Width of the mixed edge of a parcel, in 250 m pixels.
+_MIXED_PIXEL_SIGMA = 0.55
 _DAY_LAPSE_KELVIN_PER_KM = 6.0
 _NIGHT_LAPSE_KELVIN_PER_KM = 3.8
 _PLAUSIBLE_KELVIN = (250.0, 335.0)
@@ -45,9 +48,7 @@ class Surface:
     lst_night_kelvin: Float32Array
 
 
-def make_surface(
-    ground: Ground, grid: TileGrid, date: dt.date, streams: RandomStreams
-) -> Surface:
+def make_surface(ground: Ground, grid: TileGrid, date: dt.date, streams: RandomStreams) -> Surface:
     """Computes the true surface of a tile on a day.
 
     Args:
@@ -108,6 +109,8 @@ def true_ndvi(
     fields = soil_table[ground.crop] + gain_table[ground.crop] * (0.62 + 0.55 * ground.vigour)
     fields += 0.015 * ground.texture + vigour
     ndvi = np.where(on_field, fields, ndvi)
+    # A pixel is an area: where a parcel's edge crosses it, it holds some of both sides.
+    ndvi = ndimage.gaussian_filter(ndvi, _MIXED_PIXEL_SIGMA, truncate=3.0)
     woods = 0.56 + 0.27 * _bump(day, 185, 75) + 0.025 * ground.texture + 0.5 * vigour
     ndvi += ground.forest * (woods - ndvi)
     ndvi += ground.urban * (0.16 - ndvi)
@@ -136,15 +139,13 @@ def _lst_day(
     sun: climate.Sun,
 ) -> Float32Array:
     terrain = ground.terrain
-    base = _air_kelvin(grid, date) + np.float32(3.0)
-    lst = base + refine(climate.weather_kelvin(streams, "day weather", grid.pixels))
+    base = _air_kelvin(grid, date) + np.float32(5.0)
+    lst = base + refine(climate.weather_kelvin(streams, "day weather", grid.pixels), order=1)
     lst -= _DAY_LAPSE_KELVIN_PER_KM * terrain.elevation_km
     lst += 9.0 * sun.up * (light - 1.0)
-    lst += 2.0 * ground.urban - 0.7 * ground.texture - 0.8 * terrain.valley
+    lst += 2.0 * ground.urban - 1.1 * ground.texture - 0.8 * terrain.valley
     response = bare * (0.3 + 0.7 * light)
-    contrast = _contrast_kelvin(
-        lst, response, ndvi, ground, DAY_CORRELATION, _DAY_CONTRAST_KELVIN
-    )
+    contrast = _contrast_kelvin(lst, response, ndvi, ground, DAY_CORRELATION, _DAY_CONTRAST_KELVIN)
     lst += np.float32(contrast) * response
     return _with_water(lst, ground, grid, date, night=False)
 
@@ -159,7 +160,7 @@ def _lst_night(
 ) -> Float32Array:
     terrain = ground.terrain
     base = _air_kelvin(grid, date) - np.float32(7.5)
-    lst = base + refine(climate.weather_kelvin(streams, "night weather", grid.pixels))
+    lst = base + refine(climate.weather_kelvin(streams, "night weather", grid.pixels), order=1)
     lst -= _NIGHT_LAPSE_KELVIN_PER_KM * terrain.elevation_km
     # Cold air runs down and collects in valleys; the slopes above stay warm.
     lst += 16.0 * np.clip(relative_height(terrain.elevation_km), -0.18, 0.12)

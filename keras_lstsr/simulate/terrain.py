@@ -74,7 +74,7 @@ def make_terrain(streams: RandomStreams, pixels: int) -> Terrain:
     fine = refine(elevation - cut)
     ruggedness_fine = np.clip(refine(ruggedness, order=1), 0, 1)
     detail = power_law_field(
-        streams.generator("fine relief"), fine.shape[0], exponent=3.4, outer_scale_pixels=160
+        streams.generator("fine relief"), fine.shape[0], exponent=3.8, outer_scale_pixels=160
     )
     fine += detail * (0.006 + 0.075 * ruggedness_fine)
     sea = refine(coarse_sea_level) + np.float32(0.03) * detail < 0
@@ -135,9 +135,7 @@ def _lakes(hollow: Float32Array, detail: Float32Array) -> Float32Array:
     return np.clip(0.5 + 4.0 * level, 0, 1)
 
 
-def _rivers(
-    generator: np.random.Generator, drainage: Drainage, fine_pixels: int
-) -> Float32Array:
+def _rivers(generator: np.random.Generator, drainage: Drainage, fine_pixels: int) -> Float32Array:
     """Share of each 250 m pixel that lies under a river."""
     height, width = drainage.upstream_cells.shape
     basin_km2 = drainage.upstream_cells.ravel() * (PIXEL_SIZE_M / 1000) ** 2

@@ -40,7 +40,7 @@ def bicubic_rmse_kelvin(validation: Any, scale_factor: int) -> float:
     model = bicubic_model(scale_factor)
     metric = RootMeanSquareErrorKelvin(name="rmse_kelvin")
     for inputs, target in validation:
-        metric.update_state(target, model(inputs["lst_kelvin"]))
+        metric.update_state(target, model({"lst_kelvin": inputs["lst_kelvin"]}))
     return float(metric.result())
 
 
@@ -65,7 +65,9 @@ def sample_maps(
     patch = coarse[index : index + 1]
 
     def run(network: keras.Model) -> NDArray[np.floating]:
-        fine: NDArray[np.floating] = keras.ops.convert_to_numpy(network(patch, training=False))
+        fine: NDArray[np.floating] = keras.ops.convert_to_numpy(
+            network({"lst_kelvin": patch}, training=False)
+        )
         return fine[0, ..., 0]
 
     has_truth = config.data.task == "4km_to_1km"

@@ -46,8 +46,9 @@ def draw_curves(history: list[Record], folder: Path) -> list[Path]:
         if baseline is not None:
             axes.axhline(baseline, color=BASELINE_COLOUR, linestyle="--", label="bicubic")
             # The first epochs of an untrained network would flatten all that matters.
-            top = max(baseline, float(np.median([record["val_rmse_kelvin"] for record in history])))
-            axes.set_ylim(0, 1.6 * top)
+            errors = [record["val_rmse_kelvin"] for record in history]
+            top = max(baseline, float(np.median(errors)))
+            axes.set_ylim(0.9 * min(baseline, *errors), 1.2 * top)
         _mark_best(axes, best)
         paths.append(_save(figure, folder / "rmse.png"))
     return paths

@@ -206,18 +206,17 @@ def plan_batches(
 
 
 def validation_batch_size(patches: int, batch_size: int, replicas: int) -> int:
-    """Returns the largest batch up to ``batch_size`` whose last one still feeds every replica.
+    """Returns the patches of a validation step over all replicas.
 
-    Every validation patch counts, so the last batch may be smaller. A replica without a patch
-    would average over nothing.
+    Every validation patch counts, so the last batch may be smaller, and replicas may even get
+    none of it; but Keras cannot build its metrics on a first batch that is unequally shared.
 
     Args:
         patches: Validation patches, at least ``replicas``.
         batch_size: The training batch, a multiple of ``replicas``.
         replicas: Copies of the model that are trained in step.
     """
-    sizes = range(min(batch_size, patches - patches % replicas), 0, -replicas)
-    return next((s for s in sizes if patches % s == 0 or patches % s >= replicas), patches)
+    return min(batch_size, patches - patches % replicas)
 
 
 def resolve(config: ExperimentConfig, metadata: DatasetMetadata, replicas: int) -> ExperimentConfig:
@@ -387,6 +386,7 @@ def _fit(
             initial_epoch=done,
             validation_data=validation,
             callbacks=callbacks,
+            shuffle=False,  # tf.data has shuffled; Keras warns if it is asked to as well
             verbose=0,
         )
     info.stopped_early = len(recorder.history) < training.epochs

@@ -78,7 +78,9 @@ class RichProgress:
     def started(self, facts: Mapping[str, str], *, epochs: int, first: int, steps: int) -> None:
         """Prints the facts and opens the bar."""
         for name, value in facts.items():
-            self._console.print(f"  {name:<12} {value}", highlight=False, markup=False)
+            self._console.print(
+                f"  {name:<12} {value}", highlight=False, markup=False, soft_wrap=True
+            )
         self._epochs, self._steps = epochs, steps
         if self._console.is_terminal:
             self._bar = Progress(

@@ -19,7 +19,6 @@ def test_full_width_has_the_published_parameters(variant, parameters):
     assert trainable(build_mrunet(variant)) == parameters
 
 
-@pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize("variant", ["strided", "maxpool"])
 def test_golden_outputs(variant, lstsr_reference, load_procedural_weights):

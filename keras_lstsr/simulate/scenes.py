@@ -1,0 +1,351 @@
+"""Whole scenes: MOD11A1 and MOD09GQ granules of a tile and day, and the truth behind them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from keras_lstsr import __version__
+from keras_lstsr.errors import ConfigError
+from keras_lstsr.products import mod09gq, mod11a1
+from keras_lstsr.products.hdfeos import FieldDefinition, modis_sinusoidal_crs
+from keras_lstsr.simulate import climate, observation
+from keras_lstsr.simulate.clouds import make_clouds
+from keras_lstsr.simulate.fields import RandomStreams
+from keras_lstsr.simulate.hdf4 import write_grid_file
+from keras_lstsr.simulate.landcover import Ground, make_ground
+from keras_lstsr.simulate.metadata import (
+    Granule,
+    archive_metadata,
+    core_metadata,
+    struct_metadata,
+)
+from keras_lstsr.simulate.place import TILE_PIXELS, TileGrid, scene_place_and_date
+from keras_lstsr.simulate.surface import Surface, make_surface
+
+DEFAULT_NOISE_KELVIN = 0.12
+"""Noise of a good 1 km pixel: about twice the NEdT of MODIS bands 31 and 32 (0.05 K)."""
+
+SMALLEST_SIZE_PIXELS = 16
+
+_SOFTWARE = f"keras-lstsr {__version__} simulate"
+
+
+def _pointer(
+    name: str, dtype: str, long_name: str, valid_range: tuple[int, int], fill_value: int
+) -> FieldDefinition:
+    attributes: tuple[tuple[str, str, Any], ...] = (
+        ("long_name", "char", long_name),
+        ("units", "char", "none"),
+        ("valid_range", dtype, valid_range),
+        ("_FillValue", dtype, fill_value),
+    )
+    return FieldDefinition(name, "", dtype, long_name, attributes=attributes)
+
+
+# Fields of MOD09GQ that nothing here reads, but that NASA's files have.
+_MOD09GQ_FIELDS = (
+    *mod09gq.FIELDS,
+    _pointer(
+        "iobs_res_1", "uint8", "observation number in coarser grid - first layer", (0, 254), 255
+    ),
+    _pointer("orbit_pnt_1", "int8", "Orbit pointer - first layer", (0, 15), -1),
+    _pointer("granule_pnt_1", "uint8", "Granule Pointer - first layer", (0, 254), 255),
+)
+
+
+@dataclass(frozen=True)
+class SimulatedScene:
+    """The files of one scene.
+
+    Attributes:
+        tile: MODIS tile, e.g. ``"h18v04"``.
+        date: Day of the observation.
+        size_pixels: 1 km pixels along a side.
+        mod11a1: The LST granule.
+        mod09gq: The reflectance granule.
+        truth_day: True LST at the morning overpass, 250 m.
+        truth_night: True LST at the evening overpass, 250 m.
+    """
+
+    tile: str
+    date: dt.date
+    size_pixels: int
+    mod11a1: Path
+    mod09gq: Path
+    truth_day: Path
+    truth_night: Path
+
+
+def simulate_scenes(
+    output: str | PathLike[str],
+    *,
+    scenes: int,
+    seed: int,
+    size_pixels: int = TILE_PIXELS,
+    noise_kelvin: float = DEFAULT_NOISE_KELVIN,
+    cloud_fraction: float | None = None,
+    progress: Callable[[SimulatedScene], None] | None = None,
+) -> list[SimulatedScene]:
+    """Writes physically plausible MODIS granules and the true 250 m LST behind them.
+
+    Scenes go round eight land tiles on days of the growing season. A tile's ground depends on
+    seed, tile and size; NDVI, LST and clouds on the date too. Per scene there are
+    ``MOD11A1.*.hdf``, ``MOD09GQ.*.hdf``, ``truth/LST_TRUTH.*.day.tif`` and
+    ``truth/LST_TRUTH.*.night.tif`` (0.02 K, 0 = none). The truth is known wherever there is
+    land, rivers or lakes, under clouds too, and is none at sea. The 1 km LST is the norm-L4
+    aggregate of the truth, plus noise, plus what thin clouds do; a 1 km pixel with any sea in it
+    isn't produced.
+
+    The same arguments give the same bytes with the same versions of the libraries on the same
+    kind of machine.
+
+    Args:
+        output: Folder to write into; it is made if need be, files of the same name are replaced.
+        scenes: Number of scenes.
+        seed: Non-negative number; another seed is another ground.
+        size_pixels: 1 km pixels along a side, from the tile's upper left corner; 1200 is the
+            whole tile.
+        noise_kelvin: Standard deviation of the noise of a good 1 km LST pixel.
+        cloud_fraction: Share of each overpass under cloud; None draws it per overpass between
+            0.05 and 0.45.
+        progress: Called with each scene once its files are written.
+
+    Returns:
+        The scenes in their order.
+
+    Raises:
+        ConfigError: If an argument is out of range, or ``output`` is a file.
+    """
+    _check(scenes, seed, size_pixels, noise_kelvin, cloud_fraction)
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(
+            "the output is a file", path=folder, expected="a folder", action="Name another one."
+        )
+    (folder / "truth").mkdir(parents=True, exist_ok=True)
+    places = [scene_place_and_date(index) for index in range(scenes)]
+    written: dict[int, SimulatedScene] = {}
+    # Tile by tile: the ground is the most expensive part, and only one is kept in memory.
+    for tile in dict.fromkeys((h, v) for h, v, _ in places):
+        grid = TileGrid(*tile, size_pixels)
+        ground = make_ground(RandomStreams((seed, *tile)), size_pixels)
+        for index, (h, v, date) in enumerate(places):
+            if (h, v) == tile:
+                streams = RandomStreams((seed, h, v, date.toordinal()))
+                scene = _simulate(folder, ground, grid, date, streams, noise_kelvin, cloud_fraction)
+                written[index] = scene
+                if progress is not None:
+                    progress(scene)
+    return [written[index] for index in range(scenes)]
+
+
+def _check(
+    scenes: int, seed: int, size_pixels: int, noise_kelvin: float, cloud_fraction: float | None
+) -> None:
+    cloud = 0.0 if cloud_fraction is None else cloud_fraction
+    size_range = f"{SMALLEST_SIZE_PIXELS} to {TILE_PIXELS}"
+    checks: list[tuple[bool, str, object, str]] = [
+        (scenes >= 1, "scenes", scenes, "at least 1"),
+        (seed >= 0, "seed", seed, "0 or more"),
+        (
+            SMALLEST_SIZE_PIXELS <= size_pixels <= TILE_PIXELS,
+            "size_pixels",
+            size_pixels,
+            f"{size_range} pixels of 1 km",
+        ),
+        (0 <= noise_kelvin <= 10, "noise_kelvin", noise_kelvin, "0 to 10 K"),
+        (0 <= cloud <= 0.95, "cloud_fraction", cloud_fraction, "0 to 0.95"),
+    ]
+    for fine, field, found, expected in checks:
+        if not fine:
+            raise ConfigError(
+                "the value is out of range", field=field, found=found, expected=expected
+            )
+
+
+def _simulate(
+    folder: Path,
+    ground: Ground,
+    grid: TileGrid,
+    date: dt.date,
+    streams: RandomStreams,
+    noise_kelvin: float,
+    cloud_fraction: float | None,
+) -> SimulatedScene:
+    surface = make_surface(ground, grid, date, streams)
+    truth = {
+        "day": observation.quantise_lst(surface.lst_day_kelvin),
+        "night": observation.quantise_lst(surface.lst_night_kelvin),
+    }
+    names = {half: f"LST_TRUTH.{date:A%Y%j}.{grid.tile}.{half}.tif" for half in ("day", "night")}
+    for half, stored in truth.items():
+        _write_truth(folder / "truth" / names[half], stored, grid, date, half)
+    # The truth is on disk; what is still needed of the surface is NDVI and brightness.
+    empty = np.empty((0, 0), dtype=np.float32)
+    surface = replace(surface, lst_day_kelvin=empty, lst_night_kelvin=empty)
+    overpasses = []
+    for half in ("day", "night"):
+        clouds = make_clouds(streams, half, grid.pixels, cloud_fraction)
+        generator = streams.generator(f"{half} orbit")
+        view = climate.satellite_view(generator, grid, night=half == "night")
+        overpasses.append(observation.Overpass(half.capitalize(), truth[half], clouds, view))
+    day, night = overpasses
+    return SimulatedScene(
+        grid.tile,
+        date,
+        grid.pixels,
+        _write_mod11a1(folder, ground, surface, (day, night), grid, date, streams, noise_kelvin),
+        _write_mod09gq(folder, ground, surface, day, grid, date, streams),
+        folder / "truth" / names["day"],
+        folder / "truth" / names["night"],
+    )
+
+
+def _write_mod11a1(
+    folder: Path,
+    ground: Ground,
+    surface: Surface,
+    overpasses: tuple[observation.Overpass, observation.Overpass],
+    grid: TileGrid,
+    date: dt.date,
+    streams: RandomStreams,
+    noise_kelvin: float,
+) -> Path:
+    layers = observation.observe_mod11a1(ground, surface, overpasses, streams, noise_kelvin)
+    # Like NASA's, the shares of the quality classes count day and night together.
+    mandatory = np.concatenate([layers["QC_Day"].ravel(), layers["QC_Night"].ravel()]) & 3
+    shares = np.bincount(mandatory, minlength=4) / mandatory.size
+    granule = Granule(
+        product="MOD11A1",
+        long_name="MODIS/Terra Land Surface Temperature/Emissivity Daily L3 Global 1km SIN Grid",
+        parameter_name="MOD 1KM L3 LST",
+        grid=grid,
+        acquisition_date=date,
+        cloud_percent=100 * shares[2],
+        additional=_quality_attributes(shares),
+        package_name="MOD_PR11A",
+        software=_SOFTWARE,
+    )
+    return _write_granule(folder, granule, mod11a1.GRID_NAME, mod11a1.FIELDS, layers)
+
+
+def _write_mod09gq(
+    folder: Path,
+    ground: Ground,
+    surface: Surface,
+    day: observation.Overpass,
+    grid: TileGrid,
+    date: dt.date,
+    streams: RandomStreams,
+) -> Path:
+    layers = observation.observe_mod09gq(ground, surface, day.clouds, day.view, streams)
+    shares = np.bincount((layers["QC_250m_1"] & 3).ravel(), minlength=4)
+    shares = shares / layers["QC_250m_1"].size
+    granule = Granule(
+        product="MOD09GQ",
+        long_name="MODIS/Terra Surface Reflectance Daily L2G Global 250m SIN Grid",
+        parameter_name="MOD09G",
+        grid=grid,
+        acquisition_date=date,
+        cloud_percent=100 * shares[2],
+        additional=_quality_attributes(shares),
+        package_name="MOD_PR09G",
+        software=_SOFTWARE,
+    )
+    return _write_granule(folder, granule, mod09gq.GRID_NAME, _MOD09GQ_FIELDS, layers)
+
+
+def _quality_attributes(shares: NDArray[np.float64]) -> dict[str, str]:
+    names = ("GOODQUALITY", "OTHERQUALITY", "NOTPRODUCEDCLOUD", "NOTPRODUCEDOTHER")
+    percents = {f"QAPERCENT{n}": f"{100 * s:.0f}" for n, s in zip(names, shares, strict=True)}
+    fractions = {f"QAFRACTION{n}": f"{s:.7f}" for n, s in zip(names, shares, strict=True)}
+    return percents | fractions
+
+
+def _write_granule(
+    folder: Path,
+    granule: Granule,
+    grid_name: str,
+    fields: tuple[FieldDefinition, ...],
+    layers: observation.Layers,
+) -> Path:
+    height, width = layers[fields[0].name].shape
+    doi = f"10.5067/MODIS/{granule.product}.061"
+    attributes: list[tuple[str, str, Any]] = [
+        ("HDFEOSVersion", "char", "HDFEOS_V2.19"),
+        (
+            "StructMetadata.0",
+            "char",
+            struct_metadata(grid_name, height, width, granule.grid, fields),
+        ),
+        ("CoreMetadata.0", "char", core_metadata(granule)),
+        ("ArchiveMetadata.0", "char", archive_metadata(granule)),
+        ("identifier_product_doi", "char", doi),
+        ("identifier_product_doi_authority", "char", "http://dx.doi.org"),
+    ]
+    path = folder / granule.file_name
+    with _written_beside(path) as temporary:
+        write_grid_file(
+            temporary, grid_name, fields, layers, attributes, internal_name=granule.file_name
+        )
+    return path
+
+
+def _write_truth(
+    path: Path, stored: NDArray[np.uint16], grid: TileGrid, date: dt.date, half: str
+) -> None:
+    with _written_beside(path) as temporary, rasterio.open(
+        temporary,
+        "w",
+        driver="GTiff",
+        width=stored.shape[1],
+        height=stored.shape[0],
+        count=1,
+        dtype="uint16",
+        crs=modis_sinusoidal_crs(),
+        transform=grid.fine_transform,
+        nodata=0,
+        tiled=True,
+        blockxsize=256,
+        blockysize=256,
+        compress="deflate",
+        predictor=2,
+        zlevel=3,
+        num_threads=1,
+    ) as file:
+        file.scales, file.offsets, file.units = (observation.LST_SCALE_KELVIN,), (0.0,), ("K",)
+        file.set_band_description(1, "Simulated ASTER-like land surface temperature")
+        file.update_tags(
+            ACQUISITION_DATE=date.isoformat(),
+            DAY_NIGHT=half,
+            TILE=grid.tile,
+            PLATFORM="simulated",
+            SOFTWARE=_SOFTWARE,
+        )
+        file.write(stored, 1)
+
+
+@contextmanager
+def _written_beside(path: Path) -> Iterator[Path]:
+    """Gives a path beside the file to write to, and renames it once it is whole."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

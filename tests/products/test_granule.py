@@ -1,0 +1,80 @@
+"""Dates, tiles and times of day from names and core metadata."""
+
+from __future__ import annotations
+
+import pytest
+
+from keras_lstsr.errors import ConfigError
+from keras_lstsr.products import granule
+
+
+@pytest.mark.parametrize(
+    ("name", "date"),
+    [
+        ("MOD11A1.A2021227.h11v05.061.2021228105320.hdf", "2021-08-15"),
+        ("MOD11A1.A2020366.h11v05.061.2021228105320.hdf", "2020-12-31"),  # leap year
+        ("LST2006_02_18.LST_Day_1km.tif", "2006-02-18"),
+        ("ECO_L2_LSTE.002_LST_doy2023184152551_aid0001.tif", "2023-07-03"),
+        ("ECOv002_L2T_LSTE_28157_004_11SLT_20230624T112358_0711_01_LST.tif", "2023-06-24"),
+        ("AST_08_00308152021183000_20210816120000_1234.tif", "2021-08-15"),
+        ("lst-2019-11-01.tif", "2019-11-01"),
+        ("lst_20191101.tif", "2019-11-01"),
+        ("lst_20191301.tif", ""),  # no thirteenth month
+        ("MOD11A1.A2021366.h11v05.tif", ""),  # no 366th day
+        ("000_lst_1km.tif", ""),
+        ("orbit_2021228105320.tif", ""),  # thirteen digits are a production time
+    ],
+)
+def test_date_from_name(name, date):
+    assert granule.date_from_name(name) == date
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("LST2006_02_18.LST_Day_1km", "day"),
+        ("LST2006_02_18.LST_Night_1km", "night"),
+        ("LST_2006_02_18_Day", "day"),
+        ("2006-02-16-Day", "day"),
+        ("MODIS daytime land surface temperature", "day"),
+        ("NIGHT", "night"),
+        ("8-day composite, nighttime", "night"),
+        ("8-day composite", "unknown"),
+        ("MODIS_Grid_16DAY_1km_VI", "unknown"),
+        ("day and night", "unknown"),
+        ("Monday", "unknown"),
+        ("Both", "unknown"),
+        ("", "unknown"),
+    ],
+)
+def test_day_night_from_text(text, expected):
+    assert granule.day_night_from_text(text) == expected
+
+
+def test_tile_from_name():
+    assert granule.tile_from_name("MOD11A1.A2021227.h11v05.061.tif") == "h11v05"
+    assert granule.tile_from_name("path11v05.tif") == ""
+
+
+def test_own_date_pattern_with_named_groups():
+    pattern = granule.compile_date_pattern(r"(?P<day>\d\d)\.(?P<month>\d\d)\.(?P<year>\d{4})")
+    assert granule.date_from_name("scene 15.08.2021.tif", [pattern]) == "2021-08-15"
+
+
+@pytest.mark.parametrize("pattern", [r"(\d{4})", r"(?P<year>\d{4})(?P<month>\d\d)"])
+def test_pattern_without_the_groups_is_refused(pattern):
+    with pytest.raises(ConfigError, match="lacks a named group"):
+        granule.compile_date_pattern(pattern)
+
+
+def test_pattern_that_does_not_compile_is_refused():
+    with pytest.raises(ConfigError, match="no regular expression"):
+        granule.compile_date_pattern("(?P<year>")
+
+
+def test_date_and_day_night_options_are_checked():
+    assert granule.check_date("2021-08-15") == "2021-08-15"
+    with pytest.raises(ConfigError, match="no date"):
+        granule.check_date("15.08.2021")
+    with pytest.raises(ConfigError, match="day, night, unknown"):
+        granule.check_day_night("noon")

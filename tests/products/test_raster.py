@@ -1,0 +1,349 @@
+"""Single-band GeoTIFF: what tags, names and options tell, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from affine import Affine
+
+from keras_lstsr.errors import ConfigError, ProductError
+from keras_lstsr.products import lst_layers, ndvi_layer, open_product, rejection_reason
+from keras_lstsr.products.hdfeos import modis_sinusoidal_crs
+
+KELVIN = np.array([[280.0, 290.5], [300.25, np.nan]], np.float32)
+CROATIA = np.array([[0, 14000], [14250, 14912]], np.uint16)
+
+
+def rejected(layer):
+    return json.loads(layer.attrs["rejected_pixels"])
+
+
+def test_kelvin_as_they_are(write_tif):
+    scene = open_product(write_tif(KELVIN, "scene_lst_20210815_night.tif"))
+    np.testing.assert_array_equal(scene.lst_kelvin.values, KELVIN)
+    assert scene.attrs["product"] == "LST_GEOTIFF"
+    assert scene.attrs["acquisition_date"] == "2021-08-15"
+    assert scene.attrs["qc_policy"] == "none"
+    assert list(lst_layers(scene)) == ["night"]
+    assert rejected(scene.lst_kelvin) == {"fill": 1}
+    assert scene.lst_kelvin.encoding["dtype"] == "float32"
+
+
+def test_scale_and_nodata_from_options(write_tif):
+    path = write_tif(CROATIA, "LST2006_02_18.LST_Day_1km.tif")
+    scene = open_product(path, scale=0.02, nodata=0)
+    np.testing.assert_allclose(scene.lst_kelvin, [[np.nan, 280.0], [285.0, 298.24]], rtol=1e-6)
+    assert scene.attrs["acquisition_date"] == "2006-02-18"
+    assert scene.lst_kelvin.attrs["day_night"] == "day"
+    encoding = scene.lst_kelvin.encoding
+    assert (encoding["dtype"], encoding["scale_factor"], encoding["_FillValue"]) == (
+        "uint16",
+        0.02,
+        0,
+    )
+    stored = np.rint(scene.lst_kelvin.fillna(0).values / 0.02).astype(np.uint16)
+    np.testing.assert_array_equal(stored, CROATIA)
+
+
+def test_raw_integers_instead_of_kelvin(write_tif):
+    with pytest.raises(ProductError, match="raw integers instead of kelvin") as caught:
+        open_product(write_tif(CROATIA, "LST2006_02_18.LST_Day_1km.tif"))
+    assert "scale=0.02, nodata=0" in str(caught.value)
+    assert "14000 to 14912" in str(caught.value)
+
+
+def test_raw_tenths_of_kelvin_are_told_apart(write_tif):
+    stored = np.array([[0, 2900, 3000]], np.uint16)
+    with pytest.raises(ProductError, match="raw integers") as caught:
+        open_product(write_tif(stored, "lst.tif"))
+    assert "scale=0.1, nodata=0" in str(caught.value)
+
+
+def test_mostly_empty_raw_raster_is_not_taken_for_celsius(write_tif):
+    stored = np.zeros((10, 10), np.uint16)
+    stored[0, 0] = 14000
+    with pytest.raises(ProductError, match="raw integers"):
+        open_product(write_tif(stored, "lst.tif"))
+
+
+def test_zeros_without_nodata_are_out_of_range(write_tif):
+    scene = open_product(write_tif(CROATIA, "lst.tif"), scale=0.02)
+    assert rejected(scene.lst_kelvin) == {"out_of_range": 1}
+
+
+def test_integer_kelvin_need_no_scale(write_tif):
+    scene = open_product(write_tif(np.array([[280, 300]], np.int16), "lst.tif"))
+    assert scene.lst_kelvin.values.tolist() == [[280.0, 300.0]]
+
+
+def test_celsius_is_named_and_converted_on_request(write_tif):
+    path = write_tif(KELVIN - np.float32(273.15), "lst.tif")
+    with pytest.raises(ProductError, match="degrees Celsius instead of kelvin") as caught:
+        open_product(path)
+    assert 'unit="celsius"' in str(caught.value) and str(path) in str(caught.value)
+    scene = open_product(path, unit="celsius")
+    np.testing.assert_allclose(scene.lst_kelvin, KELVIN, atol=1e-4)
+    assert scene.lst_kelvin.encoding["add_offset"] == 0.0
+
+
+def test_celsius_in_the_tags_is_converted(write_tif):
+    stored = np.array([[-1000, 1500, 2500]], np.int16)
+    path = write_tif(stored, "lst.tif", scale=0.01, units="degC", nodata=-1000)
+    scene = open_product(path)
+    np.testing.assert_allclose(scene.lst_kelvin, [[np.nan, 288.15, 298.15]], rtol=1e-6)
+    assert scene.lst_kelvin.encoding["add_offset"] == pytest.approx(273.15)
+
+
+def test_celsius_tagged_as_kelvin_is_still_noticed(write_tif):
+    with pytest.raises(ProductError, match="degrees Celsius"):
+        open_product(write_tif(np.array([[20.0, 25.0]], np.float32), "lst.tif", units="K"))
+
+
+def test_unit_that_is_unknown(write_tif):
+    with pytest.raises(ProductError, match="unit of temperature.*'degF'"):
+        open_product(write_tif(KELVIN, "lst.tif", units="degF"))
+    with pytest.raises(ConfigError, match="kelvin or celsius"):
+        open_product(write_tif(KELVIN, "lst.tif"), unit="fahrenheit")
+
+
+def test_wrong_scale_is_noticed(write_tif):
+    with pytest.raises(ProductError, match="no temperatures in kelvin.*scale 0.1"):
+        open_product(write_tif(CROATIA, "lst.tif"), scale=0.1, nodata=0)
+
+
+def test_scale_offset_and_nodata_from_the_band(write_tif):
+    stored = np.array([[-32768, 0, 1000]], np.int16)
+    path = write_tif(stored, "lst.tif", scale=0.01, offset=280.0, nodata=-32768, units="K")
+    np.testing.assert_allclose(open_product(path).lst_kelvin, [[np.nan, 280, 290]], rtol=1e-6)
+
+
+def test_scale_from_text_tags(write_tif):
+    path = write_tif(
+        CROATIA, "lst.tif", tags={"scale_factor": "0.02", "add_offset": "0.0", "_FillValue": "0"}
+    )
+    assert open_product(path).lst_kelvin.values[1, 0] == np.float32(285.0)
+    assert rejected(open_product(path).lst_kelvin) == {"fill": 1}
+
+
+def test_options_go_before_tags(write_tif):
+    path = write_tif(CROATIA, "lst.tif", scale=0.1, nodata=14000)
+    scene = open_product(path, scale=0.02, nodata=0)
+    np.testing.assert_allclose(scene.lst_kelvin, [[np.nan, 280.0], [285.0, 298.24]], rtol=1e-6)
+
+
+def test_the_file_s_own_mask_hides_pixels(write_tif):
+    import rasterio
+
+    path = write_tif(np.full((2, 2), 300.0, np.float32), "lst.tif")
+    with rasterio.open(path, "r+") as target:
+        target.write_mask(np.array([[255, 0], [255, 255]], np.uint8))
+    scene = open_product(path)
+    assert scene.lst_kelvin.isnull().values.tolist() == [[False, True], [False, False]]
+
+
+def test_wild_pixels_are_rejected_one_by_one(write_tif):
+    values = np.full((3, 4), 300.0, np.float32)
+    values[0] = [20.0, 149.9, 400.1, np.inf]
+    scene = open_product(write_tif(values, "lst.tif"))
+    assert rejected(scene.lst_kelvin) == {"out_of_range": 4}
+    assert rejection_reason(scene, "lst_kelvin").values[0].tolist() == [4, 4, 4, 4]
+
+
+def test_raster_without_a_value_opens(write_tif):
+    scene = open_product(write_tif(np.zeros((3, 3), np.uint16), "lst.tif", nodata=0))
+    assert scene.lst_kelvin.isnull().all()
+    assert rejected(scene.lst_kelvin) == {"fill": 9}
+
+
+def test_ndvi_is_recognised_and_scaled(write_tif):
+    stored = np.array([[-32768, 7761, -2318, 12000]], np.int16)
+    path = write_tif(stored, "a.tif", scale=0.0001, nodata=-32768, description="MODIS NDVI")
+    scene = open_product(path)
+    assert scene.attrs["product"] == "NDVI_GEOTIFF"
+    np.testing.assert_allclose(ndvi_layer(scene), [[np.nan, 0.7761, -0.2318, np.nan]], rtol=1e-6)
+    assert rejected(scene.ndvi) == {"fill": 1, "out_of_range": 1}
+    with pytest.raises(ProductError, match="no land surface temperature"):
+        lst_layers(scene)
+
+
+def test_stored_ndvi_scale_of_10000_divides(write_tif):
+    path = write_tif(np.array([[7761]], np.int16), "ndvi.tif", tags={"scale_factor": "10000"})
+    assert open_product(path).ndvi.values[0, 0] == np.float32(0.7761)
+
+
+def test_raw_integers_instead_of_ndvi(write_tif):
+    with pytest.raises(ProductError, match="raw integers instead of NDVI"):
+        open_product(write_tif(np.array([[7761, 5000]], np.int16), "ndvi.tif"))
+
+
+def test_quantity_from_option_units_or_nothing(write_tif):
+    path = write_tif(KELVIN, "scene.tif")
+    with pytest.raises(ProductError, match="whether this is LST or NDVI"):
+        open_product(path)
+    assert "lst_kelvin" in open_product(path, quantity="lst")
+    assert "lst_kelvin" in open_product(path, product="LST_GEOTIFF")
+    assert "lst_kelvin" in open_product(write_tif(KELVIN, "other.tif", units="K"))
+    with pytest.raises(ConfigError, match="unknown quantity"):
+        open_product(path, quantity="albedo")
+    with pytest.raises(ConfigError, match="contradict"):
+        open_product(path, quantity="ndvi", product="LST_GEOTIFF")
+
+
+def test_description_goes_before_the_name(write_tif):
+    path = write_tif(np.array([[0.5]], np.float32), "lst_guide.tif", description="NDVI")
+    assert "ndvi" in open_product(path)
+
+
+def test_date_and_day_night_by_precedence(write_tif):
+    path = write_tif(
+        KELVIN,
+        "lst_20200101_day.tif",
+        tags={"acquisition_date": "2021-08-15", "day_night": "night"},
+    )
+    scene = open_product(path)
+    assert scene.attrs["acquisition_date"] == "2021-08-15"
+    assert scene.lst_kelvin.attrs["day_night"] == "night"
+    scene = open_product(path, date="2019-11-01", day_night="unknown")
+    assert scene.attrs["acquisition_date"] == "2019-11-01"
+    assert list(lst_layers(scene)) == ["unknown"]
+    pattern = r"(?P<year>\d{4})(?P<month>\d\d)(?P<day>\d\d)_(?P<day_night>day|night)"
+    scene = open_product(path, date_pattern=pattern)
+    assert scene.attrs["acquisition_date"] == "2020-01-01"
+    assert scene.lst_kelvin.attrs["day_night"] == "day"
+
+
+def test_modis_tile_from_name_or_place(write_tif):
+    named = open_product(write_tif(KELVIN, "MOD11A1.A2021227.h11v05.061.LST_Day_1km.tif"))
+    assert named.attrs["tile"] == "h11v05" and named.attrs["acquisition_date"] == "2021-08-15"
+    size = 926.6254330558334
+    placed = open_product(
+        write_tif(
+            KELVIN, "lst.tif", crs="modis", transform=Affine(size, 0, 277061.0, 0, -size, 5100146.4)
+        )
+    )
+    assert placed.attrs["tile"] == "h18v04"
+    assert open_product(write_tif(KELVIN, "utm_lst.tif")).attrs["tile"] == ""
+
+
+def test_every_spelling_of_the_modis_crs_becomes_one(write_tif):
+    wkt = (
+        'PROJCS["unnamed",GEOGCS["Unknown datum based upon the custom spheroid",'
+        'DATUM["Not specified (based on custom spheroid)",SPHEROID["Custom spheroid",'
+        '6371007.181,0]],PRIMEM["Greenwich",0],UNIT["degree",0.0174532925199433]],'
+        'PROJECTION["Sinusoidal"],PARAMETER["longitude_of_center",0],'
+        'PARAMETER["false_easting",0],PARAMETER["false_northing",0],UNIT["Meter",1]]'
+    )
+    scene = open_product(write_tif(KELVIN, "lst.tif", crs=wkt))
+    assert scene.rio.crs == modis_sinusoidal_crs()
+    other = open_product(write_tif(KELVIN, "lst.tif", crs="+proj=sinu +R=6378137 +units=m"))
+    assert other.rio.crs != modis_sinusoidal_crs()
+
+
+def test_grid_is_the_file_s(write_tif):
+    scene = open_product(write_tif(KELVIN, "lst.tif"))
+    assert scene.rio.crs.to_epsg() == 32633
+    assert scene.rio.transform() == Affine(1000.0, 0, 360000.0, 0, -1000.0, 5156000.0)
+    assert scene.x.values.tolist() == [360500.0, 361500.0]
+    assert scene.y.values.tolist() == [5155500.0, 5154500.0]
+    assert scene.x.attrs["units"] == "m"
+
+
+def test_geographic_grid(write_tif):
+    transform = Affine(0.001, 0, -118.7, 0, -0.001, 34.3)
+    scene = open_product(write_tif(KELVIN, "lst.tif", crs="EPSG:4326", transform=transform))
+    assert scene.x.attrs == {"standard_name": "longitude", "units": "degree", "axis": "X"}
+    assert scene.y.attrs["standard_name"] == "latitude"
+
+
+def test_several_bands(write_tif):
+    with pytest.raises(ProductError, match="several bands.*3 bands"):
+        open_product(write_tif(np.full((3, 2, 2), 300.0, np.float32), "lst.tif"))
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_no_georeferencing(write_tif):
+    with pytest.raises(ProductError, match="no coordinate reference system"):
+        open_product(write_tif(KELVIN, "lst.tif", crs=None))
+    with pytest.raises(ProductError, match="no geotransform"):
+        open_product(write_tif(KELVIN, "lst.tif", transform=None))
+
+
+def test_crs_that_is_not_on_the_earth(write_tif):
+    local = 'LOCAL_CS["plant",UNIT["metre",1]]'
+    with pytest.raises(ProductError, match="not on the Earth's surface"):
+        open_product(write_tif(KELVIN, "lst.tif", crs=local))
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [Affine(1000.0, 0, 0, 0, 1000.0, 0), Affine(1000.0, 10.0, 0, 10.0, -1000.0, 0)],
+)
+def test_raster_that_is_not_north_up(write_tif, transform):
+    with pytest.raises(ProductError, match="not north up"):
+        open_product(write_tif(KELVIN, "lst.tif", transform=transform))
+
+
+def test_complex_numbers(write_tif):
+    with pytest.raises(ProductError, match="neither integers nor real"):
+        open_product(write_tif(KELVIN.astype(np.complex64), "lst.tif"))
+
+
+def test_no_raster_at_all(tmp_path):
+    path = tmp_path / "lst.tif"
+    path.write_text("place,group\n")
+    with pytest.raises(ProductError, match="cannot be read as a raster") as caught:
+        open_product(path)
+    assert "single-band GeoTIFF" in str(caught.value)
+    with pytest.raises(ProductError, match="no such file"):
+        open_product(tmp_path / "absent.tif")
+
+
+def test_truncated_tif(write_tif):
+    values = np.random.default_rng(0).normal(300, 5, (200, 200)).astype(np.float32)
+    path = write_tif(values, "lst.tif")
+    path.write_bytes(path.read_bytes()[:50000])
+    with pytest.raises(ProductError, match="cannot be read as a raster"):
+        open_product(path)
+
+
+@pytest.mark.parametrize("option", [{"scale": 0.0}, {"scale": -1.0}, {"date": "yesterday"}])
+def test_unusable_options(write_tif, option):
+    with pytest.raises(ConfigError):
+        open_product(write_tif(KELVIN, "lst.tif"), **option)
+
+
+@pytest.mark.real_data
+def test_every_croatian_scene(lstsr_data):
+    import rasterio
+
+    paths = sorted((lstsr_data / "croatia_lst_2006").glob("*.tif"))
+    assert len(paths) == 92
+    dates, times = set(), []
+    for path in paths:
+        scene = open_product(path, scale=0.02, nodata=0)
+        with rasterio.open(path) as source:
+            stored = source.read(1)
+        assert int(scene.lst_kelvin.notnull().sum()) == int((stored != 0).sum())
+        np.testing.assert_array_equal(
+            np.rint(scene.lst_kelvin.fillna(0).values / 0.02).astype(np.uint16), stored
+        )
+        dates.add(scene.attrs["acquisition_date"])
+        times.append(scene.lst_kelvin.attrs["day_night"])
+    assert len(dates) == 46 and {date[:4] for date in dates} == {"2006"}
+    assert times.count("day") == times.count("night") == 46
+    with pytest.raises(ProductError, match=r"Pass scale=0\.02, nodata=0"):
+        open_product(paths[0])
+
+
+@pytest.mark.real_data
+def test_every_ecostress_scene(lstsr_data):
+    for path in sorted((lstsr_data / "ecostress").glob("*_LST_*.tif")):
+        scene = open_product(path, day_night="day")
+        assert scene.attrs["acquisition_date"].startswith("2023-0")
+        assert 250 < float(scene.lst_kelvin.median()) < 340
+        assert scene.lst_kelvin.attrs["day_night"] == "day"
+    mask = next((lstsr_data / "ecostress").glob("*_cloud_mask_*.tif"))
+    with pytest.raises(ProductError, match="whether this is LST or NDVI"):
+        open_product(mask)

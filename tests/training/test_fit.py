@@ -1,0 +1,336 @@
+from __future__ import annotations
+
+import csv
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from keras_lstsr.config import ExperimentConfig
+from keras_lstsr.errors import ConfigError, ModelError, RecordsError
+from keras_lstsr.grids.resample import norm_l4, upsample_bicubic
+from keras_lstsr.training import fit
+from keras_lstsr.training.callbacks import AtomicBackup, BestModel
+from keras_lstsr.training.fit import learning_rate, train, validation_batch_size
+from keras_lstsr.training.run_folder import RunFolder
+from tests.training.conftest import COUNTS, make_patch, with_settings, write_records
+
+RUN_FILES = {
+    "config.yaml",
+    "dataset.json",
+    "run.json",
+    "model.keras",
+    "history.json",
+    "history.csv",
+    "figures",
+}
+
+
+def in_order(config):
+    """The same patches in the same order in every epoch."""
+    return with_settings(config, "data", augment=False, shuffle_buffer=0)
+
+
+class Killed(BaseException):
+    """What no handler of errors expects."""
+
+
+def killing(method, call):
+    """Wraps a method that dies at its ``call``-th call, before it does anything."""
+    calls = []
+
+    def wrapped(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == call:
+            raise Killed
+        return method(*args, **kwargs)
+
+    return wrapped
+
+
+def test_run_folder_holds_all_that_was_promised(records, tiny, tmp_path):
+    result = train(tiny, records, tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == RUN_FILES
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert info["status"] == "finished"
+    assert info["run_name"] == "run"
+    assert info["epochs"] == 3
+    assert info["mlflow_run_id"] is None
+    metadata = json.loads((records / "dataset.json").read_text())
+    assert info["dataset_fingerprint"] == metadata["fingerprint"]
+    assert {"keras", "tensorflow", "keras_lstsr", "python", "numpy"} <= info["versions"].keys()
+    assert info["finished"] >= info["started"]
+    losses = [record["val_loss"] for record in result.history]
+    assert info["best_epoch"] == 1 + int(np.argmin(losses))
+    assert info["best_val_loss"] == min(losses)
+    with (tmp_path / "run" / "history.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
+    assert [float(row["val_loss"]) for row in rows] == losses
+    resolved = ExperimentConfig.from_yaml(tmp_path / "run" / "config.yaml")
+    assert resolved.model.offset_kelvin == pytest.approx(
+        metadata["statistics"]["lst_kelvin"]["mean"]
+    )
+    assert resolved.model.scale_kelvin == pytest.approx(metadata["statistics"]["lst_kelvin"]["std"])
+
+
+def test_model_is_the_best_and_bicubic_is_numpys(records, tiny, tmp_path):
+    config = with_settings(tiny, "training", learning_rate=0.05, epochs=4)
+    result = train(config, records, tmp_path / "run")
+    model = keras.saving.load_model(result.model_path, compile=False)
+    truth = np.stack([make_patch("validation", n).lst_kelvin for n in range(3)])
+    coarse = norm_l4(truth, 4)
+    predicted = model.predict({"lst_kelvin": coarse[..., None]}, verbose=0)[..., 0]
+    rmse = np.sqrt(np.mean((predicted - truth) ** 2))
+    assert rmse == pytest.approx(result.info.metrics["val_rmse_kelvin"], rel=1e-4)
+    bicubic = np.sqrt(np.mean((upsample_bicubic(coarse, 4) - truth) ** 2))
+    assert bicubic == pytest.approx(result.info.metrics["bicubic_val_rmse_kelvin"], rel=1e-4)
+    losses = [record["val_loss"] for record in result.history]
+    assert len(set(losses)) == 4, "a wild rate should make every epoch different"
+
+
+def test_training_learns(records, tiny, tmp_path):
+    config = with_settings(tiny, "training", epochs=30, learning_rate=3e-3)
+    history = train(config, records, tmp_path / "run").history
+    assert history[-1]["loss"] < 0.97 * history[0]["loss"]
+
+
+def test_same_seed_same_weights_and_another_seed_others(records, tiny, tmp_path):
+    def weights(name, config):
+        path = train(config, records, tmp_path / name).model_path
+        return keras.saving.load_model(path, compile=False).get_weights()
+
+    first, again = weights("first", tiny), weights("again", tiny)
+    other = weights("other", with_settings(tiny, "training", seed=4))
+    for one, two in zip(first, again, strict=True):
+        np.testing.assert_allclose(one, two, rtol=0, atol=1e-5)
+    assert any(np.abs(one - two).max() > 1e-2 for one, two in zip(first, other, strict=True))
+
+
+def test_steps_per_epoch_caps_the_steps(records, tiny, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        fit.Publisher, "on_train_batch_end", lambda self, batch, logs=None: seen.append(batch)
+    )
+    train(with_settings(tiny, "training", steps_per_epoch=1, epochs=2), records, tmp_path / "run")
+    assert seen == [0, 0]
+
+
+def test_rate_drops_from_its_epoch_on(records, tiny, tmp_path):
+    settings = {"learning_rate_drop_epoch": 2, "learning_rate_drop_factor": 100.0}
+    config = with_settings(tiny, "training", **settings)
+    rates = [record["learning_rate"] for record in train(config, records, tmp_path / "r").history]
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-5])
+    assert [learning_rate(tiny, epoch) for epoch in (0, 99)] == [1e-3, 1e-3]
+
+
+def test_early_stopping(records, tiny, tmp_path):
+    config = with_settings(
+        tiny, "training", epochs=20, learning_rate=0.3, early_stopping_patience=2
+    )
+    result = train(config, records, tmp_path / "run")
+    assert result.info.stopped_early
+    assert result.info.epochs == result.info.best_epoch + 2 < 20
+
+
+def test_mixgl_learns_250_m_from_ndvi(records, tiny, tmp_path):
+    content = tiny.model_dump()
+    content["data"]["task"], content["loss"] = "1km_to_250m", {"name": "mixgl"}
+    config = ExperimentConfig.from_dict(content)
+    result = train(with_settings(config, "training", epochs=1), records, tmp_path / "run")
+    assert np.isfinite(result.info.best_val_loss)
+    assert "val_rmse_kelvin" not in result.info.metrics, "there is no truth at 250 m"
+    assert {path.name for path in result.figures} == {"loss.png", "maps.png"}
+
+
+def test_mixed_precision_leaves_a_float32_model(records, tiny, tmp_path):
+    config = with_settings(tiny, "training", mixed_precision=True, epochs=1)
+    result = train(config, records, tmp_path / "run")
+    model = keras.saving.load_model(result.model_path, compile=False)
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+    assert keras.config.dtype_policy().name == "float32"
+
+
+@pytest.mark.slow
+def test_xla(records, tiny, tmp_path):
+    config = with_settings(in_order(tiny), "training", epochs=1)
+    plain = train(config, records, tmp_path / "plain").history[0]
+    compiled = train(with_settings(config, "training", xla=True), records, tmp_path / "xla")
+    assert compiled.history[0]["loss"] == pytest.approx(plain["loss"], rel=1e-3)
+
+
+class TestResume:
+    def test_ends_with_the_weights_of_an_unbroken_run(self, records, tiny, tmp_path, monkeypatch):
+        # Weights, optimiser and rate all have to come back for this.
+        config = with_settings(in_order(tiny), "training", learning_rate_drop_epoch=2, epochs=4)
+        unbroken = train(config, records, tmp_path / "unbroken")
+        with monkeypatch.context() as patch:
+            method = killing(fit.Publisher.on_train_batch_end, 5)
+            patch.setattr(fit.Publisher, "on_train_batch_end", method)
+            with pytest.raises(Killed):
+                train(config, records, tmp_path / "run")
+        resumed = train(config, records, tmp_path / "run")
+        assert resumed.resumed_from == 2
+        assert resumed.info.resumed == 1
+        assert not (tmp_path / "run" / "backup").exists()
+        for key in ("epoch", "loss", "val_loss", "learning_rate"):
+            expected = [record[key] for record in unbroken.history]
+            np.testing.assert_allclose([r[key] for r in resumed.history], expected, rtol=1e-5)
+        models = [keras.saving.load_model(r.model_path, compile=False) for r in (unbroken, resumed)]
+        for one, two in zip(*(model.get_weights() for model in models), strict=True):
+            np.testing.assert_allclose(one, two, rtol=0, atol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("owner", "name", "resumes_from"),
+        [
+            (AtomicBackup, "_save_model", 1),
+            (BestModel, "save_if_best", 2),
+            (fit.Publisher, "on_epoch_end", 2),
+        ],
+        ids=["before backup", "before best model", "before publication"],
+    )
+    def test_killed_at_the_end_of_an_epoch(
+        self, records, tiny, tmp_path, monkeypatch, owner, name, resumes_from
+    ):
+        config = in_order(tiny)
+        with monkeypatch.context() as patch:
+            # BestModel is asked once more, at the start.
+            call = 3 if owner is BestModel else 2
+            patch.setattr(owner, name, killing(getattr(owner, name), call))
+            with pytest.raises(Killed):
+                train(config, records, tmp_path / "run")
+        result = train(config, records, tmp_path / "run")
+        assert result.resumed_from == resumes_from
+        assert [record["epoch"] for record in result.history] == [1, 2, 3]
+        model = keras.saving.load_model(result.model_path, compile=False)
+        truth = np.stack([make_patch("validation", n).lst_kelvin for n in range(3)])
+        predicted = model({"lst_kelvin": norm_l4(truth, 4)[..., None]})[..., 0]
+        rmse = np.sqrt(np.mean((np.asarray(predicted) - truth) ** 2))
+        assert rmse == pytest.approx(result.info.metrics["val_rmse_kelvin"], rel=1e-4)
+
+    def test_killed_while_the_backup_is_written(self, records, tiny, tmp_path, monkeypatch):
+        real = keras.Model.save_weights
+        saves = []
+
+        def broken(self, path, **kwargs):
+            saves.append(path)
+            real(self, path, **kwargs)
+            if len(saves) == 2:
+                path.write_bytes(path.read_bytes()[:1000])
+                raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(keras.Model, "save_weights", broken)
+            with pytest.raises(Killed):
+                train(tiny, records, tmp_path / "run")
+        result = train(tiny, records, tmp_path / "run")
+        assert result.resumed_from == 1
+        assert len(result.history) == 3
+
+    def test_backup_inside_an_epoch_keeps_the_epoch(self, records, tiny, tmp_path, monkeypatch):
+        config = with_settings(tiny, "training", save_freq=1)
+        for _ in range(2):  # Keras' own callback counts from 0 again at the second kill
+            with monkeypatch.context() as patch:
+                method = killing(fit.Publisher.on_train_batch_end, 4)
+                patch.setattr(fit.Publisher, "on_train_batch_end", method)
+                with pytest.raises(Killed):
+                    train(config, records, tmp_path / "run")
+        state = json.loads((tmp_path / "run" / "backup" / "state.json").read_text())
+        assert state["epoch"] == 2
+        assert not state["between_epochs"]
+        result = train(config, records, tmp_path / "run")
+        assert [record["epoch"] for record in result.history] == [1, 2, 3]
+
+    def test_killed_after_the_last_epoch(self, records, tiny, tmp_path, monkeypatch):
+        with monkeypatch.context() as patch:
+            patch.setattr(fit, "draw_curves", killing(fit.draw_curves, 1))
+            with pytest.raises(Killed):
+                train(tiny, records, tmp_path / "run")
+        result = train(tiny, records, tmp_path / "run")
+        assert result.resumed_from == 3
+        assert len(result.history) == 3
+        assert {path.name for path in (tmp_path / "run").iterdir()} == RUN_FILES
+
+    def test_early_stopping_remembers(self, records, tiny, tmp_path, monkeypatch):
+        config = with_settings(
+            tiny, "training", epochs=20, learning_rate=0.3, early_stopping_patience=2
+        )
+        with monkeypatch.context() as patch:
+            patch.setattr(fit, "draw_curves", killing(fit.draw_curves, 1))
+            with pytest.raises(Killed):
+                train(config, records, tmp_path / "run")
+        before = RunFolder(tmp_path / "run").read_history()
+        result = train(config, records, tmp_path / "run")
+        assert result.history == before, "patience had run out before the kill"
+        assert result.info.stopped_early
+
+    def test_other_settings_are_refused_by_name(self, records, tiny, tmp_path, monkeypatch):
+        with monkeypatch.context() as patch:
+            method = killing(fit.Publisher.on_train_batch_end, 3)
+            patch.setattr(fit.Publisher, "on_train_batch_end", method)
+            with pytest.raises(Killed):
+                train(tiny, records, tmp_path / "run")
+        with pytest.raises(ConfigError, match=r"training\.learning_rate.*other settings.*0\.01"):
+            train(with_settings(tiny, "training", learning_rate=0.01), records, tmp_path / "run")
+        other = write_records(tmp_path / "other", {**COUNTS, "train": 9})
+        with pytest.raises(ConfigError, match=r"started on other records.*--overwrite"):
+            train(tiny, other, tmp_path / "run")
+
+    def test_finished_run_is_refused_unless_overwritten(self, records, tiny, tmp_path):
+        config = with_settings(tiny, "training", epochs=1)
+        train(config, records, tmp_path / "run")
+        with pytest.raises(ConfigError, match=r"this run has finished.*--overwrite"):
+            train(config, records, tmp_path / "run")
+        result = train(config, records, tmp_path / "run", overwrite=True)
+        assert (result.resumed_from, result.info.resumed) == (0, 0)
+
+
+class TestErrors:
+    def test_a_foreign_folder_is_left_alone(self, records, tiny, tmp_path):
+        (tmp_path / "thesis.tex").write_text("years of work")
+        for overwrite in (False, True):
+            with pytest.raises(ConfigError, match="no run folder and not empty"):
+                train(tiny, records, tmp_path, overwrite=overwrite)
+        assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+    def test_missing_records(self, tiny, tmp_path):
+        with pytest.raises(RecordsError, match="no records folder"):
+            train(tiny, tmp_path / "nowhere", tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    def test_empty_validation_split(self, tiny, tmp_path):
+        records = write_records(tmp_path / "records", {"train": 4, "validation": 0, "test": 0})
+        with pytest.raises(RecordsError, match=r"counts\.validation.*found 0 patches"):
+            train(tiny, records, tmp_path / "run")
+
+    def test_less_than_one_batch(self, records, tiny, tmp_path):
+        with pytest.raises(ConfigError, match=r"batch_size.*a batch of 16 and 8 training patches"):
+            train(with_settings(tiny, "training", batch_size=16), records, tmp_path / "run")
+
+    def test_mixgl_without_ndvi(self, tiny, tmp_path):
+        records = write_records(tmp_path / "records", guide=False)
+        content = {**tiny.model_dump(), "loss": {"name": "mixgl"}}
+        with pytest.raises(RecordsError, match=r"hold no NDVI.*--ndvi"):
+            train(ExperimentConfig.from_dict(content), records, tmp_path / "run")
+
+    def test_diverging_loss_keeps_the_last_good_state(self, records, tiny, tmp_path):
+        config = with_settings(tiny, "training", learning_rate=1e30, epochs=9)
+        with pytest.raises(ConfigError, match=r"training\.learning_rate.*no longer finite"):
+            train(config, records, tmp_path / "run")
+        assert RunFolder(tmp_path / "run").read_info().status == "failed"
+        for record in RunFolder(tmp_path / "run").read_history():
+            assert np.isfinite(record["val_loss"])
+
+    def test_damaged_run_json(self, records, tiny, tmp_path):
+        (tmp_path / "run.json").write_text('{"run_name": "x"}')
+        with pytest.raises(ModelError, match=r"run\.json is damaged"):
+            train(tiny, records, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("patches", "batch_size", "replicas", "expected"),
+    [(3, 4, 1, 3), (10, 4, 1, 4), (10, 4, 2, 4), (9, 16, 2, 8), (5, 4, 4, 4), (2, 8, 2, 2)],
+)
+def test_validation_batch(patches, batch_size, replicas, expected):
+    assert validation_batch_size(patches, batch_size, replicas) == expected
