@@ -140,7 +140,7 @@ def run_demo(
     Raises:
         LstsrError: If the folder holds something else, or a step fails.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
     paths = _fresh_folder(Path(output))
     steps = _Steps(console or Console())
     with steps.step("Simulate scenes with known truth"):
@@ -194,7 +194,7 @@ def _simulate(console: Console, folder: Path, scenes: int, seed: int, size_pixel
             scenes=scenes,
             seed=seed,
             size_pixels=size_pixels,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=lambda scene: progress.advance(task),
         )
     console.print(
         f"Wrote {scenes} scenes of {size_pixels} × {size_pixels} km to {folder}", highlight=False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,4 +27,47 @@ def lstsr_reference(lstsr_data: Path) -> Path:
     folder = lstsr_data.parent / "reference"
     if not folder.is_dir():
         pytest.skip(f"no reference outputs at {folder}")
+    return folder
+
+
+def _random_model(*, width: int = 4, depth: int = 2, seed: int = 0) -> Any:
+    """A network with random weights and BatchNorm statistics that adds some 0.3 K of detail."""
+    import numpy as np
+
+    from keras_lstsr.config import ModelConfig
+    from keras_lstsr.models import build_model
+
+    model = build_model(
+        ModelConfig(width=width, depth=depth, offset_kelvin=290.0, scale_kelvin=10.0)
+    )
+    rng = np.random.default_rng(seed)
+    weights = []
+    for variable in model.weights:
+        shape = variable.shape
+        if "variance" in variable.path:
+            weights.append(rng.uniform(0.5, 1.5, shape))
+        elif len(shape) < 2:
+            weights.append(rng.normal(0, 0.15, shape))
+        else:
+            weights.append(rng.normal(0, 2.5 / np.sqrt(np.prod(shape[:-1])), shape))
+    model.set_weights(weights)
+    return model
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Any:
+    """A small network of ``build_model`` with random weights."""
+    return _random_model()
+
+
+@pytest.fixture(scope="session")
+def tiny_models_dir(tiny_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model's folder with versions 1 (other weights) and 2 (``tiny_model``); not to be changed."""
+    from keras_lstsr.export import export_saved_model
+
+    folder = tmp_path_factory.mktemp("models") / "lstsr"
+    export_saved_model(_random_model(seed=1), folder, provenance={"run_name": "older"})
+    export_saved_model(
+        tiny_model, folder, provenance={"run_name": "tiny", "dataset_fingerprint": "f" * 64}
+    )
     return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -53,6 +54,9 @@ def cli() -> None:
 
 def main() -> None:
     """Runs the command line; a user's error is printed without traceback, exit status 2."""
+    # On a machine without a GPU, TensorFlow's C++ side reports that as an error at each start. What
+    # concerns the user comes as a Python exception all the same.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         cli(prog_name="keras-lstsr")
     except LstsrError as error:

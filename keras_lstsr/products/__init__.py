@@ -15,6 +15,7 @@ import xarray as xr
 
 from keras_lstsr.errors import ConfigError, ProductError
 from keras_lstsr.products import aster, granule, mod09gq, mod11a1, raster
+from keras_lstsr.products.band import read_band
 from keras_lstsr.products.hdfeos import HdfEosFile, check_is_hdf4
 from keras_lstsr.products.quality import POLICIES, REASONS, Rejection, check_policy
 from keras_lstsr.products.scene import rejection_reason
@@ -69,8 +70,8 @@ def open_product(
 
     LST, reflectance and NDVI have ``attrs["rejected_pixels"]`` (JSON text, reason -> count) and a
     uint8 companion ``<name>_rejection`` with the reason per pixel (:data:`REASONS`). ``encoding``
-    holds dtype, scale_factor, add_offset and _FillValue as on disk. The transform is in
-    ``spatial_ref``; after slicing ask ``.rio.transform(recalc=True)``.
+    holds dtype, scale_factor, add_offset and _FillValue as on disk. CRS and
+    transform are in ``spatial_ref``.
 
     Args:
         path: The file.
@@ -177,7 +178,7 @@ def _open_raster(path: Path, product: str | None, options: raster.RasterOptions)
             found=options.quantity,
             expected=_RASTER_QUANTITIES[product],
         )
-    band = raster.read_band(path)
+    band = read_band(path)
     if product is not None:
         options = replace(options, quantity=_RASTER_QUANTITIES[product])
     elif options.quantity != "ndvi" and aster.is_aster(band):

@@ -8,7 +8,8 @@ from os import PathLike
 
 import xarray as xr
 
-from keras_lstsr.products.raster import RasterBand, RasterOptions, open_band, read_band
+from keras_lstsr.products.band import RasterBand, read_band
+from keras_lstsr.products.raster import RasterOptions, open_band
 
 PRODUCT = "ASTER_LST"
 

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.products.hdfeos import HdfEosFile, OdlNode, tile_of_bounds
+from keras_lstsr.products.hdfeos import HdfEosFile, tile_of_bounds
+from keras_lstsr.products.odl import OdlNode
 
 DAY_NIGHT = ("day", "night", "unknown")
 

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import rasterio
 import xarray as xr
-from affine import Affine
 from numpy.typing import NDArray
-from pyproj import CRS as ProjCRS
-from rasterio.crs import CRS
-from rasterio.enums import MaskFlags
-from rasterio.errors import RasterioError
 
 from keras_lstsr.errors import ConfigError, ProductError
 from keras_lstsr.products import granule
-from keras_lstsr.products.hdfeos import (
-    MODIS_SPHERE_RADIUS_M,
-    modis_sinusoidal_crs,
-    tile_of_bounds,
-)
+from keras_lstsr.products.band import RasterBand, canonical_crs
 from keras_lstsr.products.packing import Packing, multiplier
 from keras_lstsr.products.plausibility import check_kelvin, check_ndvi
 from keras_lstsr.products.quality import Rejection
 from keras_lstsr.products.scene import build_scene, masked_variable, rejection_name
+
+__all__ = [
+    "NO_QC_POLICY",
+    "RasterOptions",
+    "canonical_crs",
+    "open_band",
+    "packing_of_band",
+    "quantity_of",
+    "unit_offset_kelvin",
+]
 
 KELVIN_AT_ZERO_CELSIUS = 273.15
 
@@ -123,173 +120,6 @@ def unit_offset_kelvin(unit: str) -> float:
     raise ConfigError(
         "unknown unit of temperature", field="unit", found=repr(unit), expected="kelvin or celsius"
     )
-
-
-@dataclass(frozen=True)
-class RasterBand:
-    """The single band of a raster as it is stored, with its tags.
-
-    Attributes:
-        path: The file.
-        stored: ``[H, W]``.
-        masked: ``[H, W]``, True where the file's own mask or alpha hides the pixel; or None.
-        crs: The CRS.
-        transform: Pixel corner (column, row) to CRS coordinates, north up.
-        scale: The band's scale from its tags; None if they state none.
-        offset: The band's offset; None if the tags state none.
-        nodata: The band's nodata value; None if the tags state none.
-        units: The band's units from its tags, or empty.
-        description: The band's description, or empty.
-        tags: Tags of file and band, keys in lower case.
-    """
-
-    path: Path
-    stored: NDArray[Any]
-    masked: NDArray[np.bool_] | None
-    crs: CRS
-    transform: Affine
-    scale: float | None
-    offset: float | None
-    nodata: float | None
-    units: str
-    description: str
-    tags: dict[str, str]
-
-    @property
-    def words(self) -> str:
-        """The texts in the file that may name the quantity and the time of day."""
-        keys = ("long_name", "standard_name", "quantity", "product", "imagedescription", "title")
-        tagged = [self.tags.get(key, "") for key in keys]
-        tagged.append(self.tags.get("tifftag_imagedescription", ""))
-        return " | ".join(text for text in (self.description, *tagged) if text)
-
-    @property
-    def tile(self) -> str:
-        """The MODIS tile, from the tags, the file name or the place on the MODIS grid."""
-        named = self.tags.get("tile") or granule.tile_from_name(self.path.name)
-        if named or self.crs != modis_sinusoidal_crs():
-            return named
-        height, width = self.stored.shape
-        right, bottom = self.transform @ (width, height)
-        return tile_of_bounds(self.transform.c, bottom, right, self.transform.f)
-
-
-def read_band(path: str | PathLike[str]) -> RasterBand:
-    """Reads a single-band raster and its tags.
-
-    Args:
-        path: A file that rasterio reads.
-
-    Returns:
-        The band.
-
-    Raises:
-        ProductError: If the file is missing, no raster, damaged, has several bands, no CRS, no
-            georeferencing, or is not north up.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise ProductError("there is no such file", path=path, action="Check the path.")
-    try:
-        with rasterio.open(path) as source:
-            _check_structure(source, path)
-            stored = source.read(1)
-            masked = None
-            if MaskFlags.per_dataset in source.mask_flag_enums[0]:
-                masked = source.read_masks(1) == 0
-            tags = {key.lower(): value for key, value in source.tags().items()}
-            tags |= {key.lower(): value for key, value in source.tags(1).items()}
-            # rasterio reports 1 and 0 where there is no tag.
-            scaled = (source.scales[0], source.offsets[0]) != (1.0, 0.0)
-            return RasterBand(
-                path=path,
-                stored=stored,
-                masked=masked,
-                crs=canonical_crs(source.crs),
-                transform=source.transform,
-                scale=source.scales[0] if scaled else _tag(tags, "scale_factor", "scale"),
-                offset=source.offsets[0] if scaled else _tag(tags, "add_offset", "offset"),
-                nodata=source.nodata
-                if source.nodata is not None
-                else _tag(tags, "_fillvalue", "missing_value"),
-                units=(source.units[0] or tags.get("units") or tags.get("unit") or "").strip(),
-                description=source.descriptions[0] or "",
-                tags=tags,
-            )
-    except RasterioError as error:
-        raise ProductError(
-            "this file cannot be read as a raster",
-            path=path,
-            found=str(error),
-            expected="MOD11A1, MYD11A1, MOD09GQ or MYD09GQ as HDF4-EOS, or a single-band GeoTIFF",
-            action="Check that the file is complete.",
-        ) from error
-
-
-def _tag(tags: dict[str, str], *names: str) -> float | None:
-    for name in names:
-        try:
-            return float(tags[name])
-        except (KeyError, ValueError):
-            continue  # absent, or text such as "NA": as good as absent
-    return None
-
-
-def _check_structure(source: Any, path: Path) -> None:
-    if source.count != 1:
-        raise ProductError(
-            "the raster has several bands, and which one is meant is unknown",
-            path=path,
-            found=f"{source.count} bands" if source.count else "no band, perhaps subdatasets",
-            expected="one band",
-            action="Extract the band: gdal_translate -b NUMBER IN OUT.",
-        )
-    if np.dtype(source.dtypes[0]).kind not in "iuf":
-        raise ProductError(
-            "the raster's numbers are neither integers nor real",
-            path=path,
-            found=source.dtypes[0],
-            expected="an integer or floating-point band",
-        )
-    transform, crs = source.transform, source.crs
-    if crs is not None and not (crs.is_projected or crs.is_geographic):
-        raise ProductError(
-            "the raster's coordinate reference system is not on the Earth's surface",
-            path=path,
-            found=crs.to_string(),
-            expected="a projected or geographic one",
-            action="Write the right one with gdal_edit.py -a_srs.",
-        )
-    if crs is None or transform == Affine.identity():
-        missing = "coordinate reference system" if crs is None else "geotransform"
-        raise ProductError(
-            f"the raster has no {missing}",
-            path=path,
-            action="Write it with gdal_edit.py -a_srs and -a_ullr.",
-        )
-    if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
-        raise ProductError(
-            "the raster is not north up",
-            path=path,
-            field="geotransform",
-            found=tuple(transform)[:6],
-            expected="no rotation, rows from north to south",
-            action="Warp it with gdalwarp first.",
-        )
-
-
-def canonical_crs(crs: CRS) -> CRS:
-    """Returns the MODIS sinusoidal CRS for any spelling of it, and other CRS unchanged."""
-    parameters = crs.to_dict()
-    if parameters.get("proj") != "sinu":
-        return crs
-    datum_free = ProjCRS.from_wkt(crs.to_wkt()).ellipsoid
-    radius = datum_free.semi_major_metre if datum_free is not None else 0.0
-    sphere = datum_free is not None and datum_free.semi_minor_metre == radius
-    shift = any(parameters.get(key, 0) for key in ("lon_0", "x_0", "y_0"))
-    if sphere and not shift and abs(radius - MODIS_SPHERE_RADIUS_M) < 1e-3:
-        return modis_sinusoidal_crs()
-    return crs
 
 
 def quantity_of(band: RasterBand, options: RasterOptions) -> str:

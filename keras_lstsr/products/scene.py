@@ -120,8 +120,11 @@ def build_scene(
         "x": xr.Variable("x", transform.c + transform.a * (np.arange(width) + 0.5), x_attributes),
     }
     dataset = xr.Dataset(dict(variables), coords=coordinates, attrs=dict(attributes))
-    # write_crs names the grid mapping in each variable's encoding and keeps what is there.
-    return dataset.rio.write_crs(crs).rio.write_transform(transform)
+    # In place, because the arrays would be copied otherwise. write_crs names the grid mapping in
+    # each variable's encoding and keeps what is there.
+    dataset.rio.write_crs(crs, inplace=True)
+    dataset.rio.write_transform(transform, inplace=True)
+    return dataset
 
 
 def rejection_reason(scene: xr.Dataset, name: str) -> xr.DataArray:

@@ -30,7 +30,7 @@ from keras_lstsr.products.hdfeos import (
     MODIS_TILE_SIZE_M,
     modis_sinusoidal_crs,
 )
-from keras_lstsr.products.raster import canonical_crs
+from keras_lstsr.products.band import canonical_crs
 from keras_lstsr.records.schema import SPLITS, Split
 
 # Corners are told apart down to this part of a pixel; delivered corners carry rounding noise.

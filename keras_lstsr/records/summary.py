@@ -205,8 +205,8 @@ def _warnings(
     place, most = max(together.items(), key=lambda entry: (entry[1], entry[0]))
     if most > _DOMINANT_PLACE * total and len(together) > 1:
         warnings.append(
-            f"The place {place} holds {most} of {total} records and is never divided: rasters on "
-            "different grids overlap there. Prepare rasters of different grids separately, or "
-            "warp them onto one grid."
+            f"The place {place} holds {most} of {total} records, and a place is never divided. "
+            "Places grow together where rasters on different grids overlap: prepare such rasters "
+            "separately, or warp them onto one grid first."
         )
     return warnings

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from keras_lstsr.grids.resample import block_mean
 from keras_lstsr.simulate.fields import (
     Float32Array,
     RandomStreams,
@@ -16,7 +17,7 @@ from keras_lstsr.simulate.fields import (
     sigmoid,
     uniform_hash,
 )
-from keras_lstsr.simulate.place import PIXEL_SIZE_M
+from keras_lstsr.simulate.place import FINE_FACTOR, PIXEL_SIZE_M
 from keras_lstsr.simulate.terrain import FINE_PIXEL_M, Terrain, make_terrain, refine
 
 _TREE_LINE_KM = 1.9
@@ -88,7 +89,7 @@ def _vegetation(
     stands = power_law_field(
         streams.generator("forest"), pixels * 4, exponent=3.3, outer_scale_pixels=160
     )
-    wetness = refine(climate, order=1)
+    wetness = refine(climate, "bilinear")
     favour = stands + 0.5 * wetness + 0.6 * terrain.ruggedness - 0.55
     # Clearings have edges, and above the tree line the wood thins out within 200 m.
     forest = sigmoid(5.0 * favour)
@@ -143,7 +144,7 @@ def _parcels(
     """Divides arable land into parcels; each region has its own bearing and parcel size."""
     generator = streams.generator("parcels")
     zones = power_law_field(streams.generator("parcel regions"), pixels, 3.2, 150)
-    region = refine(zones, order=1)
+    region = refine(zones, "bilinear")
     limits = np.quantile(zones, np.arange(1, _REGIONS) / _REGIONS)
     region_number = np.digitize(region, limits).astype(np.uint8)
     bend = refine(power_law_field(streams.generator("parcel bends"), pixels, 3.6, 30))
@@ -163,7 +164,7 @@ def _parcels(
     crop, vigour = _crops(identity.pop(), along, across, generator)
 
     soil = power_law_field(streams.generator("arable"), pixels, 3.0, 90)
-    arable = refine(soil, order=1) + 0.8 * terrain.valley - 3.0 * terrain.ruggedness > -0.6
+    arable = refine(soil, "bilinear") + 0.8 * terrain.valley - 3.0 * terrain.ruggedness > -0.6
     # A parcel edge is sharp at 250 m; woods, towns and water take their share of it.
     arable &= (forest < 0.5) & (urban < 0.5) & (terrain.water_fraction < 0.5) & ~terrain.sea
     arable &= terrain.elevation_km < 1.2
@@ -205,6 +206,6 @@ def _crops(
 
 def relative_height(elevation_km: Float32Array, scale_m: float = 3000.0) -> Float32Array:
     """Height above the mean of the surroundings, in km: below zero in valleys."""
-    smooth = ndimage.gaussian_filter(elevation_km, scale_m / FINE_PIXEL_M, truncate=3.0)
-    difference: Float32Array = elevation_km - smooth
-    return difference
+    coarse = block_mean(elevation_km, FINE_FACTOR)
+    smooth = ndimage.gaussian_filter(coarse, scale_m / PIXEL_SIZE_M, truncate=3.0)
+    return elevation_km - refine(smooth, "bilinear")

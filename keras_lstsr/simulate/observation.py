@@ -25,12 +25,12 @@ Layers = Mapping[str, NDArray[Any]]
 # A 1 km pixel counts as cloudy from this cover on; thinner cover slips through the cloud mask.
 _MASKED_COVER = 0.25
 # Depths between the veil's limit and 0 (the cloud's edge) chill LST by up to this much.
-_VEIL_DEPTH = -0.22
+_VEIL_DEPTH = -0.35
 _VEIL_KELVIN = 0.9
 _CLOUD_TOP_KELVIN_BELOW_GROUND = 18.0
 # LST error classes 0 to 3 (<= 1, 2, 3 and > 3 K): noise beside that of a good pixel.
 _NOISE_OF_CLASS = np.array([1.0, 1.6, 2.5, 4.0], dtype=np.float32)
-_STEEP_VIEW_DEGREES = 55.0
+_STEEP_VIEW_DEGREES = 60.0
 # Reflectance noise: 0.0012 plus 0.4 % of the value.
 _REFLECTANCE_NOISE = (0.0012, 0.004)
 _REFLECTANCE_SCALE = 0.0001
@@ -110,11 +110,12 @@ def observe_mod11a1(
     """
     urban = block_mean(ground.urban, FINE_FACTOR)
     ndvi = block_mean(surface.ndvi, FINE_FACTOR)
+    water = block_mean(ground.terrain.water_fraction, FINE_FACTOR)
     layers: dict[str, NDArray[Any]] = {}
     produced_any = np.zeros(urban.shape, dtype=bool)
     for overpass in overpasses:
         # Emissivity is taken from the land cover: less sure in towns, on rock, at steep views.
-        unsure = (urban > 0.25) | (ndvi < 0.12)
+        unsure = (urban > 0.25) | ((ndvi < 0.12) & (water < 0.1))
         unsure |= np.abs(overpass.view.zenith_degrees) > _STEEP_VIEW_DEGREES
         layers |= _observe_lst(overpass, unsure, streams, noise_kelvin)
         produced_any |= layers[f"LST_{overpass.name}_1km"] > 0

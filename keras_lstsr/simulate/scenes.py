@@ -251,8 +251,8 @@ def _write_mod09gq(
     streams: RandomStreams,
 ) -> Path:
     layers = observation.observe_mod09gq(ground, surface, day.clouds, day.view, streams)
-    shares = np.bincount((layers["QC_250m_1"] & 3).ravel(), minlength=4)
-    shares = shares / layers["QC_250m_1"].size
+    qc = layers["QC_250m_1"]
+    shares = np.bincount((qc & 3).ravel(), minlength=4) / qc.size
     granule = Granule(
         product="MOD09GQ",
         long_name="MODIS/Terra Surface Reflectance Daily L2G Global 250m SIN Grid",
@@ -306,25 +306,28 @@ def _write_granule(
 def _write_truth(
     path: Path, stored: NDArray[np.uint16], grid: TileGrid, date: dt.date, half: str
 ) -> None:
-    with _written_beside(path) as temporary, rasterio.open(
-        temporary,
-        "w",
-        driver="GTiff",
-        width=stored.shape[1],
-        height=stored.shape[0],
-        count=1,
-        dtype="uint16",
-        crs=modis_sinusoidal_crs(),
-        transform=grid.fine_transform,
-        nodata=0,
-        tiled=True,
-        blockxsize=256,
-        blockysize=256,
-        compress="deflate",
-        predictor=2,
-        zlevel=3,
-        num_threads=1,
-    ) as file:
+    with (
+        _written_beside(path) as temporary,
+        rasterio.open(
+            temporary,
+            "w",
+            driver="GTiff",
+            width=stored.shape[1],
+            height=stored.shape[0],
+            count=1,
+            dtype="uint16",
+            crs=modis_sinusoidal_crs(),
+            transform=grid.fine_transform,
+            nodata=0,
+            tiled=True,
+            blockxsize=256,
+            blockysize=256,
+            compress="deflate",
+            predictor=2,
+            zlevel=3,
+            num_threads=1,
+        ) as file,
+    ):
         file.scales, file.offsets, file.units = (observation.LST_SCALE_KELVIN,), (0.0,), ("K",)
         file.set_band_description(1, "Simulated ASTER-like land surface temperature")
         file.update_tags(

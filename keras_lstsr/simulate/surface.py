@@ -6,7 +6,6 @@ import datetime as dt
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.optimize import brentq
 
@@ -101,7 +100,7 @@ def true_ndvi(
     soil_table = np.array([soil.get(crop, 0.0) for crop in Crop], dtype=np.float32)
     gain_table = np.array([gain.get(crop, 0.0) for crop in Crop], dtype=np.float32)
     drought = power_law_field(streams.generator("drought"), grid.pixels, 3.4, 250)
-    vigour = refine(np.float32(0.05) * drought, order=1)
+    vigour = refine(np.float32(0.05) * drought, "bilinear")
     # Rangeland greens in spring where there is water and stays pale elsewhere.
     spring = np.float32(0.14 + 0.44 * _bump(day, 150, 60))
     ndvi = 0.10 + ground.greenness * spring + 0.035 * ground.texture + vigour
@@ -140,7 +139,7 @@ def _lst_day(
 ) -> Float32Array:
     terrain = ground.terrain
     base = _air_kelvin(grid, date) + np.float32(5.0)
-    lst = base + refine(climate.weather_kelvin(streams, "day weather", grid.pixels), order=1)
+    lst = base + refine(climate.weather_kelvin(streams, "day weather", grid.pixels), "bilinear")
     lst -= _DAY_LAPSE_KELVIN_PER_KM * terrain.elevation_km
     lst += 9.0 * sun.up * (light - 1.0)
     lst += 2.0 * ground.urban - 1.1 * ground.texture - 0.8 * terrain.valley
@@ -160,7 +159,7 @@ def _lst_night(
 ) -> Float32Array:
     terrain = ground.terrain
     base = _air_kelvin(grid, date) - np.float32(7.5)
-    lst = base + refine(climate.weather_kelvin(streams, "night weather", grid.pixels), order=1)
+    lst = base + refine(climate.weather_kelvin(streams, "night weather", grid.pixels), "bilinear")
     lst -= _NIGHT_LAPSE_KELVIN_PER_KM * terrain.elevation_km
     # Cold air runs down and collects in valleys; the slopes above stay warm.
     lst += 16.0 * np.clip(relative_height(terrain.elevation_km), -0.18, 0.12)
@@ -223,18 +222,20 @@ def _contrast_kelvin(
     sample = (slice(1, None, 3), slice(1, None, 3))
     terrain = ground.terrain
     land = ~terrain.sea[sample] & (terrain.water_fraction[sample] == 0)
-    columns: NDArray[np.float64] = np.stack(
-        [layer[sample][land].astype(np.float64) for layer in (rest, response, ndvi)]
-    )
-    if columns.shape[1] < 16:
+    layers = [layer[sample][land].astype(np.float64) for layer in (rest, response, ndvi)]
+    if layers[0].size < 16:
         return float(np.mean(limits))
-    covariance = np.cov(columns)
+    centred = [layer - layer.mean() for layer in layers]
+    # Not np.cov: its matrix product may round differently with another number of threads.
+    covariance = [[float(np.mean(a * b)) for b in centred] for a in centred]
+    if covariance[1][1] == 0 or covariance[2][2] == 0:
+        return float(np.mean(limits))
 
     def excess(contrast: float) -> float:
-        with_ndvi = covariance[0, 2] + contrast * covariance[1, 2]
-        variance = covariance[0, 0] + 2 * contrast * covariance[0, 1]
-        variance += contrast**2 * covariance[1, 1]
-        return float(with_ndvi / np.sqrt(variance * covariance[2, 2]) - target)
+        with_ndvi = covariance[0][2] + contrast * covariance[1][2]
+        variance = covariance[0][0] + 2 * contrast * covariance[0][1]
+        variance += contrast**2 * covariance[1][1]
+        return float(with_ndvi / np.sqrt(variance * covariance[2][2]) - target)
 
     low, high = limits
     if excess(low) <= 0:

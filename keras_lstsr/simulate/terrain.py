@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from keras_lstsr.grids.resample import phase_weights
 from keras_lstsr.simulate.drainage import Drainage, route_flow
 from keras_lstsr.simulate.fields import Float32Array, RandomStreams, power_law_field, sigmoid
 from keras_lstsr.simulate.place import FINE_FACTOR, PIXEL_SIZE_M
@@ -42,16 +43,40 @@ class Terrain:
     valley: Float32Array
 
 
-def refine(values: NDArray[np.floating], order: int = 3) -> Float32Array:
-    """Interpolates a 1 km layer to the 250 m grid by splines; pixel centres stay in place."""
-    fine: Float32Array = ndimage.zoom(
-        values.astype(np.float32, copy=False),
-        FINE_FACTOR,
-        order=order,
-        mode="nearest",
-        grid_mode=True,
-    )
-    return fine
+def refine(values: NDArray[np.floating], method: str = "bicubic") -> Float32Array:
+    """Interpolates a 1 km layer to the 250 m grid; borders are clamped.
+
+    The same interpolation as :mod:`keras_lstsr.grids.resample`, but in float32 throughout and
+    for layers without gaps: a tile has many layers to refine.
+
+    Args:
+        values: ``[n, n]`` without NaN.
+        method: ``"bicubic"`` where slopes matter, ``"bilinear"`` where a layer is only a mask or
+            a weight.
+
+    Returns:
+        ``[4n, 4n]``.
+    """
+    weights = phase_weights(FINE_FACTOR, method).astype(np.float32)
+    result = np.asarray(values, dtype=np.float32)
+    for axis in (0, 1):
+        padding = [(2, 2) if a == axis else (0, 0) for a in range(2)]
+        padded = np.pad(result, padding, mode="edge")
+        length = result.shape[axis]
+        shape = [s * FINE_FACTOR if a == axis else s for a, s in enumerate(result.shape)]
+        result = np.empty(shape, dtype=np.float32)
+        for phase, row in enumerate(weights):
+            taps = [
+                weight * padded[_along(axis, slice(tap, tap + length))]
+                for tap, weight in enumerate(row)
+                if weight != 0
+            ]
+            result[_along(axis, slice(phase, None, FINE_FACTOR))] = sum(taps)
+    return result
+
+
+def _along(axis: int, part: slice) -> tuple[slice, slice]:
+    return (part, slice(None)) if axis == 0 else (slice(None), part)
 
 
 def make_terrain(streams: RandomStreams, pixels: int) -> Terrain:
@@ -72,7 +97,7 @@ def make_terrain(streams: RandomStreams, pixels: int) -> Terrain:
     # Rivers cut deepest where there is most to cut, and never below the sea.
     cut = np.minimum(valley * (0.02 + 0.45 * ruggedness), 0.6 * np.maximum(elevation, 0))
     fine = refine(elevation - cut)
-    ruggedness_fine = np.clip(refine(ruggedness, order=1), 0, 1)
+    ruggedness_fine = np.clip(refine(ruggedness, "bilinear"), 0, 1)
     detail = power_law_field(
         streams.generator("fine relief"), fine.shape[0], exponent=3.8, outer_scale_pixels=160
     )
@@ -83,7 +108,7 @@ def make_terrain(streams: RandomStreams, pixels: int) -> Terrain:
     water[sea] = 0
     np.maximum(fine, np.float32(0.001), out=fine)
     fine[sea] = 0
-    valley_fine = np.clip(refine(valley, order=1), 0, 1)
+    valley_fine = np.clip(refine(valley, "bilinear"), 0, 1)
     return Terrain(fine, sea, water, ruggedness_fine, valley_fine)
 
 
@@ -140,7 +165,7 @@ def _rivers(generator: np.random.Generator, drainage: Drainage, fine_pixels: int
     height, width = drainage.upstream_cells.shape
     basin_km2 = drainage.upstream_cells.ravel() * (PIXEL_SIZE_M / 1000) ** 2
     cells = np.flatnonzero((basin_km2 >= _RIVER_MINIMUM_KM2) & (drainage.receiver >= 0))
-    covered = np.zeros(fine_pixels * fine_pixels)
+    covered: NDArray[np.float64] = np.zeros(fine_pixels * fine_pixels)
     if cells.size:
         rows, columns = np.divmod(np.arange(height * width), width)
         bend = generator.uniform(-0.38, 0.38, size=(2, height * width))

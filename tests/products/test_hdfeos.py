@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,7 +13,8 @@ import pytest
 
 from keras_lstsr.errors import ProductError
 from keras_lstsr.products import hdfeos, mod11a1, open_product
-from keras_lstsr.products.hdfeos import MODIS_TILE_SIZE_M, HdfEosFile, parse_odl, tile_of_bounds
+from keras_lstsr.products.hdfeos import MODIS_TILE_SIZE_M, HdfEosFile, tile_of_bounds
+from keras_lstsr.products.odl import parse_odl
 
 # pyproj's own arithmetic, from the definition of the projection: nothing of ours in it.
 SINUSOIDAL = pyproj.Proj(proj="sinu", R=6371007.181, lon_0=0, x_0=0, y_0=0, units="m")
@@ -50,6 +54,20 @@ def test_pixel_corners_of_real_granules_equal_pyproj(lstsr_data, tile):
         assert transform @ (column, row) == pytest.approx(expected, abs=1e-3)
     centre = corner_metres(tile, 10.5, 20.5, 1200)
     assert (float(scene.x[20]), float(scene.y[10])) == pytest.approx(centre, abs=1e-3)
+
+
+@pytest.mark.real_data
+def test_geotransform_equals_gdal_s(lstsr_data):
+    if shutil.which("gdalinfo") is None:
+        pytest.skip("no gdalinfo")
+    formats = subprocess.run(["gdalinfo", "--formats"], capture_output=True, text=True, check=True)
+    if "HDF4Image" not in formats.stdout:
+        pytest.skip("this GDAL has no HDF4 driver")
+    (path,) = (lstsr_data / "modis").glob("MOD11A1.*h11v05*.hdf")
+    name = f'HDF4_EOS:EOS_GRID:"{path}":{mod11a1.GRID_NAME}:LST_Day_1km'
+    done = subprocess.run(["gdalinfo", "-json", name], capture_output=True, text=True, check=True)
+    transform = open_product(path, variables=["lst_day_kelvin"]).rio.transform()
+    assert transform.to_gdal() == pytest.approx(json.loads(done.stdout)["geoTransform"], abs=1e-6)
 
 
 def test_crs_projects_as_pyproj_does(write_mod11a1):

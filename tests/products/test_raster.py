@@ -102,14 +102,14 @@ def test_celsius_tagged_as_kelvin_is_still_noticed(write_tif):
 
 
 def test_unit_that_is_unknown(write_tif):
-    with pytest.raises(ProductError, match="unit of temperature.*'degF'"):
+    with pytest.raises(ProductError, match=r"unit of temperature.*'degF'"):
         open_product(write_tif(KELVIN, "lst.tif", units="degF"))
     with pytest.raises(ConfigError, match="kelvin or celsius"):
         open_product(write_tif(KELVIN, "lst.tif"), unit="fahrenheit")
 
 
 def test_wrong_scale_is_noticed(write_tif):
-    with pytest.raises(ProductError, match="no temperatures in kelvin.*scale 0.1"):
+    with pytest.raises(ProductError, match=r"no temperatures in kelvin.*scale 0\.1"):
         open_product(write_tif(CROATIA, "lst.tif"), scale=0.1, nodata=0)
 
 
@@ -258,7 +258,7 @@ def test_geographic_grid(write_tif):
 
 
 def test_several_bands(write_tif):
-    with pytest.raises(ProductError, match="several bands.*3 bands"):
+    with pytest.raises(ProductError, match=r"several bands.*3 bands"):
         open_product(write_tif(np.full((3, 2, 2), 300.0, np.float32), "lst.tif"))
 
 

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from keras_lstsr.contract import Contract
+from keras_lstsr.errors import ModelError, ServingError
+from keras_lstsr.export import weights_sha256
+from keras_lstsr.inference.predictor import (
+    KerasPredictor,
+    Predictor,
+    SavedModelPredictor,
+    load_predictor,
+    newest_version_dir,
+    server_address,
+)
+
+
+@pytest.fixture(scope="module")
+def predictors(tiny_model, tiny_models_dir):
+    return KerasPredictor(tiny_model, {"run_name": "tiny"}), SavedModelPredictor(tiny_models_dir)
+
+
+@pytest.fixture(scope="module")
+def run_dir(tiny_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    tiny_model.save(folder / "model.keras")
+    (folder / "run.json").write_text(json.dumps({"run_name": "bold-bear"}))
+    return folder
+
+
+def kelvin(*shape, gaps=True):
+    rng = np.random.default_rng(4)
+    values = rng.uniform(280, 310, (*shape, 1)).astype(np.float32)
+    if gaps:
+        values[rng.random(values.shape) < 0.1] = np.nan
+    return values
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 16), (3, 17, 23), (1, 5, 7), (2, 1, 2), (1, 64, 33)])
+def test_keras_and_saved_model_agree_at_any_size(predictors, shape):
+    values = kelvin(*shape)
+    results = [predictor.predict(values) for predictor in predictors]
+    batch, height, width = shape
+    for result in results:
+        assert result.shape == (batch, 4 * height, 4 * width, 1)
+        assert result.dtype == np.float32
+        missing = np.repeat(np.repeat(np.isnan(values), 4, axis=1), 4, axis=2)
+        np.testing.assert_array_equal(np.isnan(result), missing)
+    np.testing.assert_allclose(results[0], results[1], rtol=0, atol=1e-4)
+
+
+def test_the_network_under_test_really_adds_detail(predictors):
+    values = kelvin(1, 32, 32, gaps=False)
+    fine = predictors[1].predict(values)
+    older = SavedModelPredictor(predictors[1].path.parent / "1").predict(values)
+    assert np.abs(fine - older).max() > 0.1  # other weights, another result
+
+
+def test_both_are_predictors_of_one_provenance(predictors, tiny_model):
+    for predictor in predictors:
+        assert isinstance(predictor, Predictor)
+        assert predictor.scale_factor == 4
+        assert predictor.provenance["run_name"] == "tiny"
+        assert predictor.provenance["weights_sha256"] == weights_sha256(tiny_model)
+    assert [predictor.contract.model_version for predictor in predictors] == [0, 2]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_celsius_raw_integers_and_wrong_shapes_are_refused(predictors, number):
+    predictor = predictors[number]
+    with pytest.raises(ModelError, match="degrees Celsius"):
+        predictor.predict(kelvin(1, 8, 8) - 273.15)
+    with pytest.raises(ModelError, match="MODIS's integers"):
+        predictor.predict(kelvin(1, 8, 8) * 50)
+    with pytest.raises(ModelError, match="wrong shape"):
+        predictor.predict(kelvin(1, 8, 8)[..., 0])
+
+
+def test_whatever_holds_a_model_is_recognised(run_dir, tiny_models_dir):
+    by_run = load_predictor(run_dir)
+    assert isinstance(by_run, KerasPredictor)
+    assert by_run.provenance["run_name"] == "bold-bear"
+    assert isinstance(load_predictor(run_dir / "model.keras"), KerasPredictor)
+    newest = load_predictor(tiny_models_dir)
+    assert isinstance(newest, SavedModelPredictor)
+    assert newest.path == tiny_models_dir / "2"
+    assert load_predictor(tiny_models_dir / "1").contract.model_version == 1
+
+
+def test_not_exactly_one_model_is_an_error(tiny_models_dir):
+    with pytest.raises(ModelError, match="neither"):
+        load_predictor()
+    with pytest.raises(ModelError, match="both"):
+        load_predictor(tiny_models_dir, server="localhost:8500")
+
+
+@pytest.mark.parametrize("name", ["nothing", "empty", "file.h5"])
+def test_what_holds_no_model_is_named(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match=name):
+        load_predictor(tmp_path / name)
+
+
+def test_versions_are_compared_as_numbers(tmp_path):
+    for name in ("2", "10", "x", ".11.partial-ab"):
+        (tmp_path / name).mkdir()
+    assert newest_version_dir(tmp_path) == tmp_path / "10"
+
+
+@pytest.mark.parametrize("damage", ["graph", "weights", "no weights"])
+def test_a_damaged_saved_model_gets_a_clear_error(tiny_models_dir, tmp_path, damage):
+    version = tmp_path / "1"
+    shutil.copytree(tiny_models_dir / "2", version)
+    weights = version / "variables" / "variables.data-00000-of-00001"
+    file = version / "saved_model.pb" if damage == "graph" else weights
+    if damage == "no weights":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(ModelError, match=rf"{version}.*cannot be loaded.*export it again"):
+        SavedModelPredictor(tmp_path)
+
+
+def test_a_saved_model_of_somebody_else_is_refused(tmp_path, tiny_models_dir):
+    import tensorflow as tf
+
+    tf.saved_model.save(tf.Module(), str(tmp_path / "1"))
+    with pytest.raises(ModelError, match="no readable contract"):
+        SavedModelPredictor(tmp_path)
+    shutil.copy(tiny_models_dir / "2" / "contract.json", tmp_path / "1")
+    with pytest.raises(ModelError, match="none of keras-lstsr"):
+        SavedModelPredictor(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("address", "bare"),
+    [("localhost:8500", "localhost:8500"), ("grpc://10.0.0.1:1/", "10.0.0.1:1")],
+)
+def test_server_addresses(address, bare):
+    assert server_address(address) == bare
+
+
+@pytest.mark.parametrize("address", ["localhost", ":8500", "localhost:http", "localhost:99999"])
+def test_what_is_no_server_address_is_refused(address):
+    with pytest.raises(ServingError, match="no server address"):
+        server_address(address)
+
+
+def test_the_contract_of_both_is_the_same_but_for_the_export(predictors):
+    keras_contract, exported = (predictor.contract for predictor in predictors)
+    assert isinstance(keras_contract, Contract)
+    assert keras_contract.inputs == exported.inputs
+    assert keras_contract.outputs == exported.outputs
+    assert keras_contract.minimum_size_pixels == exported.minimum_size_pixels
