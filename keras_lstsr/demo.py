@@ -211,6 +211,8 @@ def _prepare(console: Console, paths: DemoPaths) -> None:
                 f"--input={paths.scenes}/MOD11A1.*.hdf",
                 f"--ndvi={paths.scenes}/MOD09GQ.*.hdf",
                 f"--output={paths.records}",
+                # Small patches: more of them lie between the clouds.
+                "--patch_size=32",
             ]
         )
     metadata = load_metadata(paths.records)

@@ -62,7 +62,7 @@ def tiny_model() -> Any:
 
 @pytest.fixture(scope="session")
 def tiny_models_dir(tiny_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model's folder with versions 1 (other weights) and 2 (``tiny_model``); not to be changed."""
+    """A model's folder: version 1 (other weights) and 2 (``tiny_model``); not to be changed."""
     from keras_lstsr.export import export_saved_model
 
     folder = tmp_path_factory.mktemp("models") / "lstsr"

@@ -22,6 +22,19 @@ from keras_lstsr.export import (
     weights_sha256,
 )
 
+# TF Serving lags behind TensorFlow by a release or two; an operation that is not in this list may
+# be too new for it and needs a look at TensorFlow's history first.
+LONG_KNOWN_OPERATIONS = """
+    AddV2 Assert AssignVariableOp AvgPool BiasAdd BroadcastTo Cast ConcatV2 Const Conv2D
+    Conv2DBackpropInput DisableCopyOnRead ExpandDims Fill FloorDiv FloorMod FusedBatchNormV3
+    GatherV2 Greater GreaterEqual Identity If IsNan Less LessEqual LogicalAnd LogicalNot Max
+    MaxPool Maximum MergeV2Checkpoints Min Minimum MirrorPad Mul NoOp Pack Pad PadV2
+    PartitionedCall Placeholder Range ReadVariableOp RealDiv Relu Reshape RestoreV2 Rsqrt
+    SaveV2 Select SelectV2 Shape ShardedFilename Squeeze StatefulPartitionedCall
+    StaticRegexFullMatch StridedSlice StringJoin Sub Sum Tile Transpose VarHandleOp
+    VarIsInitializedOp
+"""
+
 
 @pytest.fixture(scope="module")
 def run_dir(tiny_model, tmp_path_factory):
@@ -107,12 +120,10 @@ def test_the_graph_takes_an_image_without_any_valid_pixel(tiny_models_dir):
 
 
 def test_the_graph_uses_only_operations_that_older_servers_know(tiny_models_dir):
-    # TF Serving lags behind TensorFlow by a release or two. All of these are in TensorFlow 2.13.
-    known = ["AddV2", "Assert", "AssignVariableOp", "AvgPool", "BiasAdd", "BroadcastTo", "Cast", "ConcatV2", "Const", "Conv2D", "Conv2DBackpropInput", "DisableCopyOnRead", "ExpandDims", "Fill", "FloorDiv", "FloorMod", "FusedBatchNormV3", "GatherV2", "Greater", "GreaterEqual", "Identity", "If", "IsNan", "Less", "LessEqual", "LogicalAnd", "LogicalNot", "Max", "MaxPool", "Maximum", "MergeV2Checkpoints", "Min", "Minimum", "MirrorPad", "Mul", "NoOp", "Pack", "Pad", "PadV2", "PartitionedCall", "Placeholder", "Range", "ReadVariableOp", "RealDiv", "Relu", "Reshape", "RestoreV2", "Rsqrt", "SaveV2", "Select", "SelectV2", "Shape", "ShardedFilename", "Squeeze", "StatefulPartitionedCall", "StaticRegexFullMatch", "StridedSlice", "StringJoin", "Sub", "Sum", "Tile", "Transpose", "VarHandleOp", "VarIsInitializedOp"]
     graph = saved_model(tiny_models_dir / "2").meta_graphs[0].graph_def
     used = {node.op for node in graph.node}
     used |= {node.op for function in graph.library.function for node in function.node_def}
-    assert used <= set(known)
+    assert used <= set(LONG_KNOWN_OPERATIONS.split())
     assert graph.versions.min_consumer <= 12
 
 

@@ -104,7 +104,8 @@ def command(
     if (model is None) == (server is None):
         raise click.UsageError("Give exactly one of --model and --server.")
     # A termination must run the clean-up of the file being written, as Ctrl+C does.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    click.get_current_context().call_on_close(lambda: signal.signal(signal.SIGTERM, previous))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
 
     from rich.console import Console

@@ -119,7 +119,7 @@ def _draw_errors(
     errors = {n: maps[n] - truth for n in names if maps[n].shape == truth.shape}
     finite = [np.abs(e[np.isfinite(e)]).ravel() for e in errors.values()]
     limit = max(float(np.percentile(np.concatenate(finite), 98)), 0.1) if finite else 1.0
-    drawn, image = [], None
+    image = None
     for axis, name in zip(axes, maps, strict=True):
         if name not in errors:
             axis.set_axis_off()
@@ -130,9 +130,8 @@ def _draw_errors(
         )
         rmse = float(np.sqrt(np.nanmean(errors[name] ** 2)))
         axis.set_title(f"{name} − {truth_name}: RMSE {rmse:.2f} K", fontsize="medium")
-        drawn.append(axis)
     if image is not None:
-        figure.colorbar(image, ax=drawn, label="error (K)", shrink=0.85)
+        figure.colorbar(image, ax=list(axes), label="error (K)", shrink=0.85)
 
 
 def summary_metrics(results: Sequence[BenchmarkResult]) -> dict[str, float]:

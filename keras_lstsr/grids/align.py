@@ -22,7 +22,8 @@ _COARSEST_GUIDE = 1.5
 
 def fine_transform(lst: xr.DataArray, factor: int) -> Affine:
     """Returns the transform of the grid that divides a raster's pixels by ``factor``."""
-    return lst.rio.transform() * Affine.scale(1.0 / factor)
+    a, b, c, d, e, f = lst.rio.transform()[:6]
+    return Affine(a / factor, b / factor, c, d / factor, e / factor, f)
 
 
 def _crs(raster: xr.DataArray, role: str) -> CRS:
@@ -153,6 +154,7 @@ def _warp(
         dst_transform=target,
         dst_crs=target_crs.to_wkt(),
         dst_nodata=np.nan,
+        tolerance=0.0,  # GDAL's default may be off by an eighth of a pixel
         resampling=Resampling.average if relative < 1 / _COARSEST_GUIDE else Resampling.bilinear,
     )
     return result

@@ -25,6 +25,8 @@ _NIGHT_CONTRAST_KELVIN = (-4.0, 5.0)
 
 # Width of the mixed edge of a parcel, in 250 m pixels.
 _MIXED_PIXEL_SIGMA = 0.55
+# Reach of warm and cool air across an edge, in 250 m pixels.
+_ADVECTION_SIGMA = 0.8
 _DAY_LAPSE_KELVIN_PER_KM = 6.0
 _NIGHT_LAPSE_KELVIN_PER_KM = 3.8
 _PLAUSIBLE_KELVIN = (250.0, 335.0)
@@ -64,6 +66,8 @@ def make_surface(ground: Ground, grid: TileGrid, date: dt.date, streams: RandomS
     ndvi = true_ndvi(ground, grid, date, streams)
     brightness = _brightness(ground, light)
     bare = 1.0 - np.clip((ndvi - 0.05) / 0.80, 0, 1)
+    # Air mixes over the edges of fields and woods: LST is smoother there than NDVI.
+    bare = ndimage.gaussian_filter(bare, _ADVECTION_SIGMA, truncate=3.0)
     day = _lst_day(ground, grid, date, streams, ndvi, bare, light, sun)
     night = _lst_night(ground, grid, date, streams, ndvi, bare)
     return Surface(ndvi, brightness, day, night)

@@ -187,7 +187,6 @@ def _rivers(generator: np.random.Generator, drainage: Drainage, fine_pixels: int
         weights = np.broadcast_to(area[:, None], y_samples.shape)
         row = np.clip((y_samples * FINE_FACTOR).astype(np.int64), 0, fine_pixels - 1)
         column = np.clip((x_samples * FINE_FACTOR).astype(np.int64), 0, fine_pixels - 1)
-        covered = np.bincount(
-            (row * fine_pixels + column).ravel(), weights.ravel(), minlength=covered.size
-        )
+        pixel = (row * fine_pixels + column).ravel()
+        covered += np.bincount(pixel, weights.ravel(), minlength=covered.size)
     return np.clip(covered, 0, 1).astype(np.float32).reshape(fine_pixels, fine_pixels)

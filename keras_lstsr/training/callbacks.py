@@ -104,7 +104,7 @@ class AtomicBackup(keras.callbacks.BackupAndRestore):
         """Loads weights and optimiser.
 
         Args:
-            model: The model, compiled, made as the one that was backed up.
+            model: The model, compiled, its optimiser built, made as the one that was backed up.
 
         Returns:
             How far it was; no epoch where there is no backup.
@@ -112,8 +112,6 @@ class AtomicBackup(keras.callbacks.BackupAndRestore):
         if not self._pointer.exists():
             return Restored(0, between_epochs=True)
         state = json.loads(self._pointer.read_text(encoding="utf-8"))
-        if not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
         model.load_weights(self._folder / state["weights"])
         self._saves = int(state["saves"])
         return Restored(int(state["epoch"]), between_epochs=bool(state["between_epochs"]))

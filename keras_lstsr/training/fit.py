@@ -93,9 +93,8 @@ def train(
 ) -> TrainingResult:
     """Trains a network, or goes on where a killed training of the same settings stopped.
 
-    A restart repeats the epoch in which the training was killed. Weights, optimiser, rate, early
-    stopping and history go on as if nothing had happened; the patches of the remaining epochs
-    come in another order than they would have.
+    A restart repeats the epoch in which the training was killed. Weights, optimiser, rate, order
+    of the patches, early stopping and history go on as if nothing had happened.
 
     Args:
         config: The settings.
@@ -350,6 +349,8 @@ def _fit(
     backup = AtomicBackup(folder.backup, training.save_freq)
     with strategy.scope():
         model = _build(config)
+        # Built now, its variables lie on all replicas, and the step is traced once, not twice.
+        model.optimizer.build(model.trainable_variables)
         restored = backup.restore(model)
     info.parameters = model.count_params()
     done = restored.epochs
@@ -403,13 +404,16 @@ def _datasets(
         config.data,
         batch_size=config.training.batch_size,
         training=True,
-        # A restart must not show the first epochs' order and turns again.
-        seed=config.training.seed + first_epoch,
+        seed=config.training.seed,
         drop_remainder=True,
         with_guide=with_guide,
     )
     if config.training.steps_per_epoch is not None:
         batches = batches.take(plan.steps)
+    for _ in range(first_epoch):
+        # Each pass shuffles and turns anew, from a state that moves on when an iterator is made:
+        # so a restart sees the patches in the order of an unbroken run. Nothing is read here.
+        iter(batches)
     validation = make_dataset(
         records_dir,
         "validation",

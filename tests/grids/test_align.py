@@ -46,7 +46,7 @@ def lst_raster(height: int = 8, width: int = 6, crs: str | int = SINUSOIDAL) -> 
 def test_shared_pixels_are_copied_by_ground_and_the_rest_is_nan(row, column, noise, height, width):
     lst = lst_raster()
     fine = fine_transform(lst, 4)
-    corner = fine * Affine.translation(column + noise, row - noise)
+    corner = fine @ Affine.translation(column + noise, row - noise)
     rows, columns = np.mgrid[:height, :width]
     ndvi = raster(rows * 100 + columns, corner)
     result = ndvi_on_fine_grid(ndvi, lst)
@@ -79,7 +79,7 @@ def test_another_crs_is_warped_onto_the_ground_it_covers():
     width = int((bounds[2] - bounds[0] + 4000) / 230)
     rows, columns = np.mgrid[:height, :width]
     # A field that is linear on the ground comes out linear, whatever grid it passes through.
-    x, y = transform * (columns + 0.5, rows + 0.5)
+    x, y = transform @ (columns + 0.5, rows + 0.5)
 
     def field(x, y):
         return (x - bounds[0]) * 1e-5 + (y - bounds[1]) * 2e-5
@@ -87,7 +87,7 @@ def test_another_crs_is_warped_onto_the_ground_it_covers():
     result = ndvi_on_fine_grid(raster(field(x, y), transform, 32631), lst)
     fine = fine_transform(lst, 4)
     rows, columns = np.mgrid[:48, :48]
-    expected = field(*to_utm.transform(*(fine * (columns + 0.5, rows + 0.5))))
+    expected = field(*to_utm.transform(*(fine @ (columns + 0.5, rows + 0.5))))
     np.testing.assert_allclose(result.values, expected, atol=2e-5)
     assert "scale_factor" not in result.encoding
 
@@ -96,7 +96,7 @@ def test_finer_ndvi_is_averaged():
     lst = lst_raster(4, 4)
     # 77 m is a third of the fine pixel: each fine pixel is the mean of 3 × 3.
     fine = fine_transform(lst, 4)
-    third = fine * Affine.scale(1 / 3)
+    third = fine @ Affine.scale(1 / 3)
     values = np.random.default_rng(1).random((48, 48)).astype(np.float32)
     result = ndvi_on_fine_grid(raster(values, third), lst)
     expected = values.reshape(16, 3, 16, 3).mean(axis=(1, 3))

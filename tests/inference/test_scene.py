@@ -146,7 +146,7 @@ def test_scenes_of_any_size(height, width):
 @pytest.mark.parametrize(
     ("transform", "crs"),
     [
-        (Affine(926.62543305584, 0, -4447802.079066, 0, -926.62543305584, 1111950.519767), SINUSOIDAL),
+        (Affine(926.62543306, 0, -4447802.079066, 0, -926.62543306, 1111950.519767), SINUSOIDAL),
         (Affine(1000, 0, 400_000, 0, -1000, 5_000_000), "EPSG:32633"),
         (Affine(0.01, 0, -118.5, 0, -0.01, 34.25), "EPSG:4326"),
     ],

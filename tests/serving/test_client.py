@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from click.testing import CliRunner
+
+from keras_lstsr.errors import ModelError, ServingError
+from keras_lstsr.export import weights_sha256
+from keras_lstsr.inference.predictor import (
+    GrpcPredictor,
+    KerasPredictor,
+    SavedModelPredictor,
+    load_predictor,
+)
+from serving import client as client_module
+from serving.client import LstsrClient
+
+
+def kelvin(*shape, gaps=True):
+    rng = np.random.default_rng(9)
+    values = rng.uniform(280, 310, (*shape, 1)).astype(np.float32)
+    if gaps:
+        values[rng.random(values.shape) < 0.1] = np.nan
+    return values
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 17, 23), (3, 17, 23), (1, 5, 7), (3, 5, 7), (1, 16, 16), (3, 64, 64), (1, 1, 1)]
+)
+def test_saved_model_server_and_client_answer_alike(client, tiny_models_dir, tiny_model, shape):
+    values = kelvin(*shape)
+    loaded = tf.saved_model.load(str(tiny_models_dir / "2"))
+    direct = loaded.signatures["serving_default"](lst_kelvin=tf.constant(values))
+    expected = direct["lst_kelvin_fine"].numpy()
+    raw = client.call("serving_default", {"lst_kelvin": values})["lst_kelvin_fine"]
+    results = {
+        "server": raw,
+        "client": client.predict(values),
+        "SavedModelPredictor": SavedModelPredictor(tiny_models_dir).predict(values),
+        "KerasPredictor": KerasPredictor(tiny_model).predict(values),
+    }
+    for name, result in results.items():
+        np.testing.assert_allclose(result, expected, rtol=0, atol=1e-4, err_msg=name)
+        np.testing.assert_array_equal(np.isnan(result), np.isnan(expected), err_msg=name)
+
+
+def test_the_contract_and_the_provenance_come_over_the_wire(client, tiny_models_dir, tiny_model):
+    assert client.contract == SavedModelPredictor(tiny_models_dir).contract
+    assert client.scale_factor == 4
+    assert client.provenance["weights_sha256"] == weights_sha256(tiny_model)
+
+
+def test_status_and_metadata(client):
+    assert client.status() == {2: "AVAILABLE", 1: "AVAILABLE"}
+    version, signatures = client.metadata()
+    assert version == 2
+    assert signatures == {
+        "contract": {
+            "inputs": {"contract_version": ("int32", "[?]")},
+            "outputs": {"contract_json": ("string", "[?]")},
+        },
+        "serving_default": {
+            "inputs": {"lst_kelvin": ("float32", "[?, ?, ?, 1]")},
+            "outputs": {"lst_kelvin_fine": ("float32", "[?, ?, ?, 1]")},
+        },
+    }
+
+
+def test_a_version_can_be_chosen(server):
+    with LstsrClient(server.address, version=1) as older:
+        assert older.contract.model_version == 1
+        assert older.provenance["run_name"] == "older"
+    with pytest.raises(ServingError, match=r"NOT_FOUND.*Specific\(lstsr, 9\)"):
+        LstsrClient(server.address, version=9)
+    with pytest.raises(ServingError, match=r"model other.*NOT_FOUND"):
+        LstsrClient(server.address, model_name="other")
+
+
+def test_messages_over_four_mebibytes_pass(client):
+    values = np.full((1, 300, 300, 1), 290, np.float32)  # the answer is 5.5 MiB
+    assert client.predict(values).shape == (1, 1200, 1200, 1)
+
+
+def test_batches_are_split_to_the_message_size(server, monkeypatch):
+    values = kelvin(5, 16, 16, gaps=False)
+    answer_bytes = 64 * 64 * 4
+    with GrpcPredictor(server.address, message_bytes=2 * answer_bytes + 1) as small:
+        sizes = []
+        call = small.call
+        monkeypatch.setattr(
+            small, "call", lambda name, inputs: sizes.append(inputs["lst_kelvin"].shape[0])
+            or call(name, inputs),
+        )  # fmt: skip
+        split = small.predict(values)
+        small.message_bytes = 1
+        one_by_one = small.predict(values[:2])
+    assert sizes == [2, 2, 1, 1, 1]
+    with GrpcPredictor(server.address) as large:
+        np.testing.assert_allclose(split, large.predict(values), rtol=0, atol=1e-4)
+        np.testing.assert_allclose(one_by_one, split[:2], rtol=0, atol=1e-4)
+
+
+def test_the_client_refuses_before_it_sends(client, monkeypatch):
+    monkeypatch.setattr(client, "call", lambda *arguments: pytest.fail("was sent"))
+    with pytest.raises(ModelError, match="degrees Celsius"):
+        client.predict(kelvin(1, 8, 8) - 273.15)
+    with pytest.raises(ModelError, match="MODIS's integers"):
+        client.predict(kelvin(1, 8, 8) * 50)
+    with pytest.raises(ModelError, match="wrong shape"):
+        client.predict(kelvin(1, 8, 8)[0])
+
+
+def test_the_servers_refusal_is_passed_on_whole(client):
+    with pytest.raises(
+        ServingError, match=r"INVALID_ARGUMENT.*\[any, any, any, 1\], found \[6, 6\]"
+    ):
+        client.call("serving_default", {"lst_kelvin": np.full((6, 6), 290, np.float32)})
+    with pytest.raises(ServingError, match=r"INVALID_ARGUMENT.*required: \{lst_kelvin\}"):
+        client.call("serving_default", {"x": np.full((1, 6, 6, 1), 290, np.float32)})
+
+
+def test_no_server_is_an_error_that_says_how_to_start_one():
+    with pytest.raises(ServingError, match=r"cannot be reached.*keras-lstsr serve .*--port 9"):
+        GrpcPredictor("127.0.0.1:9", timeout_seconds=0.3)
+
+
+def test_a_server_that_stops_meanwhile_is_unreachable(tiny_models_dir):
+    from serving.local_server import LocalServer
+
+    with LocalServer(tiny_models_dir, port=0) as server:
+        client = LstsrClient(server.address)
+    with client, pytest.raises(ServingError, match="cannot be reached"):
+        client.predict(kelvin(1, 4, 4))
+
+
+def test_addresses_with_scheme_load_a_grpc_predictor(server):
+    with load_predictor(f"grpc://{server.address}") as by_source:
+        assert isinstance(by_source, GrpcPredictor)
+    with load_predictor(server=server.address) as by_server:
+        assert by_server.contract.model_version == 2
+
+
+def test_the_command_prints_status_signatures_and_provenance(server):
+    result = CliRunner().invoke(client_module.command, [server.address])
+    assert result.exit_code == 0, result.output
+    assert "lstsr version 2: AVAILABLE" in result.output
+    assert "lst_kelvin_fine" in result.output
+    assert '"run_name": "tiny"' in result.output
+
+
+def test_the_command_ends_with_status_2_and_no_traceback(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["serving.client", "127.0.0.1:9", "--timeout", "0.2"])
+    with pytest.raises(SystemExit) as caught:
+        client_module.main()
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("Error: 127.0.0.1:9: the prediction server cannot be reached")
+    assert "Traceback" not in error
