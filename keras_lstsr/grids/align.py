@@ -8,8 +8,7 @@ import xarray as xr
 from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
-from rasterio.enums import Resampling
-from rasterio.warp import reproject
+from scipy.ndimage import map_coordinates
 
 from keras_lstsr.errors import GridError
 
@@ -18,6 +17,8 @@ from keras_lstsr.errors import GridError
 _SAME_PIXEL = 0.01
 # A guide whose pixels are wider than this many fine pixels holds no detail of the fine grid.
 _COARSEST_GUIDE = 1.5
+# Fine rows that are warped at a time, which bounds the memory for their coordinates.
+_STRIP_ROWS = 128
 
 
 def fine_transform(lst: xr.DataArray, factor: int) -> Affine:
@@ -41,8 +42,9 @@ def ndvi_on_fine_grid(ndvi: xr.DataArray, lst: xr.DataArray, factor: int = 4) ->
     """Brings NDVI onto the grid that divides LST's pixels by ``factor``.
 
     Where NDVI's pixels are those of the fine grid, they are copied; ground that NDVI does not
-    cover is NaN. Otherwise NDVI is warped: bilinearly, or by averaging where its pixels are
-    clearly finer than the fine grid's.
+    cover is NaN. Otherwise NDVI is warped with exact coordinates (GDAL approximates them to an
+    eighth of a pixel): bilinearly, or by averaging where its pixels are clearly finer than the
+    fine grid's. A fine pixel is NaN where any NDVI pixel that goes into it is.
 
     Args:
         ndvi: ``[y, x]`` with CRS and transform; NaN where missing.
@@ -144,19 +146,26 @@ def _warp(
             expected=f"at most {_COARSEST_GUIDE} times",
             action="Use NDVI of about 250 m for LST of 1 km.",
         )
-    result = np.full((height, width), np.nan, np.float32)
-    reproject(
-        np.asarray(ndvi.values, dtype=np.float32),
-        result,
-        src_transform=source,
-        src_crs=ndvi_crs.to_wkt(),
-        src_nodata=np.nan,
-        dst_transform=target,
-        dst_crs=target_crs.to_wkt(),
-        dst_nodata=np.nan,
-        tolerance=0.0,  # GDAL's default may be off by an eighth of a pixel
-        resampling=Resampling.average if relative < 1 / _COARSEST_GUIDE else Resampling.bilinear,
-    )
+    # Where NDVI is finer, each fine pixel is the mean of so many samples along either axis.
+    samples = max(1, round(1 / relative)) if relative < 1 / _COARSEST_GUIDE else 1
+    order = 1 if samples == 1 else 0
+    values = np.asarray(ndvi.values, dtype=np.float32)
+    transformer = Transformer.from_crs(target_crs, ndvi_crs, always_xy=True)
+    steps = (np.arange(samples) + 0.5) / samples
+    columns = (np.arange(width)[:, None] + steps).ravel()
+    result = np.empty((height, width), np.float32)
+    for top in range(0, height, _STRIP_ROWS):
+        count = min(_STRIP_ROWS, height - top)
+        rows = (np.arange(top, top + count)[:, None] + steps).ravel()
+        y, x = np.meshgrid(target.f + target.e * rows, target.c + target.a * columns, indexing="ij")
+        there_x, there_y = transformer.transform(x, y)
+        row, column = (there_y - source.f) / source.e, (there_x - source.c) / source.a
+        # Up to half a pixel beyond the outermost centres the outermost value holds.
+        sampled = map_coordinates(values, [row - 0.5, column - 0.5], order=order, mode="nearest")
+        inside = (row >= 0) & (row <= values.shape[0]) & (column >= 0) & (column <= values.shape[1])
+        sampled[~inside] = np.nan
+        blocks = sampled.reshape(count, samples, width, samples)
+        result[top : top + count] = blocks.mean(axis=(1, 3))
     return result
 
 

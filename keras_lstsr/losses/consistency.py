@@ -36,7 +36,8 @@ def _blocks(values: Any, factor: int) -> Any:
 
 def block_mean(values: Any, factor: int) -> Any:
     """Means of blocks: ``[B, H, W, C] → [B, H / factor, W / factor, C]``."""
-    return ops.mean(_blocks(values, factor), axis=(2, 4))
+    # Not ops.mean: under JAX it computes in float32 whatever the tensor's type.
+    return ops.sum(_blocks(values, factor), axis=(2, 4)) / factor**2
 
 
 def block_all(valid: Any, factor: int) -> Any:

@@ -37,7 +37,7 @@ _RADIUS_TOLERANCE_M = 1.0
 _DOWNLOAD_AGAIN = "Download the file again and compare its size or checksum with the archive's."
 
 # The HDF4 library keeps global state and is not thread-safe; Beam and tf.data read in threads.
-_HDF4_LOCK = threading.RLock()
+HDF4_LOCK = threading.RLock()
 
 
 @cache
@@ -152,7 +152,7 @@ class HdfEosFile:
 
     def __enter__(self) -> Self:
         check_is_hdf4(self.path)
-        _HDF4_LOCK.acquire()
+        HDF4_LOCK.acquire()
         try:
             self._sd = SD(str(self.path), SDC.READ)
             self.attributes: dict[str, Any] = self._sd.attributes()
@@ -179,7 +179,7 @@ class HdfEosFile:
                 self._sd.end()
                 self._sd = None
         finally:
-            _HDF4_LOCK.release()
+            HDF4_LOCK.release()
 
     def _raise_damaged(self, error: Exception, field_name: str | None = None) -> NoReturn:
         raise ProductError(

@@ -16,7 +16,7 @@ from pyhdf.HDF import HC, HDF
 from pyhdf.SD import SD, SDC
 
 from keras_lstsr.errors import ProductError
-from keras_lstsr.products.hdfeos import FieldDefinition
+from keras_lstsr.products.hdfeos import HDF4_LOCK, FieldDefinition
 
 HDF4_TYPES: dict[str, int] = {
     "char": SDC.CHAR8,
@@ -69,9 +69,11 @@ def write_grid_file(
                 found=layers[definition.name].dtype,
                 expected=definition.dtype,
             )
-    references = _write_datasets(path, grid_name, definitions, layers, file_attributes)
-    _replace_internal_name(path, internal_name.encode())
-    _write_grid_groups(path, grid_name, references)
+    # The HDF4 library keeps global state: readers in other threads must wait.
+    with HDF4_LOCK:
+        references = _write_datasets(path, grid_name, definitions, layers, file_attributes)
+        _replace_internal_name(path, internal_name.encode())
+        _write_grid_groups(path, grid_name, references)
 
 
 def _write_datasets(

@@ -160,8 +160,9 @@ def _parcels(
     across /= size * aspects[region_number]
     across += 0.35 * bend[::-1, ::-1]
     del cosine, sine, size
-    identity = [_split_blocks(along, across, region_number)]
-    crop, vigour = _crops(identity.pop(), along, across, generator)
+    identity = _split_blocks(along, across, region_number)
+    crop, vigour = _crops(identity, along, across, generator)
+    del identity, along, across, bend
 
     soil = power_law_field(streams.generator("arable"), pixels, 3.0, 90)
     arable = refine(soil, "bilinear") + 0.8 * terrain.valley - 3.0 * terrain.ruggedness > -0.6

@@ -18,7 +18,8 @@ from keras_lstsr.simulate.place import FINE_FACTOR
 from keras_lstsr.simulate.surface import Surface
 
 LST_SCALE_KELVIN = 0.02
-"""Of MOD11A1, and of the truth's GeoTIFF."""
+"""Of MOD11A1, and of the truth's GeoTIFF: at the 0.1 K of ASTER's AST_08 the rounding of the
+truth would be as large as the noise of a 1 km pixel."""
 
 Layers = Mapping[str, NDArray[Any]]
 
@@ -30,7 +31,6 @@ _VEIL_KELVIN = 0.9
 _CLOUD_TOP_KELVIN_BELOW_GROUND = 18.0
 # LST error classes 0 to 3 (<= 1, 2, 3 and > 3 K): noise beside that of a good pixel.
 _NOISE_OF_CLASS = np.array([1.0, 1.6, 2.5, 4.0], dtype=np.float32)
-_STEEP_VIEW_DEGREES = 60.0
 # Reflectance noise: 0.0012 plus 0.4 % of the value.
 _REFLECTANCE_NOISE = (0.0012, 0.004)
 _REFLECTANCE_SCALE = 0.0001
@@ -111,12 +111,11 @@ def observe_mod11a1(
     urban = block_mean(ground.urban, FINE_FACTOR)
     ndvi = block_mean(surface.ndvi, FINE_FACTOR)
     water = block_mean(ground.terrain.water_fraction, FINE_FACTOR)
+    # Emissivity is taken from the land cover: less sure in towns and on bare rock and soil.
+    unsure = (urban > 0.25) | ((ndvi < 0.12) & (water < 0.1))
     layers: dict[str, NDArray[Any]] = {}
     produced_any = np.zeros(urban.shape, dtype=bool)
     for overpass in overpasses:
-        # Emissivity is taken from the land cover: less sure in towns, on rock, at steep views.
-        unsure = (urban > 0.25) | ((ndvi < 0.12) & (water < 0.1))
-        unsure |= np.abs(overpass.view.zenith_degrees) > _STEEP_VIEW_DEGREES
         layers |= _observe_lst(overpass, unsure, streams, noise_kelvin)
         produced_any |= layers[f"LST_{overpass.name}_1km"] > 0
     cover = np.clip((ndvi - 0.1) / 0.7, 0, 1)
@@ -135,7 +134,6 @@ def _observe_lst(
     elsewhere = np.isnan(lst)
     cloudy = (clouds.cover > _MASKED_COVER) & ~elsewhere
     lst, error_class = _contaminate(lst, clouds)
-    error_class = np.maximum(error_class, (np.abs(view.zenith_degrees) > _STEEP_VIEW_DEGREES) * 1)
     generator = streams.generator(f"{name} noise")
     noise = generator.standard_normal(lst.shape, dtype=np.float32)
     lst += np.float32(noise_kelvin) * _NOISE_OF_CLASS[error_class] * noise

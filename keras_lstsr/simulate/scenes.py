@@ -126,7 +126,7 @@ def simulate_scenes(
         The scenes in their order.
 
     Raises:
-        ConfigError: If an argument is out of range, or ``output`` is a file.
+        ConfigError: If an argument is out of range, or ``output`` is a file or can't be made.
     """
     _check(scenes, seed, size_pixels, noise_kelvin, cloud_fraction)
     folder = Path(output)
@@ -134,7 +134,15 @@ def simulate_scenes(
         raise ConfigError(
             "the output is a file", path=folder, expected="a folder", action="Name another one."
         )
-    (folder / "truth").mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / "truth").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            "the folder cannot be made",
+            path=folder,
+            found=error.strerror,
+            action="Name a folder that may be written to.",
+        ) from error
     places = [scene_place_and_date(index) for index in range(scenes)]
     written: dict[int, SimulatedScene] = {}
     # Tile by tile: the ground is the most expensive part, and only one is kept in memory.

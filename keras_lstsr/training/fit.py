@@ -72,14 +72,14 @@ class Plan:
     Attributes:
         replicas: Copies of the model that are trained in step.
         steps: Optimiser steps per epoch; each takes ``batch_size`` patches over all replicas.
+        validation_patches: Validation patches used.
         validation_batch_size: Patches per validation step over all replicas.
-        validation_steps: Validation steps per epoch.
     """
 
     replicas: int
     steps: int
+    validation_patches: int
     validation_batch_size: int
-    validation_steps: int
 
 
 def train(
@@ -194,28 +194,36 @@ def plan_batches(
             expected="NDVI in every record, which loss.name mixgl learns from",
             action="Prepare the records with --ndvi, or take loss.name mse.",
         )
-    validation_batch = validation_batch_size(validation, batch, replicas)
+    used, validation_batch = validation_batches(validation, batch, replicas)
     steps = training // batch
     return Plan(
         replicas=replicas,
         steps=min(steps, config.training.steps_per_epoch or steps),
+        validation_patches=used,
         validation_batch_size=validation_batch,
-        validation_steps=-(-validation // validation_batch),
     )
 
 
-def validation_batch_size(patches: int, batch_size: int, replicas: int) -> int:
-    """Returns the patches of a validation step over all replicas.
+def validation_batches(patches: int, batch_size: int, replicas: int) -> tuple[int, int]:
+    """Chooses validation batches of which every replica gets a part, the last one too.
 
-    Every validation patch counts, so the last batch may be smaller, and replicas may even get
-    none of it; but Keras cannot build its metrics on a first batch that is unequally shared.
+    A batch is cut into parts of ``size / replicas`` patches, so a short last batch can leave the
+    last replica without any, and convolutions fail on an empty batch.
 
     Args:
         patches: Validation patches, at least ``replicas``.
-        batch_size: The training batch, a multiple of ``replicas``.
+        batch_size: The training batch, a multiple of ``replicas``; validation takes no larger one.
         replicas: Copies of the model that are trained in step.
+
+    Returns:
+        The number of patches used, all but at most ``replicas - 1``, and the batch size.
     """
-    return min(batch_size, patches - patches % replicas)
+    used = patches - patches % replicas
+    for share in range(min(batch_size, used) // replicas, 1, -1):
+        last = used % (share * replicas)
+        if last == 0 or last > share * (replicas - 1):
+            return used, share * replicas
+    return used, replicas
 
 
 def resolve(config: ExperimentConfig, metadata: DatasetMetadata, replicas: int) -> ExperimentConfig:
@@ -385,6 +393,7 @@ def _fit(
             batches,
             epochs=training.epochs,
             initial_epoch=done,
+            steps_per_epoch=plan.steps,
             validation_data=validation,
             callbacks=callbacks,
             shuffle=False,  # tf.data has shuffled; Keras warns if it is asked to as well
@@ -414,6 +423,8 @@ def _datasets(
         # Each pass shuffles and turns anew, from a state that moves on when an iterator is made:
         # so a restart sees the patches in the order of an unbroken run. Nothing is read here.
         iter(batches)
+    # Repeated here, one pass is one epoch; left to itself Keras makes two iterators per epoch.
+    batches = batches.repeat()
     validation = make_dataset(
         records_dir,
         "validation",
@@ -423,6 +434,9 @@ def _datasets(
         drop_remainder=False,
         with_guide=with_guide,
     )
+    if plan.replicas > 1:
+        patches = validation.unbatch().take(plan.validation_patches)
+        validation = patches.batch(plan.validation_batch_size).prefetch(2)
     return batches, validation
 
 

@@ -8,9 +8,10 @@ import xarray as xr
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyproj import Transformer
+
 from keras_lstsr.errors import GridError
 from keras_lstsr.grids.align import fine_transform, ndvi_on_fine_grid
-from pyproj import Transformer
 
 SINUSOIDAL = "+proj=sinu +lon_0=0 +R=6371007.181 +units=m +no_defs"
 PIXEL = 926.6254331
@@ -100,7 +101,19 @@ def test_finer_ndvi_is_averaged():
     values = np.random.default_rng(1).random((48, 48)).astype(np.float32)
     result = ndvi_on_fine_grid(raster(values, third), lst)
     expected = values.reshape(16, 3, 16, 3).mean(axis=(1, 3))
-    np.testing.assert_allclose(result.values, expected, atol=1e-4)
+    np.testing.assert_allclose(result.values, expected, atol=1e-6)
+
+
+def test_gaps_and_ground_that_is_not_covered_are_nan_after_warping():
+    lst = lst_raster(4, 4)
+    half = fine_transform(lst, 4) @ Affine.scale(1 / 2) @ Affine.translation(8, 0)
+    values = np.ones((32, 24), np.float32)
+    values[10, 10] = np.nan
+    result = ndvi_on_fine_grid(raster(values, half), lst).values
+    expected = np.ones((16, 16), np.float32)
+    expected[:, :4] = np.nan
+    expected[5, 4 + 5] = np.nan
+    np.testing.assert_array_equal(result, expected)
 
 
 def test_coarse_ndvi_is_an_error():

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+
 from keras_lstsr.errors import RecordsError
 from keras_lstsr.records import codec
 from keras_lstsr.records.patches import Encoding, Patch, PatchKey
@@ -131,7 +132,9 @@ def test_wire_format_is_that_of_tensorflow_both_ways():
 
 @pytest.mark.parametrize("with_ndvi", [True, False])
 @pytest.mark.parametrize(
-    "encoding", [MODIS, Encoding(), Encoding("int16", 0.02, 273.15, -32768.0)], ids=lambda e: e.dtype
+    "encoding",
+    [MODIS, Encoding(), Encoding("int16", 0.02, 273.15, -32768.0)],
+    ids=lambda e: e.dtype,
 )
 def test_graph_decodes_as_numpy_does(encoding, with_ndvi):
     import tensorflow as tf
@@ -163,7 +166,7 @@ def test_other_schema_and_damage_are_errors(monkeypatch):
     with pytest.raises(RecordsError, match=f"{Feature.SCHEMA_VERSION}.*lacks"):
         codec.decode_patch(b"")
     monkeypatch.setattr(codec, "SCHEMA_VERSION", 99)
-    with pytest.raises(RecordsError, match="another schema.*expected 99"):
+    with pytest.raises(RecordsError, match=r"another schema.*expected 99"):
         codec.decode_patch(serialized)
 
 
@@ -172,7 +175,7 @@ def test_a_raster_of_the_wrong_length_is_an_error():
 
     example = tf.train.Example.FromString(codec.encode_patch(full_patch()))
     example.features.feature["lst_kelvin/values"].bytes_list.value[0] = b"\0\0\0"
-    with pytest.raises(RecordsError, match="lst_kelvin.*damaged"):
+    with pytest.raises(RecordsError, match=r"lst_kelvin.*damaged"):
         codec.decode_patch(example.SerializeToString())
 
 

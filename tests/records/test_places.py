@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyproj import CRS, Transformer
+
 from keras_lstsr.errors import ConfigError, GridError
 from keras_lstsr.products.hdfeos import MODIS_TILE_SIZE_M, modis_sinusoidal_crs
 from keras_lstsr.records.patches import CutSettings, SceneContext, place_and_split
@@ -22,7 +25,6 @@ from keras_lstsr.records.places import (
     place_name,
     split_of,
 )
-from pyproj import CRS, Transformer
 
 SINUSOIDAL = modis_sinusoidal_crs().to_wkt()
 PIXEL = MODIS_TILE_SIZE_M / 1200
@@ -42,9 +44,6 @@ def utm_window(left: float, top: float, height: int, width: int, pixel: float = 
 
 
 def test_hash_is_the_same_on_every_machine_and_spread_evenly():
-    # sha256("0:modis1200/h18v04/r003c011") begins with 9c24f1b1….
-    import hashlib
-
     digest = hashlib.sha256(b"7:somewhere").hexdigest()
     assert hash_to_unit("somewhere", 7) == int(digest[:16], 16) // 2048 / 2**53
     values = [hash_to_unit(f"place {i}", 3) for i in range(20000)]
@@ -167,24 +166,32 @@ def pixel_centres(window: RasterWindow, corner: tuple[int, int], size: int) -> n
 
 
 def assert_no_ground_in_two_splits(kept, size: int) -> None:
-    """Brute force: no pixel centre of a patch lies in a patch of another split."""
+    """Brute force: no pixel centre of a patch lies in a patch of another split.
+
+    Per raster and split the patches are painted, pixel by pixel; every pixel centre of the
+    patches of other splits is then looked up in that painting.
+    """
+    painted: dict[tuple, np.ndarray] = {}
+    points: dict[tuple, list] = {}
     for window, corner, split in kept:
-        points = pixel_centres(window, corner, size)
-        for other, other_corner, other_split in kept:
+        mask = painted.setdefault(
+            (window, split), np.zeros((window.height, window.width), dtype=bool)
+        )
+        mask[corner[0] : corner[0] + size, corner[1] : corner[1] + size] = True
+        points.setdefault((window, split), []).append(pixel_centres(window, corner, size))
+    for (window, split), lists in points.items():
+        x, y = np.concatenate(lists).T
+        for (other, other_split), mask in painted.items():
             if split == other_split:
                 continue
-            moved = Transformer.from_crs(
+            there_x, there_y = Transformer.from_crs(
                 window.grid.crs_wkt, other.grid.crs_wkt, always_xy=True
-            ).transform(points[:, 0], points[:, 1])
-            column = (moved[0] - other.grid.x_origin) / other.grid.pixel_width - other.column
-            row = (other.grid.y_origin - moved[1]) / other.grid.pixel_height - other.row
-            inside = (
-                (row > other_corner[0])
-                & (row < other_corner[0] + size)
-                & (column > other_corner[1])
-                & (column < other_corner[1] + size)
-            )
-            assert not inside.any()
+            ).transform(x, y)
+            grid = other.grid
+            column = np.floor((there_x - grid.x_origin) / grid.pixel_width) - other.column
+            row = np.floor((grid.y_origin - there_y) / grid.pixel_height) - other.row
+            inside = (row >= 0) & (row < other.height) & (column >= 0) & (column < other.width)
+            assert not mask[row[inside].astype(int), column[inside].astype(int)].any()
 
 
 @settings(deadline=None, max_examples=15)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+
 from keras_lstsr.grids.resample import block_mean
 from keras_lstsr.records.statistics import CoMoments, Moments, PatchStatistics
 

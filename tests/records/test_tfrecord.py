@@ -7,6 +7,7 @@ import gzip
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from keras_lstsr.errors import RecordsError
 from keras_lstsr.records.tfrecord import read_shard, shard_bytes
 

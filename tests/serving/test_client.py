@@ -25,20 +25,30 @@ def kelvin(*shape, gaps=True):
     return values
 
 
+@pytest.fixture(scope="module")
+def in_process(tiny_models_dir, tiny_model):
+    """The three ways to run the model without a server; the SavedModel itself is the measure."""
+    return (
+        tf.saved_model.load(str(tiny_models_dir / "2")),
+        SavedModelPredictor(tiny_models_dir),
+        KerasPredictor(tiny_model),
+    )
+
+
 @pytest.mark.parametrize(
     "shape", [(1, 17, 23), (3, 17, 23), (1, 5, 7), (3, 5, 7), (1, 16, 16), (3, 64, 64), (1, 1, 1)]
 )
-def test_saved_model_server_and_client_answer_alike(client, tiny_models_dir, tiny_model, shape):
+def test_saved_model_server_and_client_answer_alike(client, in_process, shape):
     values = kelvin(*shape)
-    loaded = tf.saved_model.load(str(tiny_models_dir / "2"))
+    loaded, saved, in_keras = in_process
     direct = loaded.signatures["serving_default"](lst_kelvin=tf.constant(values))
     expected = direct["lst_kelvin_fine"].numpy()
     raw = client.call("serving_default", {"lst_kelvin": values})["lst_kelvin_fine"]
     results = {
         "server": raw,
         "client": client.predict(values),
-        "SavedModelPredictor": SavedModelPredictor(tiny_models_dir).predict(values),
-        "KerasPredictor": KerasPredictor(tiny_model).predict(values),
+        "SavedModelPredictor": saved.predict(values),
+        "KerasPredictor": in_keras.predict(values),
     }
     for name, result in results.items():
         np.testing.assert_allclose(result, expected, rtol=0, atol=1e-4, err_msg=name)

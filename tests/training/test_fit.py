@@ -6,13 +6,15 @@ import json
 import keras
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError, ModelError, RecordsError
 from keras_lstsr.grids.resample import norm_l4, upsample_bicubic
 from keras_lstsr.training import fit
 from keras_lstsr.training.callbacks import AtomicBackup, BestModel
-from keras_lstsr.training.fit import learning_rate, train, validation_batch_size
+from keras_lstsr.training.fit import learning_rate, train, validation_batches
 from keras_lstsr.training.run_folder import RunFolder
 from tests.training.conftest import COUNTS, make_patch, with_settings, write_records
 
@@ -27,9 +29,16 @@ RUN_FILES = {
 }
 
 
-def in_order(config):
-    """The same patches in the same order in every epoch."""
-    return with_settings(config, "data", augment=False, shuffle_buffer=0)
+def validation_patches():
+    truth = np.stack([make_patch("validation", n).lst_kelvin for n in range(COUNTS["validation"])])
+    return truth, norm_l4(truth, 4)
+
+
+def validation_rmse(model_path):
+    truth, coarse = validation_patches()
+    model = keras.saving.load_model(model_path, compile=False)
+    predicted = np.asarray(model({"lst_kelvin": coarse[..., None]}))[..., 0]
+    return np.sqrt(np.mean((predicted - truth) ** 2))
 
 
 class Killed(BaseException):
@@ -75,27 +84,30 @@ def test_run_folder_holds_all_that_was_promised(records, tiny, tmp_path):
     assert resolved.model.scale_kelvin == pytest.approx(metadata["statistics"]["lst_kelvin"]["std"])
 
 
+@pytest.mark.usefixtures("shallow")
 def test_model_is_the_best_and_bicubic_is_numpys(records, tiny, tmp_path):
-    config = with_settings(tiny, "training", learning_rate=0.05, epochs=4)
+    config = with_settings(tiny, "training", learning_rate=0.5, epochs=6)
     result = train(config, records, tmp_path / "run")
-    model = keras.saving.load_model(result.model_path, compile=False)
-    truth = np.stack([make_patch("validation", n).lst_kelvin for n in range(3)])
-    coarse = norm_l4(truth, 4)
-    predicted = model.predict({"lst_kelvin": coarse[..., None]}, verbose=0)[..., 0]
-    rmse = np.sqrt(np.mean((predicted - truth) ** 2))
-    assert rmse == pytest.approx(result.info.metrics["val_rmse_kelvin"], rel=1e-4)
+    losses = [record["val_loss"] for record in result.history]
+    assert len(set(losses)) == 6, "a wild rate should make every epoch different"
+    assert validation_rmse(result.model_path) == pytest.approx(
+        result.info.metrics["val_rmse_kelvin"], rel=1e-4
+    )
+    truth, coarse = validation_patches()
     bicubic = np.sqrt(np.mean((upsample_bicubic(coarse, 4) - truth) ** 2))
     assert bicubic == pytest.approx(result.info.metrics["bicubic_val_rmse_kelvin"], rel=1e-4)
-    losses = [record["val_loss"] for record in result.history]
-    assert len(set(losses)) == 4, "a wild rate should make every epoch different"
 
 
+@pytest.mark.slow
 def test_training_learns(records, tiny, tmp_path):
-    config = with_settings(tiny, "training", epochs=30, learning_rate=3e-3)
+    # Eight patches can be learnt by heart; noise at random places cannot be beaten in validation.
+    config = with_settings(tiny, "training", epochs=25, learning_rate=3e-3)
+    config = with_settings(config, "data", augment=False)
     history = train(config, records, tmp_path / "run").history
-    assert history[-1]["loss"] < 0.97 * history[0]["loss"]
+    assert history[-1]["loss"] < 0.8 * history[0]["loss"]
 
 
+@pytest.mark.usefixtures("shallow")
 def test_same_seed_same_weights_and_another_seed_others(records, tiny, tmp_path):
     def weights(name, config):
         path = train(config, records, tmp_path / name).model_path
@@ -108,6 +120,7 @@ def test_same_seed_same_weights_and_another_seed_others(records, tiny, tmp_path)
     assert any(np.abs(one - two).max() > 1e-2 for one, two in zip(first, other, strict=True))
 
 
+@pytest.mark.usefixtures("shallow")
 def test_steps_per_epoch_caps_the_steps(records, tiny, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
@@ -117,6 +130,7 @@ def test_steps_per_epoch_caps_the_steps(records, tiny, tmp_path, monkeypatch):
     assert seen == [0, 0]
 
 
+@pytest.mark.usefixtures("shallow")
 def test_rate_drops_from_its_epoch_on(records, tiny, tmp_path):
     settings = {"learning_rate_drop_epoch": 2, "learning_rate_drop_factor": 100.0}
     config = with_settings(tiny, "training", **settings)
@@ -125,6 +139,7 @@ def test_rate_drops_from_its_epoch_on(records, tiny, tmp_path):
     assert [learning_rate(tiny, epoch) for epoch in (0, 99)] == [1e-3, 1e-3]
 
 
+@pytest.mark.usefixtures("shallow")
 def test_early_stopping(records, tiny, tmp_path):
     config = with_settings(
         tiny, "training", epochs=20, learning_rate=0.3, early_stopping_patience=2
@@ -154,16 +169,17 @@ def test_mixed_precision_leaves_a_float32_model(records, tiny, tmp_path):
 
 @pytest.mark.slow
 def test_xla(records, tiny, tmp_path):
-    config = with_settings(in_order(tiny), "training", epochs=1)
+    config = with_settings(tiny, "training", epochs=1)
     plain = train(config, records, tmp_path / "plain").history[0]
     compiled = train(with_settings(config, "training", xla=True), records, tmp_path / "xla")
     assert compiled.history[0]["loss"] == pytest.approx(plain["loss"], rel=1e-3)
 
 
+@pytest.mark.usefixtures("shallow")
 class TestResume:
     def test_ends_with_the_weights_of_an_unbroken_run(self, records, tiny, tmp_path, monkeypatch):
-        # Weights, optimiser and rate all have to come back for this.
-        config = with_settings(in_order(tiny), "training", learning_rate_drop_epoch=2, epochs=4)
+        # Weights, optimiser, rate and the order of the patches all have to come back for this.
+        config = with_settings(tiny, "training", learning_rate_drop_epoch=2, epochs=4)
         unbroken = train(config, records, tmp_path / "unbroken")
         with monkeypatch.context() as patch:
             method = killing(fit.Publisher.on_train_batch_end, 5)
@@ -193,7 +209,7 @@ class TestResume:
     def test_killed_at_the_end_of_an_epoch(
         self, records, tiny, tmp_path, monkeypatch, owner, name, resumes_from
     ):
-        config = in_order(tiny)
+        config = tiny
         with monkeypatch.context() as patch:
             # BestModel is asked once more, at the start.
             call = 3 if owner is BestModel else 2
@@ -203,11 +219,9 @@ class TestResume:
         result = train(config, records, tmp_path / "run")
         assert result.resumed_from == resumes_from
         assert [record["epoch"] for record in result.history] == [1, 2, 3]
-        model = keras.saving.load_model(result.model_path, compile=False)
-        truth = np.stack([make_patch("validation", n).lst_kelvin for n in range(3)])
-        predicted = model({"lst_kelvin": norm_l4(truth, 4)[..., None]})[..., 0]
-        rmse = np.sqrt(np.mean((np.asarray(predicted) - truth) ** 2))
-        assert rmse == pytest.approx(result.info.metrics["val_rmse_kelvin"], rel=1e-4)
+        assert validation_rmse(result.model_path) == pytest.approx(
+            result.info.metrics["val_rmse_kelvin"], rel=1e-4
+        )
 
     def test_killed_while_the_backup_is_written(self, records, tiny, tmp_path, monkeypatch):
         real = keras.Model.save_weights
@@ -286,6 +300,7 @@ class TestResume:
         assert (result.resumed_from, result.info.resumed) == (0, 0)
 
 
+@pytest.mark.usefixtures("shallow")
 class TestErrors:
     def test_a_foreign_folder_is_left_alone(self, records, tiny, tmp_path):
         (tmp_path / "thesis.tex").write_text("years of work")
@@ -328,9 +343,18 @@ class TestErrors:
             train(tiny, records, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("patches", "batch_size", "replicas", "expected"),
-    [(3, 4, 1, 3), (10, 4, 1, 4), (10, 4, 2, 4), (9, 16, 2, 8), (5, 4, 4, 4), (2, 8, 2, 2)],
-)
-def test_validation_batch(patches, batch_size, replicas, expected):
-    assert validation_batch_size(patches, batch_size, replicas) == expected
+@given(patches=st.integers(1, 500), share=st.integers(1, 40), replicas=st.integers(1, 8))
+def test_validation_batches_feed_every_replica(patches, share, replicas):
+    assume(patches >= replicas)
+    used, size = validation_batches(patches, share * replicas, replicas)
+    assert patches - replicas < used <= patches
+    assert size <= share * replicas
+    for first in range(0, used, size):
+        batch = list(range(first, min(first + size, used)))
+        part = size // replicas
+        assert all(batch[part * index : part * (index + 1)] for index in range(replicas))
+
+
+def test_validation_batches_of_one_device_are_as_large_as_can_be():
+    assert validation_batches(3, 4, 1) == (3, 3)
+    assert validation_batches(10, 4, 1) == (10, 4)

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from keras_lstsr.cli import main as cli_main
+from keras_lstsr.contract import Contract
+
+
+@pytest.fixture
+def run_dir(tiny_model, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    tiny_model.save(folder / "model.keras")
+    run = {"run_name": "bold-bear", "dataset_fingerprint": "ab" * 32}
+    (folder / "run.json").write_text(json.dumps(run))
+    return folder
+
+
+def test_a_run_becomes_a_version_and_the_command_says_how_to_serve_it(run_dir, tmp_path):
+    models = tmp_path / "models" / "lstsr"
+    result = CliRunner().invoke(cli_main.cli, ["export", str(run_dir), "--output", str(models)])
+    assert result.exit_code == 0, result.output
+    contract = Contract.read(models / "1")
+    assert contract.provenance["run_name"] == "bold-bear"
+    assert f"{models / '1'}: version 1 (×4" in result.output
+    assert contract.provenance["weights_sha256"] in result.output
+    assert f"keras-lstsr serve {models}" in result.output
+
+
+def test_no_run_is_a_clear_error_with_status_2(tmp_path, monkeypatch, capsys):
+    models = tmp_path / "models"
+    arguments = ["keras-lstsr", "export", str(tmp_path / "nothing"), "--output", str(models)]
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(SystemExit) as caught:
+        cli_main.main()
+    assert caught.value.code == 2
+    assert "run.json: this is no finished training run" in capsys.readouterr().err
+    assert not models.exists()

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from click.testing import CliRunner
+
+from keras_lstsr.cli import main as cli_main
+
+TRANSFORM = Affine(1000, 0, 400_000, 0, -1000, 5_000_000)
+
+
+def write_lst(path, values, *, units="K", **profile):
+    height, width = values.shape
+    profile = {
+        "driver": "GTiff", "width": width, "height": height, "count": 1,
+        "dtype": values.dtype.name, "crs": "EPSG:32633", "transform": TRANSFORM, **profile,
+    }  # fmt: skip
+    with rasterio.open(path, "w", **profile) as file:
+        file.write(values, 1)
+        if units:
+            file.units = (units,)
+    return path
+
+
+@pytest.fixture
+def kelvin_file(tmp_path):
+    values = np.random.default_rng(0).uniform(280, 310, (20, 30)).astype(np.float32)
+    values[3, 4] = np.nan
+    return write_lst(tmp_path / "lst_2021-08-15_day.tif", values, nodata=np.nan)
+
+
+def run(*arguments, monkeypatch, capsys):
+    """Runs the command line as a process would: exit status and what it printed."""
+    monkeypatch.setattr("sys.argv", ["keras-lstsr", "predict", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        cli_main.main()
+    captured = capsys.readouterr()
+    return caught.value.code, captured.out + captured.err
+
+
+def test_a_geotiff_is_predicted_and_reported(
+    kelvin_file, tiny_models_dir, tmp_path, monkeypatch, capsys
+):
+    output = tmp_path / "out" / "fine.tif"
+    code, text = run(
+        kelvin_file, "--model", tiny_models_dir, "--output", output,
+        monkeypatch=monkeypatch, capsys=capsys,
+    )  # fmt: skip
+    assert code in (0, None), text
+    assert f"{output}: 80 × 120 pixels, layer day, 99.8% valid" in text
+    assert sorted(path.name for path in output.parent.iterdir()) == ["fine.png", "fine.tif"]
+    with rasterio.open(output) as file:
+        assert np.isnan(file.read(1)).sum() == 16
+        assert file.tags()["acquisition_date"] == "2021-08-15"
+
+
+def test_a_server_predicts_the_same_file(
+    kelvin_file, tiny_models_dir, tmp_path, monkeypatch, capsys
+):
+    from serving.local_server import LocalServer
+
+    local, served = tmp_path / "local.tif", tmp_path / "served.tif"
+    with LocalServer(tiny_models_dir, port=0) as server:
+        for output, option, value in (
+            (local, "--model", tiny_models_dir / "2"),
+            (served, "--server", server.address),
+        ):
+            code, text = run(
+                kelvin_file, option, value, "--output", output, "--no-quicklook",
+                monkeypatch=monkeypatch, capsys=capsys,
+            )  # fmt: skip
+            assert code in (0, None), text
+    with rasterio.open(local) as first, rasterio.open(served) as second:
+        np.testing.assert_allclose(first.read(1), second.read(1), rtol=0, atol=1e-4)
+        tags = [{**file.tags(), "created": ""} for file in (first, second)]
+    assert tags[0] == tags[1]  # provenance too comes over the wire
+
+
+@pytest.mark.parametrize("options", [[], ["--model", "a", "--server", "b:1"]])
+def test_exactly_one_of_model_and_server(options):
+    result = CliRunner().invoke(
+        cli_main.cli, ["predict", "in.hdf", "--output", "out.tif", *options]
+    )
+    assert result.exit_code == 2
+    assert "exactly one of --model and --server" in result.output
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ("celsius", ["Celsius"]),
+        ("raw integers", ["0.02"]),
+        ("all cloud", ["no valid pixel", "0.0% valid"]),
+        ("no file", ["nothing.tif"]),
+        ("no model", ["there is no SavedModel", "keras-lstsr export"]),
+        ("no server", ["cannot be reached", "keras-lstsr serve"]),
+        ("bad tile", ["tile_pixels", "multiple of 16"]),
+        ("no night", ["night", "no such layer", "unknown"]),
+    ],
+)
+def test_errors_are_clear_end_with_status_2_and_write_nothing(
+    case, words, tiny_models_dir, tmp_path, monkeypatch, capsys
+):
+    rng = np.random.default_rng(0)
+    values = rng.uniform(280, 310, (20, 30)).astype(np.float32)
+    path, options = tmp_path / "lst.tif", ["--model", tiny_models_dir]
+    write_lst(path, values)
+    if case == "celsius":
+        write_lst(path, values - 273.15)
+    elif case == "raw integers":
+        write_lst(path, (values * 50).astype(np.uint16), units="", nodata=0)
+    elif case == "all cloud":
+        write_lst(path, np.full_like(values, np.nan))
+    elif case == "no file":
+        path = tmp_path / "nothing.tif"
+    elif case == "no model":
+        options = ["--model", tmp_path]
+    elif case == "no server":
+        options = ["--server", "127.0.0.1:9", "--timeout", "0.2"]
+    elif case == "bad tile":
+        options += ["--tile", "50"]
+    elif case == "no night":
+        options += ["--layer", "night"]
+    code, text = run(
+        path, *options, "--output", tmp_path / "out.tif", monkeypatch=monkeypatch, capsys=capsys
+    )
+    assert code == 2
+    assert "Error: " in text
+    assert "Traceback" not in text
+    for word in words:
+        assert word in text
+    assert not [file for file in tmp_path.iterdir() if "out" in file.name]
+
+
+def test_units_scale_and_nodata_can_be_told(tiny_models_dir, tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    stored = rng.integers(14_000, 15_500, (20, 30)).astype(np.uint16)
+    stored[2, 2] = 0
+    write_lst(tmp_path / "lst.tif", stored, units="")
+    output = tmp_path / "out.tif"
+    code, text = run(
+        tmp_path / "lst.tif", "--model", tiny_models_dir, "--output", output, "--scale", 0.02,
+        "--nodata", 0, "--unit", "kelvin", "--day-night", "night", "--date", "2020-02-03",
+        "--dtype", "uint16", monkeypatch=monkeypatch, capsys=capsys,
+    )  # fmt: skip
+    assert code in (0, None), text
+    with rasterio.open(output) as file:
+        assert file.dtypes == ("uint16",)
+        assert (file.read(1) == 0).sum() == 16
+        assert file.tags()["day_night"] == "night"
+        assert file.tags()["acquisition_date"] == "2020-02-03"
+
+
+# Runs the command, but stands still in the middle of writing the file, with half of it there.
+SLOW_PREDICT = """
+import sys, time
+from pathlib import Path
+import keras_lstsr.inference.writer as writer
+from keras_lstsr.cli.main import main
+
+mark = Path(sys.argv.pop())
+
+def stand_still(path, *arguments, **profile):
+    Path(path).write_bytes(b"half a file")
+    mark.write_bytes(b"")
+    time.sleep(120)
+
+class Rasterio:
+    open = staticmethod(stand_still)
+
+writer.rasterio = Rasterio
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_killing_it_leaves_no_half_written_file(kelvin_file, tiny_models_dir, tmp_path, number):
+    output, mark = tmp_path / "out" / "fine.tif", tmp_path / "mark"
+    output.parent.mkdir()
+    output.write_bytes(b"the former result")
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_PREDICT, "predict", kelvin_file, "--model", tiny_models_dir,
+         "--output", output, mark],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while not mark.exists():
+            assert process.poll() is None, "predict ended before it wrote"
+            assert time.monotonic() < deadline, "predict never came to write"
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(60) != 0
+    finally:
+        process.kill()
+        process.wait()
+    assert output.read_bytes() == b"the former result"
+    left = [path.name for path in output.parent.iterdir() if path != output]
+    if number == signal.SIGKILL:  # nothing can tidy up, but the name tells what it is
+        assert all(name.startswith(".fine.tif.partial-") for name in left)
+        assert len(left) == 1
+    else:
+        assert left == []
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_a_whole_modis_tile_over_grpc(lstsr_data, tiny_models_dir, tmp_path, monkeypatch, capsys):
+    from keras_lstsr.products import open_product
+    from serving.local_server import LocalServer
+
+    granule = lstsr_data / "modis" / "MOD11A1.A2019305.h14v09.006.2019306084028.hdf"
+    output = tmp_path / "lst_250m.tif"
+    started = time.monotonic()
+    with LocalServer(tiny_models_dir, port=0) as server:
+        code, text = run(
+            granule, "--server", server.address, "--output", output,
+            monkeypatch=monkeypatch, capsys=capsys,
+        )  # fmt: skip
+    print(f"4800 × 4800 over gRPC: {time.monotonic() - started:.1f} s")
+    assert code in (0, None), text
+    coarse = open_product(granule)["lst_day_kelvin"]
+    with rasterio.open(output) as file:
+        assert file.shape == (4800, 4800)
+        assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert file.overviews(1) == [2, 4, 8, 16]
+        assert file.transform @ Affine.scale(4) == coarse.rio.transform()
+        tags, fine = file.tags(), file.read(1)
+    assert (tags["tile"], tags["acquisition_date"]) == ("h14v09", "2019-11-01")
+    missing = np.repeat(np.repeat(np.isnan(coarse.values), 4, 0), 4, 1)
+    np.testing.assert_array_equal(np.isnan(fine), missing)
+    assert output.with_suffix(".png").is_file()
