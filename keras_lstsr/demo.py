@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import re
 import shutil
@@ -140,7 +139,6 @@ def run_demo(
     Raises:
         LstsrError: If the folder holds something else, or a step fails.
     """
-
     paths = _fresh_folder(Path(output))
     steps = _Steps(console or Console())
     with steps.step("Simulate scenes with known truth"):

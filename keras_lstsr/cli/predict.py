@@ -78,7 +78,7 @@ import click
     type=click.Choice(["day", "night"]),
     help="GeoTIFF: time of day, if the file tells none.",
 )
-@click.option("--timeout", default=120.0, show_default=True, help="Seconds for a server's answer.")
+@click.option("--timeout", default=300.0, show_default=True, help="Seconds for a server's answer.")
 def command(
     source: Path,
     model: Path | None,

@@ -7,15 +7,14 @@ import json
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from keras_lstsr.evaluation.benchmark import METRICS, BenchmarkResult
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 HEADINGS = {
     "rmse_kelvin": "RMSE (K)",
@@ -88,20 +87,18 @@ def comparison_figure(
     Returns:
         A figure that the caller saves.
     """
-    from matplotlib.figure import Figure
-
     names = list(maps)
     finite = np.concatenate([m[np.isfinite(m)].ravel() for m in maps.values()])
     low, high = np.percentile(finite, [1, 99]) if finite.size else (270.0, 310.0)
     rows = 2 if errors else 1
     figure = Figure(figsize=(3.6 * len(names) + 0.8, 3.7 * rows + 0.4), layout="constrained")
     axes = figure.subplots(rows, len(names), squeeze=False)
-    image = None
+    scale = ScalarMappable(Normalize(low, high), cmap="inferno")
     for axis, name in zip(axes[0], names, strict=True):
         axis.set_facecolor("0.75")
-        image = axis.imshow(maps[name], vmin=low, vmax=high, cmap="inferno", interpolation="none")
+        axis.imshow(maps[name], norm=scale.norm, cmap=scale.cmap, interpolation="none")
         axis.set_title(name)
-    figure.colorbar(image, ax=list(axes[0]), label="LST (K)", shrink=0.85)
+    figure.colorbar(scale, ax=list(axes[0]), label="LST (K)", shrink=0.85)
     if errors:
         _draw_errors(figure, axes[1], maps)
     for axis in axes.ravel():
@@ -119,19 +116,17 @@ def _draw_errors(
     errors = {n: maps[n] - truth for n in names if maps[n].shape == truth.shape}
     finite = [np.abs(e[np.isfinite(e)]).ravel() for e in errors.values()]
     limit = max(float(np.percentile(np.concatenate(finite), 98)), 0.1) if finite else 1.0
-    image = None
+    scale = ScalarMappable(Normalize(-limit, limit), cmap="RdBu_r")
     for axis, name in zip(axes, maps, strict=True):
         if name not in errors:
             axis.set_axis_off()
             continue
         axis.set_facecolor("0.75")
-        image = axis.imshow(
-            errors[name], vmin=-limit, vmax=limit, cmap="RdBu_r", interpolation="none"
-        )
+        axis.imshow(errors[name], norm=scale.norm, cmap=scale.cmap, interpolation="none")
         rmse = float(np.sqrt(np.nanmean(errors[name] ** 2)))
         axis.set_title(f"{name} − {truth_name}: RMSE {rmse:.2f} K", fontsize="medium")
-    if image is not None:
-        figure.colorbar(image, ax=list(axes), label="error (K)", shrink=0.85)
+    if errors:
+        figure.colorbar(scale, ax=list(axes), label="error (K)", shrink=0.85)
 
 
 def summary_metrics(results: Sequence[BenchmarkResult]) -> dict[str, float]:

@@ -60,7 +60,6 @@ class HistoryRecorder(keras.callbacks.Callback):
                     found=f"{metrics[name]} after epoch {epoch + 1}",
                     action="Lower the rate, and look for odd temperatures in the records.",
                 )
-        metrics.setdefault("learning_rate", float(self.model.optimizer.learning_rate))
         seconds = round(time.monotonic() - self._began, 3)
         self.history.append({"epoch": epoch + 1, **metrics, **self._constants, "seconds": seconds})
         self._folder.write_history(self.history)

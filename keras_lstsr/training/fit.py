@@ -34,7 +34,13 @@ from keras_lstsr.training.callbacks import (
 from keras_lstsr.training.figures import draw_curves, draw_maps
 from keras_lstsr.training.progress import SilentProgress, TrainingProgress
 from keras_lstsr.training.run_folder import RunFolder, RunInfo, flatten, utc_now
-from keras_lstsr.training.strategy import describe_devices, make_strategy, on_gpu, replica_count
+from keras_lstsr.training.strategy import (
+    describe_devices,
+    keep_patches,
+    make_strategy,
+    on_gpu,
+    replica_count,
+)
 from keras_lstsr.training.tracking import Tracker
 
 TRUTH_TASK = "4km_to_1km"
@@ -435,8 +441,9 @@ def _datasets(
         with_guide=with_guide,
     )
     if plan.replicas > 1:
-        patches = validation.unbatch().take(plan.validation_patches)
-        validation = patches.batch(plan.validation_batch_size).prefetch(2)
+        validation = keep_patches(
+            validation, plan.validation_patches, batch_size=plan.validation_batch_size
+        )
     return batches, validation
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import tensorflow as tf
@@ -26,13 +27,20 @@ def make_strategy(cpu_devices: int = 1) -> tf.distribute.Strategy:
     """
     gpus = tf.config.list_physical_devices("GPU")
     if len(gpus) > 1:
-        return tf.distribute.MirroredStrategy()
+        return _mirrored()
     if gpus or cpu_devices == 1:
         return tf.distribute.get_strategy()
-    return tf.distribute.MirroredStrategy(_logical_cpus(cpu_devices))
+    return _mirrored(_logical_cpus(cpu_devices))
 
 
-def _logical_cpus(count: int) -> list[str]:
+@functools.cache
+def _mirrored(devices: tuple[str, ...] | None = None) -> tf.distribute.Strategy:
+    # Each strategy counts its collective operations from the same number on, and TensorFlow
+    # keeps their shapes: a second one in a process would fail on a network of another size.
+    return tf.distribute.MirroredStrategy(devices)
+
+
+def _logical_cpus(count: int) -> tuple[str, ...]:
     cpu = tf.config.list_physical_devices("CPU")[0]
     devices = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
     try:
@@ -48,7 +56,7 @@ def _logical_cpus(count: int) -> list[str]:
                 expected=count,
                 action="Train in a fresh process, before anything else uses TensorFlow.",
             ) from None
-    return [f"/cpu:{index}" for index in range(count)]
+    return tuple(f"/cpu:{index}" for index in range(count))
 
 
 def replica_count(strategy: tf.distribute.Strategy) -> int:
@@ -69,3 +77,17 @@ def describe_devices(strategy: tf.distribute.Strategy) -> str:
         return f"{count} × CPU"
     details: dict[str, Any] = tf.config.experimental.get_device_details(gpus[0])
     return f"{count} × GPU ({details.get('device_name', 'unknown')})"
+
+
+def keep_patches(batches: tf.data.Dataset, patches: int, *, batch_size: int) -> tf.data.Dataset:
+    """Keeps the first patches of a dataset and batches them again.
+
+    Args:
+        batches: Batches of any size.
+        patches: How many to keep, at most as many as there are.
+        batch_size: Patches per batch; the last one may be smaller.
+    """
+    kept = batches.unbatch().take(patches)
+    # Otherwise Keras does not know the number of steps and warns at the end of the first pass.
+    kept = kept.apply(tf.data.experimental.assert_cardinality(patches))
+    return kept.batch(batch_size).prefetch(tf.data.AUTOTUNE)

@@ -181,7 +181,14 @@ main()
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+    ],
+)
 def test_killing_it_leaves_no_half_written_file(kelvin_file, tiny_models_dir, tmp_path, number):
     output, mark = tmp_path / "out" / "fine.tif", tmp_path / "mark"
     output.parent.mkdir()
