@@ -14,6 +14,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import shapely
@@ -24,13 +25,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from keras_lstsr.errors import ConfigError, GridError
+from keras_lstsr.products.band import canonical_crs
 from keras_lstsr.products.hdfeos import (
     MODIS_TILE_COLUMNS,
     MODIS_TILE_ROWS,
     MODIS_TILE_SIZE_M,
     modis_sinusoidal_crs,
 )
-from keras_lstsr.products.band import canonical_crs
 from keras_lstsr.records.schema import SPLITS, Split
 
 # Corners are told apart down to this part of a pixel; delivered corners carry rounding noise.
@@ -262,15 +263,30 @@ def _block_outlines(grid: PixelGrid, blocks: Sequence[Block], size: int) -> NDAr
         grid.x_origin + (column + rights - inset) * grid.pixel_width,
         grid.y_origin - (row + tops + inset) * grid.pixel_height,
     )
-    step = size * max(grid.pixel_width, grid.pixel_height) / _SEGMENTS_PER_SIDE
-    outlines = shapely.segmentize(boxes, step)
-    transformer = Transformer.from_crs(grid.crs_wkt, modis_sinusoidal_crs(), always_xy=True)
+    return on_sinusoidal_ground(boxes, grid.crs_wkt)
+
+
+@lru_cache(maxsize=256)
+def _to_sinusoidal(crs_wkt: str) -> Transformer:
+    # Making one takes longer than all the points of a raster.
+    return Transformer.from_crs(crs_wkt, modis_sinusoidal_crs(), always_xy=True)
+
+
+def on_sinusoidal_ground(boxes: NDArray[np.object_], crs_wkt: str) -> NDArray[np.object_]:
+    """Brings boxes of one CRS and size into the MODIS sinusoidal projection, edges followed.
+
+    Raises:
+        GridError: If the projection does not reach there.
+    """
+    longest = float(np.sqrt(shapely.area(boxes)).max(initial=0.0))
+    outlines = shapely.segmentize(boxes, max(longest, 1e-9) / _SEGMENTS_PER_SIDE)
     points = shapely.get_coordinates(outlines)
-    moved = np.column_stack(transformer.transform(points[:, 0], points[:, 1]))
+    x, y = _to_sinusoidal(crs_wkt).transform(points[:, 0], points[:, 1])
+    moved = np.column_stack([x, y])
     if not np.isfinite(moved).all():
         raise GridError(
             "the raster reaches beyond the globe",
-            field=grid.name,
+            field="crs",
             action="Crop it to where its CRS is defined.",
         )
     return shapely.make_valid(shapely.set_coordinates(outlines, moved))

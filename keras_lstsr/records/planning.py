@@ -14,11 +14,9 @@ from typing import Literal
 import numpy as np
 import shapely
 import xarray as xr
-from pyproj import CRS, Transformer
 
 from keras_lstsr.errors import GridError, LstsrError, ProductError
 from keras_lstsr.products import lst_layers, ndvi_layer, rejection_reason
-from keras_lstsr.products.hdfeos import modis_sinusoidal_crs
 from keras_lstsr.products.quality import count_reasons
 from keras_lstsr.records.patches import CutSettings, Transform, raster_transform
 from keras_lstsr.records.places import (
@@ -26,6 +24,7 @@ from keras_lstsr.records.places import (
     check_on_globe,
     locate,
     merge_places,
+    on_sinusoidal_ground,
     patch_blocks,
     patch_corners,
     place_name,
@@ -37,7 +36,6 @@ Role = Literal["lst", "ndvi"]
 # NDVI must cover this share of LST's ground to be its partner: pairs cut by hand are a few pixels
 # off.
 _LEAST_COVER = 0.5
-_SEGMENTS_PER_SIDE = 16
 
 
 @dataclass(frozen=True)
@@ -231,15 +229,11 @@ def _footprint(outline: Outline) -> shapely.Geometry:
     """The ground a raster covers, in the MODIS sinusoidal projection."""
     a, _, c, _, e, f = outline.transform
     box = shapely.box(c, f + e * outline.height, c + a * outline.width, f)
-    line = shapely.segmentize(box, a * max(outline.width, 1) / _SEGMENTS_PER_SIDE)
-    transformer = Transformer.from_crs(
-        CRS.from_wkt(outline.crs_wkt), modis_sinusoidal_crs(), always_xy=True
-    )
-    points = shapely.get_coordinates(line)
-    moved = np.column_stack(transformer.transform(points[:, 0], points[:, 1]))
-    if not np.isfinite(moved).all():
-        return shapely.Polygon()
-    return shapely.make_valid(shapely.set_coordinates(line, moved))
+    try:
+        (ground,) = on_sinusoidal_ground(np.array([box]), outline.crs_wkt)
+    except GridError:
+        return shapely.Polygon()  # beyond the globe: it covers nobody's ground
+    return ground
 
 
 class NdviPartners:

@@ -28,8 +28,8 @@ def test_one_step_on_two_devices_gives_the_weights_of_one(records, tmp_path):
     report = json.loads(done.stdout.splitlines()[-1])
     for loss in ("mse", "mixgl"):
         assert report[loss]["change"] > 1e-2
-        assert report[loss]["difference"] < 1e-5 * report[loss]["change"] + 1e-6, report
-    assert report["mse"]["unsynchronised"] > 100 * report["mse"]["difference"]
+        assert report[loss]["difference"] < 1e-4 * report[loss]["change"], report
+    assert report["mse"]["unsynchronised"] > 1e-2 * report["mse"]["change"], report
 
 
 def test_a_single_device_needs_no_strategy():

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+
+from keras_lstsr.config import ExperimentConfig, LossConfig
+from keras_lstsr.errors import ModelError
+from keras_lstsr.training.run_folder import RunFolder, RunInfo, flatten, write_text
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    path = tmp_path / "dataset.json"
+    path.write_text("{}")
+    return path
+
+
+def test_folder_appears_whole(tmp_path, dataset):
+    folder = RunFolder(tmp_path / "deep" / "run")
+    info = RunInfo(run_name="run", dataset_fingerprint="f")
+    folder.create(ExperimentConfig(), dataset, info)
+    assert folder.read_info() == info
+    assert ExperimentConfig.from_yaml(folder.config) == ExperimentConfig()
+    assert [path.name for path in folder.path.parent.iterdir()] == ["run"]
+
+
+def test_what_a_kill_left_half_made_is_no_obstacle(tmp_path, dataset):
+    (tmp_path / ".run.new").mkdir()
+    (tmp_path / ".run.new" / "half").touch()
+    (tmp_path / "run").mkdir()  # an empty folder, made by the user
+    folder = RunFolder(tmp_path / "run")
+    assert folder.is_free()
+    folder.create(ExperimentConfig(), dataset, RunInfo(run_name="run", dataset_fingerprint="f"))
+    assert not (tmp_path / "run" / "half").exists()
+
+
+def test_history_tables_agree_when_columns_differ(tmp_path):
+    folder = RunFolder(tmp_path)
+    records = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25, "val_loss": 1.0}]
+    folder.write_history(records)
+    assert folder.read_history() == records
+    assert folder.history_table.read_text() == "epoch,loss,val_loss\n1,0.5,\n2,0.25,1.0\n"
+
+
+def test_no_run_folder(tmp_path):
+    with pytest.raises(ModelError, match=r"no run folder.*keras-lstsr train --output"):
+        RunFolder(tmp_path).read_info()
+
+
+def test_flatten():
+    config = ExperimentConfig(loss=LossConfig(name="mixgl", options={"edge_crop": 8}))
+    flat = flatten(config)
+    assert flat["training.epochs"] == 100
+    assert flat["loss.options.edge_crop"] == 8
+    assert flatten(ExperimentConfig())["loss.options"] == {}
+    assert flat["model.offset_kelvin"] is None
+
+
+def test_failed_write_leaves_the_old_text(tmp_path, monkeypatch):
+    path = tmp_path / "run.json"
+    write_text(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "\ud800")
+    assert path.read_text() == "old"
