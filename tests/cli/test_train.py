@@ -68,9 +68,13 @@ class TestSettings:
         with pytest.raises(ConfigError, match=message):
             apply_settings(config, (setting,))
 
-    @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "configs").iterdir()))
-    def test_shipped_settings_are_valid(self, name):
-        assert apply_settings(ROOT / "configs" / name, ()).name == name.removesuffix(".yaml")
+    @pytest.mark.parametrize(
+        "path",
+        [ROOT / "keras_lstsr" / "demo.yaml", *sorted((ROOT / "configs").iterdir())],
+        ids=lambda path: path.name,
+    )
+    def test_shipped_settings_are_valid(self, path):
+        assert apply_settings(path, ()).name == path.stem
 
 
 def test_documentation_lists_every_setting():
@@ -83,9 +87,10 @@ def test_documentation_lists_every_setting():
 
 
 def test_missing_records_exit_with_2(config, tmp_path):
+    arguments = ["train", "--config", str(config), "--records", str(tmp_path / "none")]
+    arguments += ["--output", str(tmp_path / "run"), "--no-mlflow"]
     done = subprocess.run(
-        [sys.executable, "-m", "keras_lstsr.cli.main", "train", "--config", str(config)]
-        + ["--records", str(tmp_path / "none"), "--output", str(tmp_path / "run"), "--no-mlflow"],
+        [sys.executable, "-m", "keras_lstsr.cli.main", *arguments],
         capture_output=True,
         text=True,
         cwd=ROOT,

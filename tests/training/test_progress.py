@@ -43,7 +43,7 @@ def test_narrow_logs_are_not_wrapped():
 def test_a_bar_in_a_terminal():
     text = shown(terminal=True)
     assert "epoch 2/10, loss 3.5" in text
-    assert "7/40" in text, "three steps into the second of ten epochs of four"
+    assert "8/40" in text, "two of ten epochs of four steps"
 
 
 def test_steps_are_not_read_too_often():
