@@ -7,11 +7,31 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from keras_lstsr.errors import ConfigError
 
 Task = Literal["4km_to_1km", "1km_to_250m"]
+Architecture = Literal["mrunet", "vdsr", "dmcn", "srcnn", "edsr"]
+
+# What shapes each network beside its width, with the published value. None of it applies to a
+# network that does not list it.
+_PUBLISHED_SHAPES: dict[str, dict[str, str | int]] = {
+    "mrunet": {"variant": "strided", "depth": 4, "bridge_blocks": 1},
+    "vdsr": {"depth": 20},
+    "dmcn": {},
+    "srcnn": {},
+    "edsr": {"depth": 16},
+}
+_DEPTH_RANGES = {"mrunet": (1, 6), "vdsr": (2, 100), "edsr": (1, 100)}
 
 
 class _Settings(BaseModel):
@@ -42,12 +62,18 @@ class ModelConfig(_Settings):
     """A network's shape and its scaling of temperature.
 
     Attributes:
-        architecture: ``"mrunet"``, the Multi-residual U-Net.
-        variant: ``"strided"`` (2022 paper: strided convolutions, transposed convolutions) or
-            ``"maxpool"`` (report: max-pooling, bilinear upsampling).
-        width: Channels of the first level; each level doubles them (64 in the papers).
-        depth: Number of down and up levels (4 in the papers).
-        bridge_blocks: Residual blocks between encoder and decoder (1 in the papers).
+        architecture: ``"mrunet"``, the Multi-residual U-Net; ``"vdsr"``, ``"dmcn"``, ``"srcnn"``
+            or ``"edsr"``. See docs/networks.md.
+        variant: Of ``mrunet`` alone: ``"strided"`` (2022 paper: strided convolutions, transposed
+            convolutions; the default) or ``"maxpool"`` (report: max-pooling, bilinear
+            upsampling).
+        width: Channels; in ``mrunet`` those of the first level, which each level doubles. 64 is
+            what all networks were published with.
+        depth: ``mrunet``: down and up levels, 1 to 6 (4 published); ``vdsr``: convolutions (20);
+            ``edsr``: residual blocks (16). Does not apply to ``dmcn`` and ``srcnn``.
+        bridge_blocks: Of ``mrunet`` alone: residual blocks between encoder and decoder (1).
+        padding: What convolutions see beyond the border: ``"zero"`` as published, or
+            ``"reflect"``, the mirrored field.
         scale_factor: Fine pixels along a coarse pixel's side.
         upsampling: How the input reaches the output grid before the network.
         normalisation: ``"standard"``: (T − mean) / std of the training split; ``"max"``:
@@ -59,11 +85,12 @@ class ModelConfig(_Settings):
             equals its upsampling (the references start it at random).
     """
 
-    architecture: Literal["mrunet"] = "mrunet"
-    variant: Literal["strided", "maxpool"] = "strided"
+    architecture: Architecture = "mrunet"
+    variant: Literal["strided", "maxpool"] | None = Field(default=None, validate_default=True)
     width: int = Field(default=64, ge=1)
-    depth: int = Field(default=4, ge=1, le=6)
-    bridge_blocks: int = Field(default=1, ge=0)
+    depth: int | None = Field(default=None, validate_default=True)
+    bridge_blocks: int | None = Field(default=None, ge=0, validate_default=True)
+    padding: Literal["zero", "reflect"] = "zero"
     scale_factor: int = Field(default=4, ge=2)
     upsampling: Literal["bicubic", "bilinear"] = "bicubic"
     normalisation: Literal["standard", "max"] = "standard"
@@ -71,6 +98,34 @@ class ModelConfig(_Settings):
     scale_kelvin: float | None = Field(default=None, gt=0)
     synchronised_batch_norm: bool = False
     zero_initial_residual: bool = False
+
+    @field_validator("variant", "depth", "bridge_blocks")
+    @classmethod
+    def _applies_to_the_architecture(cls, value: Any, info: ValidationInfo) -> Any:
+        architecture, name = info.data.get("architecture"), str(info.field_name)
+        if architecture is None:
+            return value  # an unknown architecture has been reported already
+        published = _PUBLISHED_SHAPES[architecture]
+        if value is None:
+            return published.get(name)
+        if name not in published:
+            taken = ", ".join(["width", *published])
+            raise ValueError(f"does not apply to architecture {architecture}, which takes {taken}")
+        low, high = _DEPTH_RANGES[architecture]
+        if name == "depth" and not low <= value <= high:
+            raise ValueError(f"must lie between {low} and {high} for architecture {architecture}")
+        return value
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """The width and what else shapes the network, by the names of its builder's arguments."""
+        names = ("width", *_PUBLISHED_SHAPES[self.architecture])
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def network(self) -> str:
+        """The network's name, with the variant where there are several: ``"mrunet_strided"``."""
+        return self.architecture + (f"_{self.variant}" if self.variant else "")
 
     def with_statistics(
         self, *, mean_kelvin: float, std_kelvin: float, max_kelvin: float

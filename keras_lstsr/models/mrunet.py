@@ -6,13 +6,20 @@ weights of other implementations can be mapped onto them.
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 import keras
 from keras import layers
 
 from keras_lstsr.errors import ConfigError
+from keras_lstsr.models.convolution import (
+    Padding,
+    batch_norm,
+    convolution,
+    kaiming_uniform,
+    residual_convolution,
+    uniform_bias,
+)
 from keras_lstsr.models.layers import AlignCornersDouble
 from keras_lstsr.models.padding import PadToSkip, ReflectPad
 
@@ -27,41 +34,30 @@ def smallest_side(depth: int) -> int:
     return 2 ** (depth + 1)
 
 
-def _uniform_bias(fan_in: int) -> keras.initializers.Initializer:
-    # PyTorch draws biases from the same range as the weights they accompany.
-    bound = 1.0 / math.sqrt(fan_in)
-    return keras.initializers.RandomUniform(-bound, bound)
-
-
-def _kaiming_uniform() -> keras.initializers.Initializer:
-    # kaiming_uniform with a = sqrt(5): bound sqrt(6 / ((1 + 5) fan_in)) = 1 / sqrt(fan_in).
-    return keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform")
-
-
 class _Blocks:
     """Blocks that share the network's settings."""
 
-    def __init__(self, *, synchronised_batch_norm: bool) -> None:
+    def __init__(self, border: Padding, *, synchronised_batch_norm: bool) -> None:
+        self.border = border
         self.synchronised = synchronised_batch_norm
 
     def conv(
         self, x: Any, filters: int, size: int, name: str, *, stride: int = 1, padding: str = "same"
     ) -> Any:
+        if padding == "same":
+            return convolution(x, filters, size, name, stride=stride, padding=self.border)
         return layers.Conv2D(
             filters,
             size,
             strides=stride,
             padding=padding,
-            kernel_initializer=_kaiming_uniform(),
-            bias_initializer=_uniform_bias(x.shape[-1] * size * size),
+            kernel_initializer=kaiming_uniform(),
+            bias_initializer=uniform_bias(x.shape[-1] * size * size),
             name=name,
         )(x)
 
     def norm(self, x: Any, name: str) -> Any:
-        # Momentum 0.9 is what PyTorch calls 0.1.
-        return layers.BatchNormalization(
-            momentum=0.9, epsilon=1e-5, synchronized=self.synchronised, name=name
-        )(x)
+        return batch_norm(x, name, synchronised=self.synchronised)
 
     def conv_norm_relu(
         self, x: Any, filters: int, name: str, index: str = "", padding: str = "same"
@@ -99,8 +95,8 @@ class _Blocks:
             filters,
             2,
             strides=2,
-            kernel_initializer=_kaiming_uniform(),
-            bias_initializer=_uniform_bias(filters * 4),  # PyTorch's fan-in of a transposed kernel
+            kernel_initializer=kaiming_uniform(),
+            bias_initializer=uniform_bias(filters * 4),  # PyTorch's fan-in of a transposed kernel
             name=f"{name}_up",
         )(x)
         return self.double_conv(self._join(up, skip, name), filters, name)
@@ -120,6 +116,7 @@ def build_mrunet(
     width: int = 64,
     depth: int = 4,
     bridge_blocks: int = 1,
+    padding: Padding = "zero",
     synchronised_batch_norm: bool = False,
     zero_initial_residual: bool = False,
     name: str = "mrunet",
@@ -133,7 +130,9 @@ def build_mrunet(
         width: Channels of the first level; each level doubles them, in ``maxpool`` all but the
             last.
         depth: Down and up levels.
-        bridge_blocks: Residual blocks between encoder and decoder.
+        bridge_blocks: Residual blocks between encoder and decoder; they always pad by reflection.
+        padding: What the other 3×3 convolutions see beyond the border: ``"zero"`` (published) or
+            ``"reflect"``.
         synchronised_batch_norm: BatchNorm statistics over all replicas (TensorFlow only).
         zero_initial_residual: Start the last convolution at zero, so that the untrained network
             returns its input.
@@ -154,7 +153,7 @@ def build_mrunet(
             found=repr(variant),
             expected="'strided' or 'maxpool'",
         )
-    blocks = _Blocks(synchronised_batch_norm=synchronised_batch_norm)
+    blocks = _Blocks(padding, synchronised_batch_norm=synchronised_batch_norm)
     strided = variant == "strided"
     field = keras.Input((None, None, 1), name="field", dtype="float32")
     x = blocks.double_conv(field, width, "inc")
@@ -172,13 +171,6 @@ def build_mrunet(
         filters = skip.shape[-1] if strided else max(skip.shape[-1] // 2, width)
         up = blocks.strided_up if strided else blocks.maxpool_up
         x = up(x, skip, filters, f"up{level}")
-    residual = layers.Conv2D(
-        1,
-        1,
-        kernel_initializer="zeros" if zero_initial_residual else _kaiming_uniform(),
-        bias_initializer="zeros" if zero_initial_residual else _uniform_bias(width),
-        dtype="float32",
-        name="outc",
-    )(x)
+    residual = residual_convolution(x, 1, "outc", zero_initial=zero_initial_residual)
     refined = layers.Add(dtype="float32", name="global_residual")([residual, field])
     return keras.Model(field, refined, name=name)

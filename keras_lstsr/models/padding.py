@@ -73,7 +73,7 @@ class PadToSkip(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class PadToMinimum(keras.layers.Layer):
-    """Mirrors an image, edge included, until its sides reach what the network needs.
+    """Mirrors an image, edge included, until its sides are what the network needs.
 
     The reference refuses sides below 2^(depth+1) pixels, where its bridge has no pixel left to
     reflect. Mirroring (again and again where needed) keeps the texture of small images and works
@@ -82,22 +82,28 @@ class PadToMinimum(keras.layers.Layer):
 
     Args:
         minimum: Smallest height and width that leaves this layer.
+        multiple: Heights and widths that leave it are multiples of this number; it divides
+            ``minimum``.
     """
 
-    def __init__(self, minimum: int, **kwargs: Any) -> None:
+    def __init__(self, minimum: int, multiple: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.minimum = int(minimum)
+        self.multiple = int(multiple)
+
+    def _padded(self, length: Any) -> Any:
+        rounded = -(-length // self.multiple) * self.multiple
+        if isinstance(length, int):
+            return max(rounded, self.minimum)
+        return ops.maximum(rounded, self.minimum)
 
     def call(self, values: Any) -> Any:
         """Pads ``[B, h, w, C]``, on both sides alike."""
         for axis in (1, 2):
             length = ops.shape(values)[axis]
-            if isinstance(length, int):
-                if length >= self.minimum:
-                    continue
-                padded = self.minimum
-            else:
-                padded = ops.maximum(length, self.minimum)
+            padded = self._padded(length)
+            if isinstance(length, int) and padded == length:
+                continue
             position = ops.arange(padded, dtype="int32") - (padded - length) // 2
             wrapped = ops.mod(position, 2 * length)
             mirrored = ops.minimum(wrapped, 2 * length - 1 - wrapped)
@@ -105,26 +111,30 @@ class PadToMinimum(keras.layers.Layer):
         return values
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """``[B, max(h, minimum), max(w, minimum), C]``."""
+        """``[B, H, W, C]``: the least multiples not below ``h``, ``w`` and the minimum."""
         batch, height, width, channels = input_shape
-        sides = [None if side is None else max(side, self.minimum) for side in (height, width)]
+        sides = [None if side is None else self._padded(side) for side in (height, width)]
         return (batch, sides[0], sides[1], channels)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {**super().get_config(), "minimum": self.minimum}
+        return {**super().get_config(), "minimum": self.minimum, "multiple": self.multiple}
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class CropToReference(keras.layers.Layer):
     """Crops the centre of an image to the size that ``PadToMinimum`` was given.
 
+    Args:
+        scale_factor: 1, or the network's factor where the padding was put on its coarse input.
+
     Inputs: ``[padded, reference]``. Output: ``padded`` with ``reference``'s height and width.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, scale_factor: int = 1, **kwargs: Any) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
+        self.scale_factor = int(scale_factor)
 
     def call(self, inputs: list[Any]) -> Any:
         """Crops the first tensor to the height and width of the second."""
@@ -133,7 +143,8 @@ class CropToReference(keras.layers.Layer):
             size, wanted = ops.shape(padded)[axis], ops.shape(reference)[axis]
             if isinstance(size, int) and size == wanted:
                 continue
-            before = (size - wanted) // 2
+            # Odd paddings have their extra pixel at the end, whole coarse pixels throughout.
+            before = (size - wanted) // (2 * self.scale_factor) * self.scale_factor
             crop: list[slice] = [slice(None)] * 4
             crop[axis] = slice(before, before + wanted)
             padded = padded[tuple(crop)]
@@ -145,3 +156,7 @@ class CropToReference(keras.layers.Layer):
         """``[B, H, W, C]`` with H and W of the reference."""
         padded, reference = input_shape
         return (padded[0], reference[1], reference[2], padded[3])
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "scale_factor": self.scale_factor}

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 
 from keras_lstsr import __version__
-from keras_lstsr.config import ExperimentConfig
+from keras_lstsr.config import ExperimentConfig, ModelConfig
 from keras_lstsr.errors import ConfigError, RecordsError
 from keras_lstsr.losses import build_loss
 from keras_lstsr.metrics.streaming import RootMeanSquareErrorKelvin
@@ -299,7 +299,7 @@ def _start_tracking(
         parameters=flatten(config),
         tags={
             "task": config.data.task,
-            "architecture": f"{config.model.architecture}_{config.model.variant}",
+            "architecture": config.model.network,
             "devices": info.devices,
             "resumed": str(info.resumed),
         },
@@ -447,11 +447,16 @@ def _datasets(
     return batches, validation
 
 
+def _describe_network(model: ModelConfig) -> str:
+    shape = {name: value for name, value in model.shape.items() if name != "variant"}
+    sizes = (f"{name.replace('_', ' ')} {value}" for name, value in shape.items())
+    return ", ".join([model.network.replace("_", " "), *sizes])
+
+
 def _facts(config: ExperimentConfig, info: RunInfo, plan: Plan, done: int) -> dict[str, str]:
     model, training = config.model, config.training
     facts = {
-        "network": f"{model.architecture} {model.variant}, width {model.width}, "
-        f"depth {model.depth}: {info.parameters:,} parameters",
+        "network": f"{_describe_network(model)}: {info.parameters:,} parameters",
         "task": config.data.task.replace("_", " "),
         "devices": info.devices,
         "batches": f"{plan.steps} × {training.batch_size} patches per epoch, "

@@ -337,6 +337,17 @@ class TestErrors:
         for record in RunFolder(tmp_path / "run").read_history():
             assert np.isfinite(record["val_loss"])
 
+    def test_interrupted(self, records, tiny, tmp_path, monkeypatch):
+        def interrupt(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(fit.Publisher, "on_train_batch_end", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                train(tiny, records, tmp_path / "run")
+        assert RunFolder(tmp_path / "run").read_info().status == "interrupted"
+        assert train(tiny, records, tmp_path / "run").info.status == "finished"
+
     def test_damaged_run_json(self, records, tiny, tmp_path):
         (tmp_path / "run.json").write_text('{"run_name": "x"}')
         with pytest.raises(ModelError, match=r"run\.json is damaged"):
