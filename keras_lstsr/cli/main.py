@@ -17,6 +17,7 @@ COMMANDS = {
     "simulate": "Write physically plausible scenes with known truth.",
     "prepare": "Convert rasters into TFRecords with an Apache Beam job.",
     "train": "Train a network on records.",
+    "import-weights": "Turn weights of the papers' PyTorch code into a run folder.",
     "evaluate": "Score a trained model beside bicubic.",
     "export": "Export a trained run as a SavedModel for TF Serving.",
     "serve": "Serve a SavedModel with TF Serving's gRPC API.",
@@ -26,7 +27,7 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A click group that imports ``keras_lstsr.cli.<name>`` when the command is called."""
+    """A click group that imports ``keras_lstsr.cli.<name>``, ``-`` as ``_``, when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Returns the commands in the order of the work."""
@@ -36,7 +37,7 @@ class LazyGroup(click.Group):
         """Imports the command's module and returns its ``command``."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"keras_lstsr.cli.{cmd_name}")
+        module = importlib.import_module(f"keras_lstsr.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 

@@ -37,7 +37,7 @@ from keras_lstsr.simulate import DEFAULT_NOISE_KELVIN, SimulatedScene, simulate_
     "--cloud-fraction",
     type=float,
     metavar="SHARE",
-    help="Share of each overpass under cloud, 0 to 0.95; by default drawn from 0.05 to 0.45.",
+    help="Share of each overpass under cloud, 0 to 1; by default drawn from 0.05 to 0.45.",
 )
 def command(
     output: Path,

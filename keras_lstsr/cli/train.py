@@ -117,7 +117,8 @@ def apply_settings(config_path: Path, settings: tuple[str, ...]) -> Any:
     config = ExperimentConfig.from_yaml(config_path)
     if not settings:
         return config
-    content = config.model_dump(mode="json")
+    # What the file leaves out is filled in once more: defaults depend on the architecture.
+    content = yaml.safe_load(config_path.read_text(encoding="utf-8")) or {}
     for setting in settings:
         name, separator, text = setting.partition("=")
         *sections, last = name.strip().split(".")

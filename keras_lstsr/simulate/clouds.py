@@ -47,22 +47,22 @@ def make_clouds(
         fraction: Share of the tile under cloud; None draws it between 0.05 and 0.45.
 
     Returns:
-        The clouds; none at all for a fraction of 0.
+        The clouds; none at all for a fraction of 0, nothing else for 1.
     """
     generator = streams.generator(f"{name} clouds")
     drawn = float(generator.uniform(0.05, 0.45))
     share = drawn if fraction is None else fraction
     fine = 4 * pixels
-    if share <= 0:
-        clear = np.float32(-10)
-        coarse = np.full((pixels, pixels), clear)
-        return CloudScene(np.full((fine, fine), clear), np.zeros_like(coarse), coarse)
+    if share <= 0 or share >= 1:
+        depth = np.float32(-10 if share <= 0 else 10)
+        cover = np.full((pixels, pixels), np.float32(share >= 1))
+        return CloudScene(np.full((fine, fine), depth), cover, np.full((pixels, pixels), depth))
     systems = power_law_field(generator, pixels, 3.6, 400)
     cells = power_law_field(generator, pixels, 3.0, 30)
     field = systems + np.float32(0.45) * cells
-    depth = refine(field)
-    depth += np.float32(_RAGGEDNESS) * power_law_field(generator, fine, 2.8, 24)
-    depth -= np.float32(np.quantile(depth[::3, ::3], 1 - share))
-    blocks = depth.reshape(pixels, 4, pixels, 4)
-    cover = (blocks > 0).mean(axis=(1, 3), dtype=np.float32)
-    return CloudScene(depth, cover, blocks.mean(axis=(1, 3), dtype=np.float32))
+    ragged = refine(field)
+    ragged += np.float32(_RAGGEDNESS) * power_law_field(generator, fine, 2.8, 24)
+    ragged -= np.float32(np.quantile(ragged[::3, ::3], 1 - share))
+    blocks = ragged.reshape(pixels, 4, pixels, 4)
+    share_of_pixel = (blocks > 0).mean(axis=(1, 3), dtype=np.float32)
+    return CloudScene(ragged, share_of_pixel, blocks.mean(axis=(1, 3), dtype=np.float32))

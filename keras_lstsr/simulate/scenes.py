@@ -174,7 +174,7 @@ def _check(
             f"{size_range} pixels of 1 km",
         ),
         (0 <= noise_kelvin <= 10, "noise_kelvin", noise_kelvin, "0 to 10 K"),
-        (0 <= cloud <= 0.95, "cloud_fraction", cloud_fraction, "0 to 0.95"),
+        (0 <= cloud <= 1, "cloud_fraction", cloud_fraction, "0 to 1"),
     ]
     for fine, field, found, expected in checks:
         if not fine:

@@ -4,7 +4,7 @@
 
     RUN/
       config.yaml     the settings with every default, scaling of temperature filled in
-      dataset.json    a copy of the records' description
+      dataset.json    a copy of the records' description; not where weights were imported
       run.json        ``RunInfo``
       model.keras     the best model so far: float32, uncompiled, ready to be exported
       history.json    one record per epoch; history.csv is the same table
@@ -34,6 +34,24 @@ Status = Literal["running", "finished", "failed", "interrupted"]
 DEVICE_SETTINGS = frozenset({"training.cpu_devices", "model.synchronised_batch_norm"})
 
 
+class ImportedWeights(BaseModel):
+    """Where the weights of a network come from that was not trained here.
+
+    Attributes:
+        file: Name of the file.
+        sha256: Its SHA-256.
+        architecture: The reference network, e.g. ``"mrunet-strided"``.
+        entries: Entries imported.
+        ignored: Entries without influence that were left out, counted by group.
+    """
+
+    file: str
+    sha256: str
+    architecture: str
+    entries: int
+    ignored: dict[str, int] = Field(default_factory=dict)
+
+
 class RunInfo(BaseModel):
     """The content of ``run.json``. Its keys are stable; new ones may be added.
 
@@ -42,7 +60,7 @@ class RunInfo(BaseModel):
         mlflow_run_id: MLflow's run, None where MLflow was not used.
         tracking_uri: Where that run is kept.
         status: ``"running"`` until training ends; a killed run keeps it.
-        dataset_fingerprint: Identity of the records.
+        dataset_fingerprint: Identity of the records; empty where weights were imported.
         epochs: Epochs completed.
         best_epoch: Epoch of ``model.keras``, counted from 1; 0 before the first is complete.
         best_val_loss: Its validation loss.
@@ -55,6 +73,7 @@ class RunInfo(BaseModel):
         finished: When it ended; None before.
         resumed: How often it was started again.
         training_seconds: Time spent in the epochs that count.
+        imported_weights: Where the weights come from, if they were not trained here.
     """
 
     run_name: str
@@ -74,6 +93,7 @@ class RunInfo(BaseModel):
     finished: str | None = None
     resumed: int = 0
     training_seconds: float = 0.0
+    imported_weights: ImportedWeights | None = None
 
 
 def utc_now() -> str:
@@ -99,14 +119,26 @@ class RunFolder:
         self.backup = self.path / "backup"
         self.figures = self.path / "figures"
 
-    def create(self, config: ExperimentConfig, dataset: Path, info: RunInfo) -> None:
-        """Makes the folder with its settings; it appears whole, so that a kill leaves no half."""
+    def create(
+        self, config: ExperimentConfig, dataset: Path | None, info: RunInfo, model: Any = None
+    ) -> None:
+        """Makes the folder with its settings; it appears whole, so that a kill leaves no half.
+
+        Args:
+            config: The settings.
+            dataset: The records' description, if there are records.
+            info: The content of ``run.json``.
+            model: A Keras model for ``model.keras``, if there is one already.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         staged = RunFolder(self.path.with_name(f".{self.path.name}.new"))
         shutil.rmtree(staged.path, ignore_errors=True)
         staged.path.mkdir()
         config.to_yaml(staged.config)
-        shutil.copyfile(dataset, staged.dataset)
+        if dataset is not None:
+            shutil.copyfile(dataset, staged.dataset)
+        if model is not None:
+            model.save(staged.model)
         staged.write_info(info)
         staged.path.replace(self.path)
 

@@ -247,3 +247,18 @@ def test_a_whole_modis_tile_over_grpc(lstsr_data, tiny_models_dir, tmp_path, mon
     missing = np.repeat(np.repeat(np.isnan(coarse.values), 4, 0), 4, 1)
     np.testing.assert_array_equal(np.isnan(fine), missing)
     assert output.with_suffix(".png").is_file()
+
+
+def test_an_all_cloud_granule_is_an_error(tiny_models_dir, tmp_path, monkeypatch, capsys):
+    from keras_lstsr.simulate import simulate_scenes
+
+    (scene,) = simulate_scenes(tmp_path / "in", scenes=1, seed=2, size_pixels=32, cloud_fraction=1)
+    output = tmp_path / "out.tif"
+    code, text = run(
+        scene.mod11a1, "--model", tiny_models_dir, "--output", output,
+        monkeypatch=monkeypatch, capsys=capsys,
+    )  # fmt: skip
+    assert code == 2
+    assert scene.mod11a1.name in text.replace("\n", "") and "cloud" in text
+    assert "Traceback" not in text
+    assert list(tmp_path.glob("out*")) == []

@@ -53,6 +53,11 @@ class TestSettings:
         assert settings.loss.options == {"edge_crop": 8}
         assert settings.model.width == TINY["model"]["width"]
 
+    def test_defaults_follow_the_architecture(self, tmp_path):
+        (tmp_path / "empty.yaml").write_text("")
+        settings = apply_settings(tmp_path / "empty.yaml", ("model.architecture=vdsr",))
+        assert (settings.model.variant, settings.model.depth) == (None, 20)
+
     @pytest.mark.parametrize(
         ("setting", "message"),
         [

@@ -333,7 +333,7 @@ def test_fine_detail_is_not_noise(surfaces: list[tuple]) -> None:
         ({"size_pixels": 1201}, "size_pixels"),
         ({"noise_kelvin": -0.1}, "noise_kelvin"),
         ({"noise_kelvin": float("nan")}, "noise_kelvin"),
-        ({"cloud_fraction": 1.0}, "cloud_fraction"),
+        ({"cloud_fraction": 1.1}, "cloud_fraction"),
     ],
 )
 def test_arguments_out_of_range_are_refused(

@@ -14,7 +14,8 @@ from keras_lstsr.errors import ConfigError, ModelError, RecordsError
 from keras_lstsr.grids.resample import norm_l4, upsample_bicubic
 from keras_lstsr.training import fit
 from keras_lstsr.training.callbacks import AtomicBackup, BestModel
-from keras_lstsr.training.fit import learning_rate, train, validation_batches
+from keras_lstsr.training.fit import train
+from keras_lstsr.training.plan import learning_rate, validation_batches
 from keras_lstsr.training.run_folder import RunFolder
 from tests.training.conftest import COUNTS, make_patch, with_settings, write_records
 

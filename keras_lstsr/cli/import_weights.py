@@ -1,0 +1,90 @@
+"""``keras-lstsr import-weights``: weights of the papers' PyTorch code as a run folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--architecture",
+    type=click.Choice(["mrunet-strided", "mrunet-maxpool", "vdsr", "dmcn"]),
+    required=True,
+    help="The network that the weights belong to.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Run folder; must not be there yet.",
+)
+@click.option(
+    "--normalisation-scale",
+    type=click.FloatRange(min=0, min_open=True),
+    default=333.32,
+    show_default=True,
+    metavar="KELVIN",
+    help="Maximum of the training data, by which the network's input is divided. It is not in "
+    "the file; the default is the report's.",
+)
+@click.option(
+    "--upsampling",
+    type=click.Choice(["bilinear", "bicubic"]),
+    default="bilinear",
+    show_default=True,
+    help="How the input reaches the fine grid. The papers' code runs bilinear.",
+)
+@click.option("--scale-factor", type=click.IntRange(min=2), default=4, show_default=True)
+@click.option("--width", type=click.IntRange(min=1), help="Channels  [default: as published, 64]")
+@click.option("--depth", type=int, help="Levels or convolutions  [default: as published]")
+@click.option(
+    "--bridge-blocks", type=click.IntRange(min=0), help="Of mrunet  [default: as published, 1]"
+)
+def command(
+    file: Path,
+    architecture: str,
+    output: Path,
+    normalisation_scale: float,
+    upsampling: str,
+    scale_factor: int,
+    width: int | None,
+    depth: int | None,
+    bridge_blocks: int | None,
+) -> None:
+    """Turns FILE, a state_dict of the papers' PyTorch code, into a run folder.
+
+    FILE is a .pth or .pt (needs PyTorch; no code in it is run) or an .npz of the same arrays
+    (needs nothing). Weights that do not fit are refused by name. The folder can be given to
+    export, predict and evaluate.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
+
+    from rich.console import Console
+
+    from keras_lstsr.training.imported import import_weights
+
+    console = Console(highlight=False, soft_wrap=True)
+    with console.status("Importing"):
+        report = import_weights(
+            file,
+            architecture,
+            output,
+            scale_kelvin=normalisation_scale,
+            upsampling=upsampling,
+            scale_factor=scale_factor,
+            width=width,
+            depth=depth,
+            bridge_blocks=bridge_blocks,
+        )
+    console.print(
+        f"{architecture}: {report.parameters:,} parameters in {len(report.imported)} entries",
+        markup=False,
+    )
+    for group, count in report.ignored_groups().items():
+        console.print(f"Ignored, without influence: {group} ({count})", markup=False)
+    console.print(f"Input: T / {normalisation_scale:g} K, upsampled {upsampling}", markup=False)
+    console.print(f"Export it: keras-lstsr export {output}", markup=False)
