@@ -21,6 +21,11 @@ from keras_lstsr.errors import ConfigError
 
 Task = Literal["4km_to_1km", "1km_to_250m"]
 Architecture = Literal["mrunet", "vdsr", "dmcn", "srcnn", "edsr"]
+LossName = Literal["mse", "mae", "huber", "charbonnier", "mixgl", "perceptual", "sif"]
+
+# The losses that take texture from NDVI and temperature from the coarse LST, so that they can do
+# without fine truth; all others need it.
+_GUIDED_LOSSES = ("mixgl", "sif")
 
 # What shapes each network beside its width, with the published value. None of it applies to a
 # network that does not list it.
@@ -143,21 +148,63 @@ class ModelConfig(_Settings):
         )
 
 
-class LossConfig(_Settings):
-    """The training loss.
+class AlphaScheduleConfig(_Settings):
+    """How the weight of MixGL's gradient term changes over the epochs.
+
+    It starts at ``loss.alpha`` (or the loss's own default).
 
     Attributes:
-        name: ``"mse"`` or ``"mixgl"`` (Mixed Gradient Loss).
-        preset: ``"report"`` sets MixGL's options to what the report's code ran; options given
-            beside it override it. ``"default"`` is the corrected loss.
-        alpha: Weight of the gradient term; the MSE weight is 1 − alpha.
+        kind: ``"constant"``; ``"linear"`` and ``"cosine"``: from the start to ``end`` within
+            ``epochs``, then ``end``; ``"step"``: the start for ``epochs``, then ``end``.
+        end: The last value, 0 to 1; not for ``"constant"``.
+        epochs: Epochs until ``end`` is reached; not for ``"constant"``.
+    """
+
+    kind: Literal["constant", "linear", "cosine", "step"] = "linear"
+    end: float | None = Field(default=None, ge=0, le=1)
+    epochs: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        for name in ("end", "epochs"):
+            missing = getattr(self, name) is None
+            if self.kind == "constant" and not missing:
+                raise ValueError(f"a constant alpha has no {name}: leave it out")
+            if self.kind != "constant" and missing:
+                raise ValueError(f"kind {self.kind} needs {name}")
+        return self
+
+
+class LossConfig(_Settings):
+    """The training loss, see docs/losses.md.
+
+    Attributes:
+        name: ``"mse"``, ``"mae"``, ``"huber"``, ``"charbonnier"`` (pixel by pixel),
+            ``"perceptual"`` (features of VGG19), ``"mixgl"`` (Mixed Gradient Loss) or ``"sif"``
+            (scale-invariance-free).
+        preset: ``"default"`` is right; ``"report"`` sets MixGL's options to what the report's
+            code ran, ``"paper_2022"`` those of MSE to what the paper's code ran. Options given
+            beside a preset override it.
+        alpha: Of ``mixgl`` alone: weight of the gradient term; the MSE weight is 1 − alpha.
+        alpha_schedule: Of ``mixgl`` alone: how alpha changes; None keeps it.
         options: Further options of the loss, by the names of its constructor's arguments.
     """
 
-    name: Literal["mse", "mixgl"] = "mse"
-    preset: Literal["default", "report"] = "default"
+    name: LossName = "mse"
+    preset: Literal["default", "report", "paper_2022"] = "default"
     alpha: float | None = Field(default=None, ge=0, le=1)
-    options: dict[str, float | bool | str | int] = Field(default_factory=dict)
+    alpha_schedule: AlphaScheduleConfig | None = None
+    options: dict[str, float | bool | str | int | list[str] | None] = Field(default_factory=dict)
+
+    @property
+    def needs_guide(self) -> bool:
+        """Whether the loss wants NDVI as the target's second channel."""
+        return self.name in _GUIDED_LOSSES
+
+    @property
+    def needs_fine_truth(self) -> bool:
+        """Whether the loss compares with LST that is truly fine."""
+        return not self.needs_guide
 
 
 class TrainingConfig(_Settings):
@@ -214,10 +261,11 @@ class ExperimentConfig(_Settings):
     training: TrainingConfig = TrainingConfig()
 
     @model_validator(mode="after")
-    def _one_kilometre_needs_mixgl(self) -> Self:
-        if self.data.task == "1km_to_250m" and self.loss.name != "mixgl":
+    def _no_truth_below_one_kilometre(self) -> Self:
+        if self.data.task == "1km_to_250m" and self.loss.needs_fine_truth:
+            guided = " or ".join(_GUIDED_LOSSES)
             raise ValueError(
-                "task 1km_to_250m has no fine LST to learn from: loss.name must be mixgl"
+                f"task 1km_to_250m has no fine LST to learn from: loss.name must be {guided}"
             )
         return self
 

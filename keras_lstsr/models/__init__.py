@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-from keras import layers
 
 from keras_lstsr.config import ModelConfig
 from keras_lstsr.errors import ConfigError
@@ -120,4 +119,4 @@ def _refine_from_coarse(
     cropped = CropToReference(config.scale_factor, name="crop")([residual, upsampled])
     # A residual has no offset; added in kelvin, it leaves the upsampled field's digits alone.
     residual_kelvin = NormaliseTemperature(0.0, scale, inverse=True, name="denormalise")(cropped)
-    return layers.Add(dtype="float32", name="global_residual")([upsampled, residual_kelvin])
+    return keras.layers.Add(dtype="float32", name="global_residual")([upsampled, residual_kelvin])

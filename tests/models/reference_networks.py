@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +57,7 @@ def _dead(entries: Iterator[Entry]) -> Iterator[Entry]:
 def _mrunet(strided: bool, width: int, bridge_blocks: int) -> Iterator[Entry]:
     sides = [width * k for k in (1, 2, 4, 8, 16 if strided else 8)]
     yield from _double("inc", 1, width)
-    for level, (above, below) in enumerate(zip(sides, sides[1:], strict=False), start=1):
+    for level, (above, below) in enumerate(pairwise(sides), start=1):
         pooled = _double(f"down{level}.maxpool_conv.1", above, below)
         yield from _dead(pooled) if strided else pooled
         if strided:
