@@ -54,3 +54,48 @@ def test_statistics_fill_the_normalisation():
     assert (by_max.offset_kelvin, by_max.scale_kelvin) == (0.0, 333.0)
     given = ModelConfig(offset_kelvin=280.0, scale_kelvin=5.0).with_statistics(**statistics)
     assert (given.offset_kelvin, given.scale_kelvin) == (280.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "shape"),
+    [
+        ("mrunet", {"width": 64, "variant": "strided", "depth": 4, "bridge_blocks": 1}),
+        ("vdsr", {"width": 64, "depth": 20}),
+        ("dmcn", {"width": 64}),
+        ("srcnn", {"width": 64}),
+        ("edsr", {"width": 64, "depth": 16}),
+    ],
+)
+def test_networks_have_their_published_shape(tmp_path, architecture, shape):
+    config = ExperimentConfig.from_dict({"model": {"architecture": architecture}})
+    assert config.model.shape == shape
+    config.to_yaml(tmp_path / "config.yaml")
+    assert ExperimentConfig.from_yaml(tmp_path / "config.yaml") == config
+
+
+def test_networks_are_named_with_their_variant():
+    assert ModelConfig(variant="maxpool").network == "mrunet_maxpool"
+    assert ModelConfig(architecture="edsr").network == "edsr"
+
+
+@pytest.mark.parametrize(
+    ("model", "named"),
+    [
+        ({"architecture": "unet"}, r"model\.architecture: .*'mrunet'.*'edsr'"),
+        (
+            {"architecture": "vdsr", "variant": "maxpool"},
+            r"model\.variant: .*does not apply to architecture vdsr, which takes width, depth",
+        ),
+        ({"architecture": "edsr", "bridge_blocks": 0}, r"model\.bridge_blocks: .*not apply"),
+        ({"architecture": "dmcn", "depth": 4}, r"model\.depth: .*dmcn, which takes width"),
+        ({"architecture": "srcnn", "depth": 3}, r"model\.depth: .*not apply"),
+        ({"depth": 7}, r"model\.depth: .*between 1 and 6 for architecture mrunet; found 7"),
+        ({"depth": 0}, r"model\.depth"),
+        ({"architecture": "vdsr", "depth": 1}, r"model\.depth: .*between 2 and"),
+        ({"bridge_blocks": -1}, r"model\.bridge_blocks"),
+        ({"padding": "same"}, r"model\.padding"),
+    ],
+)
+def test_settings_of_another_network_are_named(model, named):
+    with pytest.raises(ConfigError, match=named):
+        ExperimentConfig.from_dict({"model": model})

@@ -45,6 +45,16 @@ def block_all(valid: Any, factor: int) -> Any:
     return ops.all(_blocks(valid, factor), axis=(2, 4))
 
 
+def to_radiance(lst_kelvin: Any) -> Any:
+    """Black-body radiance by the Stefan-Boltzmann law, that of 300 K being 1."""
+    return ops.square(ops.square(lst_kelvin / _REFERENCE_KELVIN))
+
+
+def from_radiance(radiance: Any) -> Any:
+    """Temperature in kelvin of a radiance from ``to_radiance``, with a finite slope at 0."""
+    return ops.sqrt(ops.sqrt(radiance + _ROOT_EPSILON)) * _REFERENCE_KELVIN
+
+
 def norm_l4(lst_kelvin: Any, factor: int) -> Any:
     """Fourth root of the mean fourth power of blocks, as radiance adds up.
 
@@ -57,9 +67,7 @@ def norm_l4(lst_kelvin: Any, factor: int) -> Any:
 
     Source: Stefan-Boltzmann law; Nguyen et al. (2022), section III-B.3.
     """
-    fourth = ops.square(ops.square(lst_kelvin / _REFERENCE_KELVIN))
-    mean = block_mean(fourth, factor) + _ROOT_EPSILON
-    return ops.sqrt(ops.sqrt(mean)) * _REFERENCE_KELVIN
+    return from_radiance(block_mean(to_radiance(lst_kelvin), factor))
 
 
 def bicubic_reduction(values: Any, factor: int) -> Any:

@@ -6,6 +6,7 @@ neighbourhood lies inside the image. x grows with the column, y with the row.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -56,6 +57,31 @@ def sobel_report(values: Any) -> tuple[Any, Any]:
     across, down = _differences(values)
     # The right kernel has −1 in the upper right corner; +1 is 2 more of that pixel.
     return _smooth(across, axis=1), _smooth(down, axis=2) + 2.0 * values[:, :-2, 2:]
+
+
+def directional_derivatives(values: Any, directions: int) -> list[Any]:
+    """Derivatives along straight lines: Sobel's kernel, turned by 45° for the diagonals.
+
+    Args:
+        values: ``[B, H, W, C]``.
+        directions: 2: east and south; 4: also north-east and south-east.
+
+    Returns:
+        One tensor ``[B, H − 2, W − 2, C]`` per direction, in units of ``values`` per pixel's side.
+
+    Source: correlation with [[0,1,2],[−1,0,1],[−2,−1,0]] / (6 √2) for north-east, and its mirror.
+    """
+    derivatives = list(sobel(values))
+    if directions == 2:
+        return derivatives
+    north, south = values[:, :-2, 1:-1], values[:, 2:, 1:-1]
+    west, east = values[:, 1:-1, :-2], values[:, 1:-1, 2:]
+    along_north_east = 2.0 * (values[:, :-2, 2:] - values[:, 2:, :-2]) + (north - west)
+    along_south_east = 2.0 * (values[:, 2:, 2:] - values[:, :-2, :-2]) + (south - west)
+    norm = 6.0 * math.sqrt(2.0)
+    derivatives.append((along_north_east + (east - south)) / norm)
+    derivatives.append((along_south_east + (east - north)) / norm)
+    return derivatives
 
 
 GRADIENT_OPERATORS: dict[str, Callable[[Any], tuple[Any, Any]]] = {

@@ -8,14 +8,9 @@ import keras
 from keras import ops
 
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.losses.consistency import (
-    bicubic_reduction,
-    block_all,
-    block_mean,
-    coarse_slope,
-    norm_l4,
-)
+from keras_lstsr.losses.consistency import bicubic_reduction, block_all, norm_l4
 from keras_lstsr.losses.gradients import GRADIENT_OPERATORS, magnitude, neighbourhood_valid
+from keras_lstsr.losses.guide import check_channels, kelvin_per_ndvi, ndvi_scale
 from keras_lstsr.losses.masking import (
     PLACEHOLDER_KELVIN,
     expose_divergence,
@@ -23,10 +18,10 @@ from keras_lstsr.losses.masking import (
     replace_missing,
     valid_mask,
 )
-from keras_lstsr.losses.options import not_negative, number, one_of, positive, whole
+from keras_lstsr.losses.options import not_negative, one_of, positive, whole
 
 COMPONENTS = ("signed", "magnitude")
-GRADIENT_SCALINGS = ("none", "maximum", "batch_maximum")
+GRADIENT_SCALINGS = ("none", "maximum", "batch_maximum", "image_maximum")
 CONSISTENCIES = ("norm_l4", "bicubic", "none")
 
 # What the report's code ran; each option's defect is described at its place below.
@@ -60,7 +55,7 @@ class MixedGradientLoss(keras.losses.Loss):
     throughout although its target has no gap makes the loss NaN: the network has diverged.
 
     Args:
-        alpha: Weight of MGE, 0 to 1. Twelve real 1 km scenes, upsampled and then moved 200 Adam
+        alpha: Weight of MGE, 0 to 1, at the start; ``assign_alpha`` changes it. Twelve real 1 km scenes, upsampled and then moved 200 Adam
             steps down the loss itself without any network, have a bias-free error against ASTER
             at 250 m of 1.49 K at 0.5 and 1.44 K at 0.8 (bicubic 1.63 K; unsigned magnitudes at
             0.5: 1.90 K), but leave the sensor's own temperatures by 0.3 K and 0.7 K.
@@ -71,9 +66,9 @@ class MixedGradientLoss(keras.losses.Loss):
             which does not know whether LST rises or falls with NDVI.
         gradient_scaling: ``"none"``: K per pixel; ``"maximum"``: the prediction's gradient divided
             by its maximum over the batch, NDVI's by its maximum per image, as the report's code;
-            ``"batch_maximum"``: both by their maximum over the batch. The batch is that of one
-            replica. Signed components are divided by the largest absolute component, and s keeps
-            nothing but its sign.
+            ``"batch_maximum"`` and ``"image_maximum"``: both by their maximum over the batch or
+            per image. The batch is that of one replica. Signed components are divided by the
+            largest absolute component, and s keeps nothing but its sign.
         ndvi_scale_kelvin: Kelvin per unit of NDVI, or ``"fitted"``: per sample, the least-squares
             slope of coarse LST (norm-L4) on coarse NDVI (mean). The fit does not see the
             prediction, so no gradient flows through it.
@@ -114,23 +109,21 @@ class MixedGradientLoss(keras.losses.Loss):
         dtype: Any = None,
     ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.alpha = not_negative("alpha", alpha)
-        if self.alpha > 1:
-            raise ConfigError(
-                "the weight of the gradient term is too large",
-                field="loss.alpha",
-                found=alpha,
-                expected="0 to 1",
-            )
+        self.alpha = _checked_alpha(alpha)
+        # A variable, so that a compiled step reads its value instead of keeping the first one.
+        self.alpha_variable = keras.Variable(
+            self.alpha,
+            dtype=self.dtype,
+            trainable=False,
+            autocast=False,
+            aggregation="only_first_replica",
+            name="alpha",
+        )
         self.beta = None if beta is None else not_negative("beta", beta)
         self.gradient = one_of("gradient", gradient, GRADIENT_OPERATORS)
         self.components = one_of("components", components, COMPONENTS)
         self.gradient_scaling = one_of("gradient_scaling", gradient_scaling, GRADIENT_SCALINGS)
-        self.ndvi_scale_kelvin: float | str = (
-            one_of("ndvi_scale_kelvin", ndvi_scale_kelvin, ("fitted",))
-            if isinstance(ndvi_scale_kelvin, str)
-            else number("ndvi_scale_kelvin", ndvi_scale_kelvin)
-        )
+        self.ndvi_scale_kelvin = ndvi_scale(ndvi_scale_kelvin)
         self.consistency = one_of("consistency", consistency, CONSISTENCIES)
         self.scale_factor = whole("scale_factor", scale_factor, 1)
         self.edge_crop = whole("edge_crop", edge_crop, 0)
@@ -146,11 +139,19 @@ class MixedGradientLoss(keras.losses.Loss):
         """
         return cls(**{**REPORT_OPTIONS, **overrides})
 
+    def assign_alpha(self, alpha: float) -> None:
+        """Sets alpha for the steps to come, compiled ones too; ``get_config`` keeps the first.
+
+        ``keras_lstsr.training.schedules.AlphaSchedule`` does so over the epochs. Under JAX a
+        compiled step reads it only if the model is compiled with the metric ``AlphaWeight``.
+        """
+        self.alpha_variable.assign(_checked_alpha(alpha))
+
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Loss per sample, ``[B]``."""
-        self._check_channels(y_true, y_pred)
-        beta = 1.0 - self.alpha if self.beta is None else self.beta
-        loss = self.alpha * self.mean_gradient_error(y_true, y_pred)
+        alpha = ops.convert_to_tensor(self.alpha_variable)
+        beta = 1.0 - alpha if self.beta is None else self.beta
+        loss = alpha * self.mean_gradient_error(y_true, y_pred)
         loss = loss + beta * self.mean_squared_error(y_true, y_pred)
         return expose_divergence(loss, valid_mask(y_true[..., :1]), valid_mask(y_pred))
 
@@ -170,41 +171,46 @@ class MixedGradientLoss(keras.losses.Loss):
 
     def mean_gradient_error(self, y_true: Any, y_pred: Any) -> Any:
         """The MGE term per sample before its weight, ``[B]``."""
-        self._check_channels(y_true, y_pred)
+        return masked_mean(*self.squared_gradient_errors(y_true, y_pred))
+
+    def squared_gradient_errors(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+        """What MGE is the mean of.
+
+        Args:
+            y_true: The target.
+            y_pred: The prediction.
+
+        Returns:
+            Squared errors of the gradient, finite everywhere, and the pixels that count, both
+            ``[B, h, w, 1]`` with h and w smaller by the operator's border and the crop.
+        """
+        check_channels("MixGL", y_true, y_pred)
         lst, ndvi = y_true[..., :1], y_true[..., 1:2]
         observed = ops.logical_and(valid_mask(lst), valid_mask(ndvi))
         valid = ops.logical_and(observed, valid_mask(y_pred))
         # Where a neighbour is missing the gradient is nonsense, finite, and has no weight.
         predicted = replace_missing(y_pred, valid, PLACEHOLDER_KELVIN) / self.scale_kelvin
         guide = replace_missing(ndvi, valid, 0.0)
-        slope = self._slope(lst, ndvi, observed) / self.scale_kelvin
+        slope = kelvin_per_ndvi(self.ndvi_scale_kelvin, y_true, self.scale_factor)
+        slope = slope / self.scale_kelvin
         counted = neighbourhood_valid(valid)
         predicted_maps = self._maps(predicted)
         if self.gradient_scaling == "none":
             guide_maps = self._maps(guide * slope)
         else:
             # A maximum of one takes any scale away; of s only the sign can stay.
-            predicted_maps = divide_by_maximum(predicted_maps, counted, per_image=False)
-            guide_maps = divide_by_maximum(
-                self._maps(guide), counted, per_image=self.gradient_scaling == "maximum"
-            )
+            per_image = self.gradient_scaling == "image_maximum"
+            predicted_maps = divide_by_maximum(predicted_maps, counted, per_image=per_image)
+            per_image = per_image or self.gradient_scaling == "maximum"
+            guide_maps = divide_by_maximum(self._maps(guide), counted, per_image=per_image)
             if self.components == "signed":
                 guide_maps = [component * ops.sign(slope) for component in guide_maps]
         squared = [ops.square(p - g) for p, g in zip(predicted_maps, guide_maps, strict=True)]
-        return masked_mean(self._crop(sum(squared[1:], squared[0])), self._crop(counted))
+        return self._crop(sum(squared[1:], squared[0])), self._crop(counted)
 
     def _maps(self, values: Any) -> list[Any]:
         gx, gy = GRADIENT_OPERATORS[self.gradient](values)
         return [magnitude(gx, gy)] if self.components == "magnitude" else [gx, gy]
-
-    def _slope(self, lst: Any, ndvi: Any, observed: Any) -> Any:
-        if self.ndvi_scale_kelvin != "fitted":
-            return ops.cast(self.ndvi_scale_kelvin, lst.dtype)
-        factor = self.scale_factor
-        coarse_lst = norm_l4(replace_missing(lst, observed, PLACEHOLDER_KELVIN), factor)
-        coarse_ndvi = block_mean(replace_missing(ndvi, observed, 0.0), factor)
-        slope = coarse_slope(coarse_lst, coarse_ndvi, block_all(observed, factor))
-        return ops.stop_gradient(slope)
 
     def _crop(self, maps: Any) -> Any:
         if self.edge_crop == 0:
@@ -218,22 +224,6 @@ class MixedGradientLoss(keras.losses.Loss):
                 action="Crop less, or train on larger patches.",
             )
         return cropped
-
-    def _check_channels(self, y_true: Any, y_pred: Any) -> None:
-        if y_true.shape[-1] is not None and y_true.shape[-1] < 2:
-            raise ConfigError(
-                "MixGL needs NDVI as the target's second channel",
-                field="loss.name",
-                found=f"a target of {y_true.shape[-1]} channel",
-                action="Make the data set with its guide: make_dataset(..., with_guide=True).",
-            )
-        if y_pred.shape[-1] not in (1, None):
-            raise ConfigError(
-                "MixGL scores one temperature per pixel",
-                field="loss.name",
-                found=f"a prediction of {y_pred.shape[-1]} channels",
-                expected="[B, H, W, 1]",
-            )
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -251,6 +241,18 @@ class MixedGradientLoss(keras.losses.Loss):
             "scale_kelvin": self.scale_kelvin,
             "dtype": self.dtype,
         }
+
+
+def _checked_alpha(alpha: Any) -> float:
+    checked = not_negative("alpha", alpha)
+    if checked > 1:
+        raise ConfigError(
+            "the weight of the gradient term is too large",
+            field="loss.alpha",
+            found=alpha,
+            expected="0 to 1",
+        )
+    return checked
 
 
 def divide_by_maximum(maps: list[Any], counted: Any, *, per_image: bool) -> list[Any]:

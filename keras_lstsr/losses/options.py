@@ -44,6 +44,14 @@ def not_negative(name: str, value: Any) -> float:
     return result
 
 
+def fraction(name: str, value: Any) -> float:
+    """Returns a number between 0 and 1, neither included, or raises a ConfigError."""
+    result = number(name, value)
+    if not 0 < result < 1:
+        raise _refuse(name, value, "a number between 0 and 1, neither included")
+    return result
+
+
 def whole(name: str, value: Any, minimum: int) -> int:
     """Returns a whole number from ``minimum`` on, or raises a ConfigError."""
     result = number(name, value)

@@ -191,7 +191,7 @@ def _read_pth(path: Path) -> Mapping[str, Any]:
         raise ModelError(
             "PyTorch does not read this as weights alone",
             path=path,
-            found=f"{type(error).__name__}: {str(error).strip().splitlines()[0]}",
+            found=f"{type(error).__name__}: {str(error).strip()}".splitlines()[0],
             expected="a state_dict",
             action="If it holds a whole model, load it where it was made and save "
             "model.state_dict(). Files that run code are not read.",

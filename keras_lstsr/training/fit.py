@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from keras_lstsr import __version__
 from keras_lstsr.config import ExperimentConfig, ModelConfig
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.losses import build_loss
@@ -43,6 +40,7 @@ from keras_lstsr.training.strategy import (
     replica_count,
 )
 from keras_lstsr.training.tracking import Tracker
+from keras_lstsr.training.versions import library_versions
 
 TRUTH_TASK = "4km_to_1km"
 
@@ -156,12 +154,6 @@ def _open_folder(
     )
     folder.create(config, records_dir / DATASET_FILE, info)
     return info
-
-
-def library_versions() -> dict[str, str]:
-    """Returns the versions of keras-lstsr, Python, Keras, its backend and NumPy."""
-    libraries = {name: version(name) for name in ("keras", keras.config.backend(), "numpy")}
-    return {"keras_lstsr": __version__, "python": platform.python_version(), **libraries}
 
 
 def _start_tracking(

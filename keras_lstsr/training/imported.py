@@ -11,8 +11,8 @@ from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError, ModelError
 from keras_lstsr.models import build_model
 from keras_lstsr.models.torch_import import ImportReport, load_torch_weights, read_state_dict
-from keras_lstsr.training.fit import library_versions
 from keras_lstsr.training.run_folder import ImportedWeights, RunFolder, RunInfo, utc_now
+from keras_lstsr.training.versions import library_versions
 
 # Reference network -> settings of the same network here.
 _SETTINGS: dict[str, dict[str, str]] = {

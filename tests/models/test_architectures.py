@@ -140,6 +140,25 @@ def test_all_networks_answer_alike_in_a_fresh_process(tmp_path):
         np.testing.assert_allclose(found, expected[architecture], rtol=0, atol=1e-4)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="SavedModel is TensorFlow's")
+@pytest.mark.parametrize("architecture", NEW)
+def test_an_exported_model_takes_any_size(architecture, tmp_path):
+    import tensorflow as tf
+
+    from keras_lstsr.contract import Contract
+    from keras_lstsr.export import export_saved_model
+
+    model = build_model(settings(architecture))
+    version = export_saved_model(model, tmp_path, provenance={})
+    assert Contract.read(version).minimum_size_pixels == 1
+    serve = tf.saved_model.load(str(version)).signatures["serving_default"]
+    for size in [(1, 1), (2, 7), (9, 5)]:
+        coarse = scene(*size)
+        fine = serve(lst_kelvin=tf.constant(coarse))["lst_kelvin_fine"].numpy()
+        expected = answer(model, {"lst_kelvin": coarse})
+        np.testing.assert_allclose(fine, expected, rtol=0, atol=5e-4)
+
+
 @pytest.mark.parametrize(
     ("build", "parameters"),
     [
