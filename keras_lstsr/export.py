@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from datetime import UTC, datetime
+from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,9 +51,11 @@ def export_run(run_dir: str | PathLike[str], output: str | PathLike[str]) -> Pat
         The new version's folder.
 
     Raises:
-        ModelError: If the run has no finished model, or a file of it is damaged.
-        MissingExtraError: If the extra ``serving`` is not installed.
+        ModelError: If the run has no finished model, or a file of it is damaged, or Keras's
+            backend is not TensorFlow.
+        MissingExtraError: If TensorFlow or the extra ``serving`` is not installed.
     """
+    _require_tensorflow_backend()
     run_dir = Path(run_dir)
     provenance = run_provenance(run_dir)
     return export_saved_model(load_keras_model(run_dir), output, provenance=provenance)
@@ -154,15 +157,15 @@ def model_contract(
             multiple of its input.
     """
     import keras
-    import tensorflow as tf
 
+    too_small = _errors_of_small_images()
     for size in _SIZES_TRIED_PIXELS:
         try:
-            probe = {INPUT_NAME: tf.fill([1, size, size, 1], _PROBE_KELVIN)}
+            probe = {INPUT_NAME: np.full([1, size, size, 1], _PROBE_KELVIN, np.float32)}
             shape = model(probe, training=False).shape
             break
-        except (ValueError, tf.errors.InvalidArgumentError):
-            continue  # too small for this network's depth
+        except too_small:
+            continue  # for this network's depth
     else:
         raise ModelError(
             "the model takes no single-channel image",
@@ -176,10 +179,11 @@ def model_contract(
             found=list(shape),
             expected=f"[1, f·{size}, f·{size}, 1] with a whole factor f",
         )
+    backend = keras.config.backend()
     software = {
         "keras_lstsr": __version__,
         "keras": keras.__version__,
-        "tensorflow": tf.__version__,
+        backend: version(backend),
     }
     return Contract.of_single_image_model(
         model_version=model_version,
@@ -192,6 +196,52 @@ def model_contract(
             "software": software,
         },
     )
+
+
+def _errors_of_small_images() -> tuple[type[Exception], ...]:
+    """What a network raises when nothing is left of an image: it depends on the backend."""
+    import keras
+
+    if keras.config.backend() != "tensorflow":
+        return (ValueError, TypeError, ZeroDivisionError)
+    import tensorflow as tf
+
+    return (ValueError, tf.errors.InvalidArgumentError)
+
+
+def require_tensorflow(purpose: str) -> None:
+    """Checks that TensorFlow is installed.
+
+    Args:
+        purpose: What needs it, e.g. ``"serving"``.
+
+    Raises:
+        MissingExtraError: If it is not.
+    """
+    try:
+        import tensorflow  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{purpose} needs TensorFlow",
+            found=str(error),
+            action="Install it with `pip install tensorflow`; predict and evaluate take the run "
+            "folder or its model.keras without.",
+        ) from error
+
+
+def _require_tensorflow_backend() -> None:
+    require_tensorflow("a SavedModel")
+    import keras
+
+    if keras.config.backend() != "tensorflow":
+        raise ModelError(
+            "a SavedModel is written with Keras's TensorFlow backend",
+            field="KERAS_BACKEND",
+            found=keras.config.backend(),
+            expected="tensorflow",
+            action="Export again with KERAS_BACKEND=tensorflow: model.keras is the same for all "
+            "backends.",
+        )
 
 
 def weights_sha256(model: keras.Model) -> str:
@@ -226,36 +276,38 @@ def export_saved_model(
         ``assets.extra/tf_serving_warmup_requests``.
 
     Raises:
-        ModelError: If the model does not fit the signature, or another export took the version.
-        MissingExtraError: If the extra ``serving`` is not installed.
+        ModelError: If the model does not fit the signature, another export took the version, or
+            Keras's backend is not TensorFlow.
+        MissingExtraError: If TensorFlow or the extra ``serving`` is not installed.
     """
+    _require_tensorflow_backend()
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    version = max(existing_versions(output), default=0) + 1
+    model_version = max(existing_versions(output), default=0) + 1
     contract = model_contract(
         model,
         provenance={**provenance, "exported_at": datetime.now(UTC).isoformat(timespec="seconds")},
-        model_version=version,
+        model_version=model_version,
     )
     # TF Serving looks at folders whose name is a number; this one is none.
-    partial = Path(tempfile.mkdtemp(prefix=f".{version}.partial-", dir=output))
+    partial = Path(tempfile.mkdtemp(prefix=f".{model_version}.partial-", dir=output))
     try:
         _write_archive(model, contract, partial)
         (partial / CONTRACT_FILE).write_text(contract.to_json(), encoding="utf-8")
         _write_warmup_requests(partial / WARMUP_FILE, contract)
         partial.chmod(0o755)  # mkdtemp's 0700 would hide the model from a server's own user
         try:
-            partial.rename(output / str(version))
+            partial.rename(output / str(model_version))
         except OSError as error:
             raise ModelError(
                 "another export took this version meanwhile",
-                path=output / str(version),
+                path=output / str(model_version),
                 action="Export again.",
             ) from error
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return output / str(version)
+    return output / str(model_version)
 
 
 def existing_versions(models_dir: str | PathLike[str]) -> list[int]:

@@ -18,6 +18,7 @@ COMMANDS = {
     "prepare": "Convert rasters into TFRecords with an Apache Beam job.",
     "train": "Train a network on records.",
     "import-weights": "Turn weights of the papers' PyTorch code into a run folder.",
+    "sweep": "Train variations of one experiment, as nested runs.",
     "evaluate": "Score a trained model beside bicubic.",
     "export": "Export a trained run as a SavedModel for TF Serving.",
     "serve": "Serve a SavedModel with TF Serving's gRPC API.",
@@ -62,6 +63,15 @@ def main() -> None:
         cli(prog_name="keras-lstsr")
     except LstsrError as error:
         click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name != "tensorflow":
+            raise
+        click.echo(
+            "Error: TensorFlow is not installed. Install it with `pip install tensorflow`; train, "
+            "evaluate and predict also run with KERAS_BACKEND=jax.",
+            err=True,
+        )
         sys.exit(2)
 
 

@@ -41,7 +41,7 @@ def command(models_dir: Path, host: str, port: int, model_name: str, poll_second
         import tensorflow_serving.apis.predict_pb2  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(
-            "serving needs gRPC and TF Serving's protocol buffers",
+            "serving needs TensorFlow, gRPC and TF Serving's protocol buffers",
             field=error.name,
             action="Install them with `pip install 'keras-lstsr[serving]'`.",
         ) from error

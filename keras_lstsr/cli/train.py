@@ -56,7 +56,8 @@ def command(
 ) -> None:
     """Trains a network on records.
 
-    Trains on all GPUs, or on the CPU. Writes the best model, the settings, the history and
+    Trains on all GPUs, or on the CPU; with KERAS_BACKEND=jax on one device, and then TensorFlow
+    need not be installed. Writes the best model, the settings, the history and
     figures to the run folder, and all of it to MLflow. Starting a killed run again with the same
     command continues it.
     """
@@ -93,6 +94,13 @@ def command(
         if info.tracking_uri.startswith("http"):
             look = info.tracking_uri
         console.print(f"MLflow: {look}", highlight=False, soft_wrap=True)
+        if result.model_uri is None:
+            console.print(
+                "MLflow keeps model.keras as a file of the run: its models of Keras need "
+                "TensorFlow.",
+                highlight=False,
+                soft_wrap=True,
+            )
 
 
 def apply_settings(config_path: Path, settings: tuple[str, ...]) -> Any:

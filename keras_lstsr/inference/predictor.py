@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
@@ -97,19 +97,28 @@ class KerasPredictor(_ContractPredictor):
         from keras_lstsr.export import model_contract
 
         super().__init__(model_contract(model, provenance=dict(provenance or {})))
-        import tensorflow as tf
-
-        # One trace for all sizes; Keras's own predict would trace anew for each.
-        self._function = tf.function(
-            lambda batch: model({INPUT_NAME: batch}, training=False),
-            input_signature=[tf.TensorSpec([None, None, None, 1], tf.float32)],
-            autograph=False,
-        )
+        self._function = _compiled(model)
 
     def predict(self, lst_kelvin: NDArray[np.floating]) -> NDArray[np.float32]:
         """See ``Predictor.predict``."""
         checked = self.contract.checked_input(lst_kelvin)
         return np.asarray(self._function(checked), np.float32)
+
+
+def _compiled(model: keras.Model) -> Callable[[NDArray[np.float32]], Any]:
+    import keras
+
+    if keras.config.backend() != "tensorflow":
+        # Compiled by Keras, anew for each size: other backends know no open sizes.
+        return lambda batch: model.predict_on_batch({INPUT_NAME: batch})
+    import tensorflow as tf
+
+    # One trace for all sizes.
+    return tf.function(
+        lambda batch: model({INPUT_NAME: batch}, training=False),
+        input_signature=[tf.TensorSpec([None, None, None, 1], tf.float32)],
+        autograph=False,
+    )
 
 
 class SavedModelPredictor(_ContractPredictor):
@@ -166,7 +175,11 @@ def load_saved_model(path: Path) -> Any:
 
     Raises:
         ModelError: If it is damaged, or lacks a signature.
+        MissingExtraError: If TensorFlow is not installed.
     """
+    from keras_lstsr.export import require_tensorflow
+
+    require_tensorflow("a SavedModel")
     import tensorflow as tf
 
     try:

@@ -55,10 +55,11 @@ class MixedGradientLoss(keras.losses.Loss):
     throughout although its target has no gap makes the loss NaN: the network has diverged.
 
     Args:
-        alpha: Weight of MGE, 0 to 1, at the start; ``assign_alpha`` changes it. Twelve real 1 km scenes, upsampled and then moved 200 Adam
-            steps down the loss itself without any network, have a bias-free error against ASTER
-            at 250 m of 1.49 K at 0.5 and 1.44 K at 0.8 (bicubic 1.63 K; unsigned magnitudes at
-            0.5: 1.90 K), but leave the sensor's own temperatures by 0.3 K and 0.7 K.
+        alpha: Weight of MGE, 0 to 1, at the start; ``assign_alpha`` changes it. Twelve real 1 km
+            scenes, upsampled and then moved 200 Adam steps down the loss itself without any
+            network, have a bias-free error against ASTER at 250 m of 1.49 K at 0.5 and 1.44 K at
+            0.8 (bicubic 1.63 K; unsigned magnitudes at 0.5: 1.90 K), but leave the sensor's own
+            temperatures by 0.3 K and 0.7 K.
         beta: Weight of MSE; None is ``1 − alpha``.
         gradient: ``"sobel"``, divided by 8 so that 1 K per pixel is 1; or ``"sobel_report"``, the
             report's kernels with their wrong sign.

@@ -7,7 +7,6 @@ import math
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -37,21 +36,20 @@ def vgg19_features(layers: Sequence[str], weights: str | None, dtype: str) -> ke
         ConfigError: If a layer does not exist, or the weights cannot be had; it names the option.
     """
     with _policy(dtype):
-        vgg = _build(weights)
-    known = [layer.name for layer in vgg.layers if "_conv" in layer.name]
-    for name in layers:
-        if name not in known:
-            raise ConfigError(
-                "VGG19 has no such convolution",
-                field="loss.options.layers",
-                found=repr(name),
-                expected=", ".join(known),
-            )
-    if weights is None:
-        _set_random_weights(vgg)
-    features = keras.Model(
-        vgg.inputs, [vgg.get_layer(name).output for name in layers], name="vgg19_features"
-    )
+        vgg = _build(weights, dtype)
+        known = [layer.name for layer in vgg.layers if "_conv" in layer.name]
+        for name in layers:
+            if name not in known:
+                raise ConfigError(
+                    "VGG19 has no such convolution",
+                    field="loss.options.layers",
+                    found=repr(name),
+                    expected=", ".join(known),
+                )
+        if weights is None:
+            _set_random_weights(vgg)
+        outputs = [vgg.get_layer(name).output for name in layers]
+        features = keras.Model(vgg.inputs, outputs, name="vgg19_features")
     features.trainable = False
     return features
 
@@ -67,7 +65,7 @@ def _policy(dtype: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def _build(weights: str | None) -> keras.Model:
+def _build(weights: str | None, dtype: str) -> keras.Model:
     path = None if weights in (None, "imagenet") else Path(str(weights))
     if path is not None and not path.is_file():
         raise ConfigError(
@@ -76,9 +74,11 @@ def _build(weights: str | None) -> keras.Model:
             field="loss.options.weights",
             action="Give the path of a weights file, imagenet, or null for random weights.",
         )
+    # An input of its own: the one that VGG19 makes would cast images to float32.
+    images = keras.Input((None, None, 3), dtype=dtype)
     try:
         return keras.applications.VGG19(
-            include_top=False, weights=weights, input_shape=(None, None, 3), name="vgg19"
+            include_top=False, weights=weights, input_tensor=images, name="vgg19"
         )
     except Exception as error:  # the download and each file format fail in ways of their own
         raise ConfigError(

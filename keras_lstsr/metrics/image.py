@@ -18,7 +18,7 @@ from keras_lstsr.errors import GridError
 
 SSIM_WINDOW_PIXELS = 7
 # Wang et al. (2004): stabilising constants as shares of the data range.
-_SSIM_K1, _SSIM_K2 = 0.01, 0.03
+SSIM_K1, SSIM_K2 = 0.01, 0.03
 
 
 def _scored(
@@ -178,7 +178,38 @@ def ssim_global(
     extent = _range(x, data_range)
     if extent <= 0:
         return float("nan")
-    c1, c2 = (_SSIM_K1 * extent) ** 2, (_SSIM_K2 * extent) ** 2
+    c1, c2 = (SSIM_K1 * extent) ** 2, (SSIM_K2 * extent) ** 2
     covariance = np.mean((x - x.mean()) * (y - y.mean()))
     luminance = (2 * x.mean() * y.mean() + c1) / (x.mean() ** 2 + y.mean() ** 2 + c1)
     return float(luminance * (2 * covariance + c2) / (x.var() + y.var() + c2))
+
+
+def mean_gradient_error(
+    lst_kelvin: ArrayLike, ndvi: ArrayLike, *, ndvi_scale_kelvin: float
+) -> float:
+    """Mean gradient error (MGE): how far the gradient of LST is from that of scaled NDVI.
+
+    The mean of ``(∂x T − s ∂x N)² + (∂y T − s ∂y N)²`` with Sobel's operator divided by 8, over the
+    pixels whose 3 × 3 neighbours are there in both. It is no error of temperature.
+
+    Args:
+        lst_kelvin: LST T, ``[H, W]``, NaN where missing.
+        ndvi: NDVI N, ``[H, W]``, NaN where missing.
+        ndvi_scale_kelvin: Kelvin per unit of NDVI s, below 0 where vegetation cools.
+
+    Returns:
+        In (K / pixel)²; NaN without a scored pixel.
+
+    Raises:
+        GridError: If the shapes differ.
+
+    Source: the Mixed Gradient Loss report, eq. of MGE, with the scale s between NDVI and
+    temperature put in.
+    """
+    lst, guide, valid = _scored(lst_kelvin, ndvi)
+    inner = ndimage.binary_erosion(valid, np.ones((3, 3), dtype=bool))
+    if not inner.any():
+        return float("nan")
+    difference = np.where(valid, lst - ndvi_scale_kelvin * guide, 0.0)
+    gx, gy = (ndimage.sobel(difference, axis) / 8 for axis in (1, 0))
+    return float(np.mean((gx**2 + gy**2)[inner]))

@@ -1,6 +1,7 @@
 """Records to batches: tf.data pipelines, and the same arrays in NumPy.
 
-TensorFlow is imported by ``make_dataset`` alone: metadata and ``load_arrays`` need none.
+TensorFlow is imported by ``make_dataset`` alone: metadata and ``load_arrays`` need none, nor does
+``keras_lstsr.records.feed``, which feeds the other backends of Keras.
 """
 
 from __future__ import annotations
@@ -16,14 +17,8 @@ from numpy.typing import NDArray
 
 from keras_lstsr.config import DataConfig
 from keras_lstsr.errors import RecordsError
-from keras_lstsr.grids.resample import (
-    block_mean,
-    norm_l4,
-    phase_weights,
-    upsample_bicubic,
-    upsample_bilinear,
-    upsample_nearest,
-)
+from keras_lstsr.grids.resample import phase_weights
+from keras_lstsr.records.arrays import UPSAMPLED, guide_on_target_grid, model_tensors
 from keras_lstsr.records.codec import decode_patch, parse_patch
 from keras_lstsr.records.patches import Patch
 from keras_lstsr.records.schema import (
@@ -41,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DatasetMetadata",
     "augment",
+    "check_split",
     "iterate_patches",
     "load_arrays",
     "load_metadata",
@@ -48,9 +44,8 @@ __all__ = [
     "split_files",
 ]
 
-_UPSAMPLED = "lst_kelvin_upsampled"
 # Shards read at a time; the order of records depends on it, so it is fixed.
-_SHARDS_AT_A_TIME = 8
+SHARDS_AT_A_TIME = 8
 
 
 def split_files(
@@ -143,22 +138,51 @@ def load_arrays(
     metadata = load_metadata(folder)
     _check_guide(folder, metadata, with_guide)
     factor = metadata.scale_factor
-    coarse, target = [], []
+    lst, guides = [], []
     for patch in iterate_patches(folder, split, limit):
-        lst, guide = patch.lst_kelvin, patch.ndvi
-        if data.task == "4km_to_1km":
-            coarse.append(norm_l4(lst, factor))
-            fine = lst
-            guide = None if guide is None else block_mean(guide, factor)
-        else:
-            coarse.append(lst)
-            fine = upsample_nearest(lst, factor)
-        target.append(np.stack([fine, guide] if with_guide and guide is not None else [fine], -1))
-    inputs = {"lst_kelvin": np.stack(coarse)[..., None]}
-    if data.upsampling is not None:
-        upsample = {"bicubic": upsample_bicubic, "bilinear": upsample_bilinear}[data.upsampling]
-        inputs[_UPSAMPLED] = upsample(np.stack(coarse), factor)[..., None]
-    return inputs, np.stack(target)
+        lst.append(patch.lst_kelvin)
+        if with_guide and patch.ndvi is not None:
+            guides.append(guide_on_target_grid(patch.ndvi, data, factor))
+    return model_tensors(np.stack(lst), np.stack(guides) if guides else None, data, factor)
+
+
+def check_split(
+    records_dir: str | PathLike[str],
+    split: str,
+    *,
+    batch_size: int,
+    drop_remainder: bool,
+    with_guide: bool,
+) -> tuple[DatasetMetadata, list[Path]]:
+    """Checks that a split can give batches.
+
+    Args:
+        records_dir: The records folder.
+        split: ``train``, ``validation`` or ``test``.
+        batch_size: Patches per batch.
+        drop_remainder: Whether a batch that is not full is left out.
+        with_guide: Whether NDVI is needed.
+
+    Returns:
+        The folder's metadata and the split's shards.
+
+    Raises:
+        RecordsError: See ``make_dataset``.
+    """
+    folder = Path(records_dir)
+    metadata = load_metadata(folder)
+    files = split_files(folder, split, metadata)
+    _check_guide(folder, metadata, with_guide)
+    count = metadata.counts[split]  # type: ignore[index]  # split_files checked it
+    if drop_remainder and count < batch_size:
+        raise RecordsError(
+            f"the split {split} has fewer patches than one batch",
+            path=folder,
+            found=f"{count} patches",
+            expected=f"at least batch_size = {batch_size}",
+            action="Set a smaller training.batch_size, or prepare more records.",
+        )
+    return metadata, files
 
 
 def make_dataset(
@@ -201,20 +225,15 @@ def make_dataset(
     """
     import tensorflow as tf
 
-    folder = Path(records_dir)
-    metadata = load_metadata(folder)
-    files = split_files(folder, split, metadata)
-    _check_guide(folder, metadata, with_guide)
-    count = metadata.counts[split]  # type: ignore[index]  # split_files checked it
     drop_remainder = training if drop_remainder is None else drop_remainder
-    if drop_remainder and count < batch_size:
-        raise RecordsError(
-            f"the split {split} has fewer patches than one batch",
-            path=folder,
-            found=f"{count} patches",
-            expected=f"at least batch_size = {batch_size}",
-            action="Set a smaller training.batch_size, or prepare more records.",
-        )
+    metadata, files = check_split(
+        records_dir,
+        split,
+        batch_size=batch_size,
+        drop_remainder=drop_remainder,
+        with_guide=with_guide,
+    )
+    count = metadata.counts[split]  # type: ignore[index]  # check_split checked it
 
     def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         parsed = parse_patch(
@@ -231,7 +250,7 @@ def make_dataset(
 
     dataset = tf.data.Dataset.from_tensor_slices([str(path) for path in files]).interleave(
         lambda path: tf.data.TFRecordDataset(path, compression_type="GZIP"),
-        cycle_length=min(_SHARDS_AT_A_TIME, len(files)),
+        cycle_length=min(SHARDS_AT_A_TIME, len(files)),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
@@ -348,5 +367,5 @@ def _inputs_and_target(
         coarse, fine = lst, _repeat(lst, factor)
     inputs = {"lst_kelvin": coarse[..., None]}
     if data.upsampling is not None:
-        inputs[_UPSAMPLED] = upsample(coarse, factor, data.upsampling)[..., None]
+        inputs[UPSAMPLED] = upsample(coarse, factor, data.upsampling)[..., None]
     return inputs, tf.stack([fine] if guide is None else [fine, guide], axis=-1)

@@ -14,12 +14,13 @@ import keras
 
 from keras_lstsr.config import ExperimentConfig, ModelConfig
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.losses import build_loss
+from keras_lstsr.losses import build_loss, build_loss_metrics
 from keras_lstsr.metrics.streaming import RootMeanSquareErrorKelvin
 from keras_lstsr.models import build_model
-from keras_lstsr.records.dataset import load_metadata, make_dataset
+from keras_lstsr.records.dataset import load_metadata
 from keras_lstsr.records.schema import DATASET_FILE, DatasetMetadata
 from keras_lstsr.training.baseline import bicubic_rmse_kelvin, sample_maps
+from keras_lstsr.training.batches import training_batches
 from keras_lstsr.training.callbacks import (
     AtomicBackup,
     BestModel,
@@ -32,12 +33,13 @@ from keras_lstsr.training.figures import draw_curves, draw_maps
 from keras_lstsr.training.plan import Plan, learning_rate, plan_batches, resolve
 from keras_lstsr.training.progress import SilentProgress, TrainingProgress
 from keras_lstsr.training.run_folder import RunFolder, RunInfo, flatten, utc_now
+from keras_lstsr.training.schedules import alpha_callbacks
 from keras_lstsr.training.strategy import (
     describe_devices,
-    keep_patches,
     make_strategy,
     on_gpu,
     replica_count,
+    uses_tensorflow,
 )
 from keras_lstsr.training.tracking import Tracker
 from keras_lstsr.training.versions import library_versions
@@ -58,7 +60,8 @@ class TrainingResult:
             ``val_rmse_kelvin`` and ``bicubic_val_rmse_kelvin``.
         resumed_from: Epochs that were complete when this call began.
         figures: The figures drawn.
-        model_uri: Where MLflow keeps the model; None without MLflow.
+        model_uri: Where MLflow keeps the model; None without MLflow, and on other backends than
+            TensorFlow, where ``model.keras`` is kept among the run's files.
     """
 
     run_dir: Path
@@ -197,12 +200,16 @@ def _precision(config: ExperimentConfig) -> Iterator[None]:
 def _build(config: ExperimentConfig) -> keras.Model:
     model = build_model(config.model)
     training = config.training
-    has_truth = config.data.task == TRUTH_TASK
+    loss = build_loss(config.loss)
+    metrics = build_loss_metrics(config.loss, loss)
+    if config.data.task == TRUTH_TASK:
+        metrics.append(RootMeanSquareErrorKelvin(name="rmse_kelvin"))
     model.compile(
         optimizer=keras.optimizers.Adam(training.learning_rate, epsilon=training.adam_epsilon),
-        loss=build_loss(config.loss),
-        metrics=[RootMeanSquareErrorKelvin(name="rmse_kelvin")] if has_truth else None,
-        jit_compile=training.xla,
+        loss=loss,
+        metrics=metrics,
+        # Without compilation JAX would run the step operation by operation.
+        jit_compile=training.xla or not uses_tensorflow(),
         run_eagerly=False,
     )
     return model
@@ -238,7 +245,7 @@ def _fit(
         restored = backup.restore(model)
     info.parameters = model.count_params()
     done = restored.epochs
-    batches, validation = _datasets(config, records_dir, plan, first_epoch=done)
+    batches, validation, feeding = training_batches(config, records_dir, plan, first_epoch=done)
     constants: Record = {}
     if config.data.task == TRUTH_TASK:
         rmse = bicubic_rmse_kelvin(validation, config.model.scale_factor)
@@ -251,7 +258,9 @@ def _fit(
         best.save_if_best(model)  # the kill may have come between backup and best model
     publisher.publish_history()
     callbacks = [
+        *feeding,
         keras.callbacks.LearningRateScheduler(lambda epoch: learning_rate(config, epoch)),
+        *alpha_callbacks(config.loss),
         recorder,
         backup,
         best,
@@ -269,52 +278,15 @@ def _fit(
             batches,
             epochs=training.epochs,
             initial_epoch=done,
-            steps_per_epoch=plan.steps,
+            # The NumPy feed ends an epoch by itself; tf.data repeats for ever.
+            steps_per_epoch=plan.steps if uses_tensorflow() else None,
             validation_data=validation,
             callbacks=callbacks,
-            shuffle=False,  # tf.data has shuffled; Keras warns if it is asked to as well
+            shuffle=False,  # done already; Keras warns if it is asked to as well
             verbose=0,
         )
     info.stopped_early = len(recorder.history) < training.epochs
     return _finish(config, validation, folder, publisher, recorder, tracker, progress, backup, done)
-
-
-def _datasets(
-    config: ExperimentConfig, records_dir: str | PathLike[str], plan: Plan, *, first_epoch: int
-) -> tuple[Any, Any]:
-    with_guide = config.loss.name == "mixgl"
-    batches = make_dataset(
-        records_dir,
-        "train",
-        config.data,
-        batch_size=config.training.batch_size,
-        training=True,
-        seed=config.training.seed,
-        drop_remainder=True,
-        with_guide=with_guide,
-    )
-    if config.training.steps_per_epoch is not None:
-        batches = batches.take(plan.steps)
-    for _ in range(first_epoch):
-        # Each pass shuffles and turns anew, from a state that moves on when an iterator is made:
-        # so a restart sees the patches in the order of an unbroken run. Nothing is read here.
-        iter(batches)
-    # Repeated here, one pass is one epoch; left to itself Keras makes two iterators per epoch.
-    batches = batches.repeat()
-    validation = make_dataset(
-        records_dir,
-        "validation",
-        config.data,
-        batch_size=plan.validation_batch_size,
-        training=False,
-        drop_remainder=False,
-        with_guide=with_guide,
-    )
-    if plan.replicas > 1:
-        validation = keep_patches(
-            validation, plan.validation_patches, batch_size=plan.validation_batch_size
-        )
-    return batches, validation
 
 
 def _describe_network(model: ModelConfig) -> str:
@@ -367,7 +339,11 @@ def _finish(
         tracker.log_summary({**summary, **best})
         tracker.log_files(figures, "figures")
         tracker.log_files([folder.config, folder.dataset, folder.history_table])
-        model_uri = tracker.log_model(model, scale_factor=config.model.scale_factor)
+        if uses_tensorflow():
+            model_uri = tracker.log_model(model, scale_factor=config.model.scale_factor)
+        else:
+            # MLflow's flavour for Keras models with code and signature is TensorFlow's.
+            tracker.log_files([folder.model])
         tracker.finish("FINISHED")
     folder.write_info(info)
     backup.delete()

@@ -75,13 +75,13 @@ def plan_batches(
             expected=f"at least {replicas}",
             action="Prepare records from more scenes, or with a larger validation share.",
         )
-    if config.loss.name == "mixgl" and not metadata.has_guide:
+    if config.loss.needs_guide and not metadata.has_guide:
         raise RecordsError(
             "these records hold no NDVI",
             path=records_dir,
             field="has_guide",
             found=False,
-            expected="NDVI in every record, which loss.name mixgl learns from",
+            expected=f"NDVI in every record, which loss.name {config.loss.name} learns from",
             action="Prepare the records with --ndvi, or take loss.name mse.",
         )
     used, validation_batch = validation_batches(validation, batch, replicas)

@@ -1,17 +1,36 @@
-"""Devices to train on: TensorFlow's distribution strategies, and nothing else of TensorFlow."""
+"""Devices to train on; all that training knows of TensorFlow's and JAX's ways with them."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import tensorflow as tf
+import keras
 
 from keras_lstsr.errors import ConfigError
 
+if TYPE_CHECKING:
+    import tensorflow as tf
 
-def make_strategy(cpu_devices: int = 1) -> tf.distribute.Strategy:
-    """Chooses the devices: every GPU, or the CPU.
+
+class SingleDevice:
+    """What there is in place of a strategy where TensorFlow is not the backend: one device."""
+
+    num_replicas_in_sync = 1
+
+    def scope(self) -> contextlib.AbstractContextManager[None]:
+        """Returns a context that changes nothing."""
+        return contextlib.nullcontext()
+
+
+def uses_tensorflow() -> bool:
+    """Returns whether Keras computes with TensorFlow (``KERAS_BACKEND``)."""
+    return bool(keras.config.backend() == "tensorflow")
+
+
+def make_strategy(cpu_devices: int = 1) -> tf.distribute.Strategy | SingleDevice:
+    """Chooses the devices: every GPU, or the CPU; with another backend than TensorFlow, one.
 
     Args:
         cpu_devices: Logical CPU devices to mirror the training on where there is no GPU. They
@@ -20,11 +39,23 @@ def make_strategy(cpu_devices: int = 1) -> tf.distribute.Strategy:
 
     Returns:
         ``MirroredStrategy`` over all devices, or TensorFlow's default strategy for a single one,
-        which costs nothing.
+        which costs nothing; ``SingleDevice`` on other backends.
 
     Raises:
-        ConfigError: If logical CPU devices are asked for after TensorFlow has started.
+        ConfigError: If logical CPU devices are asked for after TensorFlow has started, or on
+            another backend.
     """
+    if not uses_tensorflow():
+        if cpu_devices > 1:
+            raise ConfigError(
+                "only TensorFlow trains on several devices",
+                field="training.cpu_devices",
+                found=f"{cpu_devices} with KERAS_BACKEND={keras.config.backend()}",
+                expected=1,
+            )
+        return SingleDevice()
+    import tensorflow as tf
+
     gpus = tf.config.list_physical_devices("GPU")
     if len(gpus) > 1:
         return _mirrored()
@@ -35,12 +66,16 @@ def make_strategy(cpu_devices: int = 1) -> tf.distribute.Strategy:
 
 @functools.cache
 def _mirrored(devices: tuple[str, ...] | None = None) -> tf.distribute.Strategy:
+    import tensorflow as tf
+
     # Each strategy counts its collective operations from the same number on, and TensorFlow
     # keeps their shapes: a second one in a process would fail on a network of another size.
     return tf.distribute.MirroredStrategy(devices)
 
 
 def _logical_cpus(count: int) -> tuple[str, ...]:
+    import tensorflow as tf
+
     cpu = tf.config.list_physical_devices("CPU")[0]
     devices = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
     try:
@@ -59,24 +94,39 @@ def _logical_cpus(count: int) -> tuple[str, ...]:
     return tuple(f"/cpu:{index}" for index in range(count))
 
 
-def replica_count(strategy: tf.distribute.Strategy) -> int:
+def replica_count(strategy: tf.distribute.Strategy | SingleDevice) -> int:
     """Returns the number of copies of the model that are trained in step."""
     return int(strategy.num_replicas_in_sync)
 
 
+def gpu_names() -> list[str]:
+    """Names the GPUs that the backend sees, e.g. ``["NVIDIA H200"]``; empty without one.
+
+    Other backends than TensorFlow and JAX are taken to have none.
+    """
+    if uses_tensorflow():
+        import tensorflow as tf
+
+        details = map(
+            tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU")
+        )
+        return [str(detail.get("device_name", "unknown")) for detail in details]
+    if keras.config.backend() == "jax":
+        import jax
+
+        return [device.device_kind for device in jax.devices() if device.platform == "gpu"]
+    return []
+
+
 def on_gpu() -> bool:
-    """Returns whether TensorFlow sees a GPU."""
-    return bool(tf.config.list_physical_devices("GPU"))
+    """Returns whether the backend sees a GPU."""
+    return bool(gpu_names())
 
 
-def describe_devices(strategy: tf.distribute.Strategy) -> str:
+def describe_devices(strategy: tf.distribute.Strategy | SingleDevice) -> str:
     """Names the devices in words, e.g. ``"2 × GPU (NVIDIA H200)"`` or ``"1 × CPU"``."""
-    count = replica_count(strategy)
-    gpus = tf.config.list_physical_devices("GPU")
-    if not gpus:
-        return f"{count} × CPU"
-    details: dict[str, Any] = tf.config.experimental.get_device_details(gpus[0])
-    return f"{count} × GPU ({details.get('device_name', 'unknown')})"
+    count, names = replica_count(strategy), gpu_names()
+    return f"{count} × GPU ({names[0]})" if names else f"{count} × CPU"
 
 
 def keep_patches(batches: tf.data.Dataset, patches: int, *, batch_size: int) -> tf.data.Dataset:
@@ -87,7 +137,9 @@ def keep_patches(batches: tf.data.Dataset, patches: int, *, batch_size: int) -> 
         patches: How many to keep, at most as many as there are.
         batch_size: Patches per batch; the last one may be smaller.
     """
-    kept = batches.unbatch().take(patches)
+    import tensorflow as tf
+
+    kept: Any = batches.unbatch().take(patches)
     # Otherwise Keras does not know the number of steps and warns at the end of the first pass.
     kept = kept.apply(tf.data.experimental.assert_cardinality(patches))
     return kept.batch(batch_size).prefetch(tf.data.AUTOTUNE)

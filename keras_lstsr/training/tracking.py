@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
@@ -212,6 +213,38 @@ class Tracker:
         if self._run_id is not None:
             self._mlflow.end_run(status)
             self._run_id = None
+
+
+@contextlib.contextmanager
+def parent_run(name: str, tracking_uri: str | None = None) -> Iterator[str]:
+    """Opens a run that the runs started meanwhile are nested in.
+
+    Under ``mlflow run`` it is the run that MLflow has made.
+
+    Args:
+        name: Name of the run and of its experiment.
+        tracking_uri: Where runs are kept; None as in ``Tracker``.
+
+    Yields:
+        The run's id.
+
+    Raises:
+        MissingExtraError: If MLflow is not installed.
+    """
+    tracker = Tracker(experiment=name, tracking_uri=tracking_uri)
+    run_id = tracker.start(run_name=name, experiment=name, parameters={}, tags={"sweep": name})
+    # The nested runs would otherwise take the launched run for their own.
+    launched = os.environ.pop("MLFLOW_RUN_ID", None)
+    try:
+        yield run_id
+    except BaseException:
+        tracker.finish("FAILED")
+        raise
+    else:
+        tracker.finish()
+    finally:
+        if launched is not None:
+            os.environ["MLFLOW_RUN_ID"] = launched
 
 
 def log_evaluation(

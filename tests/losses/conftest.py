@@ -9,6 +9,13 @@ import numpy as np
 import pytest
 
 
+if keras.backend.backend() == "jax":
+    import jax
+
+    # Finite differences are taken in float64, which JAX has to be asked for.
+    jax.config.update("jax_enable_x64", True)
+
+
 def _value_and_gradient(loss, target, prediction):
     """Sum of the loss over samples, and its gradient by the prediction."""
     if keras.backend.backend() == "jax":

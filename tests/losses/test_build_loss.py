@@ -6,7 +6,15 @@ import pytest
 
 from keras_lstsr.config import LossConfig
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.losses import MaskedMeanSquaredError, MixedGradientLoss, build_loss
+from keras_lstsr.losses import (
+    AlphaWeight,
+    MaskedMeanSquaredError,
+    MeanGradientError,
+    MixedGradientLoss,
+    ScaleInvarianceFreeLoss,
+    build_loss,
+    build_loss_metrics,
+)
 
 
 def test_default_is_masked_mse():
@@ -32,72 +40,74 @@ def test_mixgl_by_preset_alpha_and_option():
         ({"name": "mse", "options": {"edge_crop": 2}}, r"loss\.options\.edge_crop"),
         ({"name": "mse", "options": {"scale_kelvin": "ten"}}, r"loss\.options\.scale_kelvin"),
         ({"name": "mse", "alpha": 0.5}, r"loss\.alpha"),
-        ({"name": "mse", "preset": "report"}, r"loss\.preset"),
+        ({"name": "mse", "preset": "report"}, r"loss\.preset.*set loss\.name to mixgl"),
+        (
+            {"name": "sif", "alpha_schedule": {"kind": "constant"}},
+            r"loss\.alpha_schedule.*set loss\.name to mixgl",
+        ),
         ({"name": "mixgl", "options": {"name": "x"}}, r"loss\.options\.name"),
+        ({"name": "huber", "options": {"keywords": {}}}, r"loss\.options\.keywords"),
+        ({"name": "huber", "options": {"delta_kelvin": 0}}, r"loss\.options\.delta_kelvin"),
+        ({"name": "charbonnier", "options": {"epsilon_kelvin": -1}}, "epsilon_kelvin"),
+        ({"name": "mae", "options": {"delta_kelvin": 1}}, r"delta_kelvin.*scale_kelvin"),
+        ({"name": "mixgl", "preset": "paper_2022"}, r"loss\.preset.*set loss\.name to mse"),
+        ({"name": "sif", "preset": "report"}, r"loss\.preset.*set loss\.name to mixgl"),
+        ({"name": "sif", "options": {"psf": "airy"}}, r"psf.*'gaussian' or 'norm_l4' or 'box'"),
+        ({"name": "sif", "options": {"mtf_at_nyquist": 1}}, r"loss\.options\.mtf_at_nyquist"),
+        ({"name": "sif", "options": {"directions": 3}}, r"directions.*2 or 4"),
+        ({"name": "perceptual", "options": {"weights": "no.h5"}}, r"no\.h5.*weights.*no such file"),
+        (
+            {"name": "perceptual", "options": {"weights": None, "layers": "block2_pool"}},
+            r"loss\.options\.layers.*'block2_pool'.*block1_conv1",
+        ),
     ],
 )
 def test_errors_name_the_option(settings, named):
     with pytest.raises(ConfigError, match=named):
-        build_loss(LossConfig(**settings))
+        build_loss(LossConfig.model_construct(**settings))
 
 
-@pytest.mark.parametrize(
-    "loss",
-    [
-        MaskedMeanSquaredError(scale_kelvin=12.0, name="error"),
-        MixedGradientLoss(alpha=0.2, ndvi_scale_kelvin=-8.0, reduction="sum"),
-        MixedGradientLoss.report(beta=0.5, dtype="float64"),
-    ],
-    ids=["mse", "mixgl", "report"],
-)
-def test_losses_come_back_from_their_configuration(loss):
-    config = keras.saving.serialize_keras_object(loss)
-    assert config["registered_name"].startswith("keras_lstsr>")
-    again = keras.saving.deserialize_keras_object(config)
-    assert again.get_config() == loss.get_config()
-    rng = np.random.default_rng(0)
-    y_true, y_pred = rng.normal(300, 3, (2, 48, 48, 2)), rng.normal(300, 3, (2, 48, 48, 1))
-    np.testing.assert_array_equal(again(y_true, y_pred), loss(y_true, y_pred))
+
+def test_preset_of_the_paper_is_mse_in_kelvin():
+    loss = build_loss(LossConfig(name="mse", preset="paper_2022"))
+    assert loss.get_config() == MaskedMeanSquaredError(1.0).get_config()
 
 
-class TestMaskedMeanSquaredError:
-    def case(self) -> tuple[np.ndarray, np.ndarray]:
-        rng = np.random.default_rng(1)
-        y_true, y_pred = rng.normal(300, 3, (3, 8, 8, 2)), rng.normal(300, 3, (3, 8, 8, 1))
-        y_true[0, :4, :, 0] = np.nan
-        y_pred[1, :, 5] = np.nan
-        y_true[2, ..., 0] = np.nan
-        return y_true, y_pred
+class TestMetrics:
+    def names(self, **settings) -> list[str]:
+        config = LossConfig(**settings)
+        return [metric.name for metric in build_loss_metrics(config, build_loss(config))]
 
-    def test_is_nanmean_per_sample(self):
-        y_true, y_pred = self.case()
-        losses = MaskedMeanSquaredError(scale_kelvin=2.0, dtype="float64").call(
-            keras.ops.convert_to_tensor(y_true), keras.ops.convert_to_tensor(y_pred)
-        )
-        squared = ((y_pred - y_true[..., :1]) / 2) ** 2
-        expected = [*np.nanmean(squared[:2], axis=(1, 2, 3)), 0.0]
-        np.testing.assert_allclose(losses, expected, rtol=1e-12)
+    def test_losses_without_a_guide_have_none(self):
+        assert self.names(name="mse") == self.names(name="huber") == []
 
-    def test_batch_value_is_the_mean_over_samples(self):
-        y_true, y_pred = self.case()
-        loss = MaskedMeanSquaredError(dtype="float64")
-        values = loss.call(keras.ops.convert_to_tensor(y_true), keras.ops.convert_to_tensor(y_pred))
-        assert float(loss(y_true, y_pred)) == pytest.approx(float(np.mean(values)), rel=1e-12)
+    def test_the_right_gradient_error_and_that_of_the_loss(self):
+        assert self.names(name="sif") == self.names(name="mixgl") == ["mean_gradient_error"]
+        assert self.names(name="mixgl", alpha=0.9) == ["mean_gradient_error"]
+        both = ["mean_gradient_error", "loss_mean_gradient_error"]
+        assert self.names(name="mixgl", preset="report") == both
 
-    def test_gradient(self, value_and_gradient):
-        y_true, y_pred = self.case()
-        loss = MaskedMeanSquaredError(dtype="float64")
-        value, gradient = value_and_gradient(loss, y_true, y_pred)
-        assert np.isfinite(value)
-        error = y_pred - y_true[..., :1]
-        count = np.isfinite(error).sum(axis=(1, 2, 3), keepdims=True)
-        expected = np.where(np.isfinite(error), 2 * error / np.maximum(count, 1), 0)
-        np.testing.assert_allclose(gradient, expected, rtol=1e-12)
+    def test_a_schedule_shows_its_alpha(self):
+        schedule = {"kind": "linear", "end": 1.0, "epochs": 4}
+        assert self.names(name="mixgl", alpha_schedule=schedule)[-1] == "alpha"
 
-    def test_divergence_shows_in_value_and_gradient(self, value_and_gradient):
-        y_true = np.full((1, 4, 4, 1), 300.0)
-        value, gradient = value_and_gradient(
-            MaskedMeanSquaredError(dtype="float64"), y_true, np.full(y_true.shape, np.nan)
-        )
-        assert np.isnan(value)
-        assert gradient.shape == y_true.shape
+    def test_they_come_back_from_their_configuration(self):
+        loss = MixedGradientLoss(0.3, gradient="sobel_report")
+        for metric in (AlphaWeight(loss), MeanGradientError({"edge_crop": 3}, name="mge")):
+            again = keras.saving.deserialize_keras_object(
+                keras.saving.serialize_keras_object(metric)
+            )
+            assert type(again) is type(metric)
+            assert again.get_config() == metric.get_config()
+
+
+def test_the_guided_losses_are_those_that_read_ndvi():
+    for name in ("mse", "mae", "huber", "charbonnier", "mixgl", "sif"):
+        loss = build_loss(LossConfig(name=name))
+        one_channel = np.full((1, 8, 8, 1), 300.0, dtype="float32")
+        if LossConfig(name=name).needs_guide:
+            assert isinstance(loss, MixedGradientLoss | ScaleInvarianceFreeLoss)
+            with pytest.raises(ConfigError, match="NDVI"):
+                loss(one_channel, one_channel)
+        else:
+            loss(one_channel, one_channel)

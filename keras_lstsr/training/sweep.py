@@ -1,0 +1,162 @@
+"""Trains variations of one experiment, as nested runs in MLflow, and compares them."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from keras_lstsr.config import ExperimentConfig
+from keras_lstsr.errors import ConfigError
+from keras_lstsr.training.fit import TrainingResult, train
+from keras_lstsr.training.progress import TrainingProgress
+from keras_lstsr.training.run_folder import RunFolder, write_text
+from keras_lstsr.training.tracking import Tracker, parent_run
+
+SUMMARY_FILE = "summary.csv"
+
+
+class Sweep(BaseModel):
+    """A sweep's file.
+
+    Attributes:
+        name: Names the sweep and its experiment in MLflow.
+        base: Settings that all runs share, by section.
+        runs: Run name → settings that differ, by dotted name (``loss.alpha: 0.01``).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    base: dict[str, Any]
+    runs: dict[str, dict[str, Any]] = Field(min_length=1)
+
+    @classmethod
+    def from_yaml(cls, path: str | PathLike[str]) -> Sweep:
+        """Reads and validates a sweep's file.
+
+        Raises:
+            ConfigError: If it cannot be read, is no sweep, or one of its runs is invalid; the
+                message names the run and the setting.
+        """
+        path = Path(path)
+        try:
+            sweep = cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise ConfigError(
+                "the sweep cannot be read", path=path, found=error.strerror
+            ) from error
+        except yaml.YAMLError as error:
+            raise ConfigError("the sweep is no valid YAML", path=path, found=str(error)) from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ConfigError(
+                first["msg"],
+                path=path,
+                field=".".join(map(str, first["loc"])) or None,
+                expected="name, base (settings) and runs (name → settings that differ)",
+            ) from error
+        for name in sweep.runs:
+            sweep.config(name, source=path)
+        return sweep
+
+    def config(self, name: str, source: str | PathLike[str] | None = None) -> ExperimentConfig:
+        """Returns the settings of a run.
+
+        Raises:
+            ConfigError: If they are invalid.
+        """
+        content: dict[str, Any] = {
+            key: dict(value) if isinstance(value, Mapping) else value
+            for key, value in self.base.items()
+        }
+        content["name"] = self.name
+        for setting, value in self.runs[name].items():
+            *sections, last = setting.split(".")
+            place = content
+            for section in sections:
+                nested = place.get(section)
+                place[section] = dict(nested) if isinstance(nested, Mapping) else {}
+                place = place[section]
+            place[last] = value
+        return ExperimentConfig.from_dict(content, source=f"{source or 'sweep'}: runs.{name}")
+
+
+def run_sweep(
+    sweep: Sweep,
+    records_dir: str | PathLike[str],
+    output_dir: str | PathLike[str],
+    *,
+    mlflow: bool = True,
+    tracking_uri: str | None = None,
+    progress: Callable[[str], TrainingProgress | None] = lambda name: None,
+) -> dict[str, TrainingResult | None]:
+    """Trains every run of a sweep that has not been finished yet.
+
+    Args:
+        sweep: The sweep.
+        records_dir: Folder of records.
+        output_dir: Gets a run folder per run and ``summary.csv``.
+        mlflow: Track the runs, nested in one parent run.
+        tracking_uri: MLflow's store; None as in ``Tracker``.
+        progress: Called with the run's name before it starts.
+
+    Returns:
+        Run name → result; None for a run that was finished before.
+
+    Raises:
+        LstsrError: As ``train`` does.
+    """
+    output_dir = Path(output_dir)
+    results: dict[str, TrainingResult | None] = {}
+    parent = parent_run(sweep.name, tracking_uri) if mlflow else contextlib.nullcontext()
+    with parent:
+        for name in sweep.runs:
+            folder = RunFolder(output_dir / name)
+            if not folder.is_free() and folder.read_info().status == "finished":
+                results[name] = None
+                continue
+            tracker = Tracker(experiment=sweep.name, tracking_uri=tracking_uri) if mlflow else None
+            results[name] = train(
+                sweep.config(name),
+                records_dir,
+                output_dir / name,
+                tracker=tracker,
+                progress=progress(name),
+            )
+            write_summary(sweep, output_dir)
+    return results
+
+
+def write_summary(sweep: Sweep, output_dir: Path) -> Path:
+    """Writes the last figures of all finished runs as a table, one row a run.
+
+    Args:
+        sweep: The sweep.
+        output_dir: The folder of its runs.
+
+    Returns:
+        The path of ``summary.csv``.
+    """
+    rows = []
+    for name in sweep.runs:
+        folder = RunFolder(output_dir / name)
+        if folder.is_free():
+            continue
+        info = folder.read_info()
+        rows.append({"run": name, "best_epoch": info.best_epoch, **info.metrics})
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    path = output_dir / SUMMARY_FILE
+    write_text(path, text.getvalue())
+    return path
