@@ -17,6 +17,28 @@ def test_round_trip(tmp_path):
     assert ExperimentConfig.from_yaml(tmp_path / "config.yaml") == config
 
 
+def test_round_trip_of_a_schedule_and_of_lists(tmp_path):
+    loss = {
+        "name": "mixgl",
+        "alpha_schedule": {"kind": "cosine", "end": 0.9, "epochs": 20},
+        "options": {"gradient": "sobel", "edge_crop": 2},
+    }
+    layers = {"name": "perceptual", "options": {"layers": ["block1_conv1"], "weights": None}}
+    for content in (loss, layers):
+        config = ExperimentConfig.from_dict({"loss": content})
+        config.to_yaml(tmp_path / "config.yaml")
+        again = ExperimentConfig.from_yaml(tmp_path / "config.yaml")
+        assert again == config
+        assert again.loss.options == content["options"]
+
+
+@pytest.mark.parametrize("name", ["mixgl", "sif"])
+def test_guided_losses_do_without_fine_truth(name):
+    config = ExperimentConfig.from_dict({"data": {"task": "1km_to_250m"}, "loss": {"name": name}})
+    assert config.loss.needs_guide
+    assert not config.loss.needs_fine_truth
+
+
 def test_immutable():
     with pytest.raises(pydantic.ValidationError):
         ExperimentConfig().model.width = 3
@@ -28,7 +50,13 @@ def test_immutable():
         ("model: {width: 0}", "model.width"),
         ("model: {widht: 8}", "model.widht"),
         ("training: {batch_size: many}", "training.batch_size"),
-        ("data: {task: 1km_to_250m}", "loss.name must be mixgl"),
+        ("data: {task: 1km_to_250m}", "loss.name must be mixgl or sif"),
+        ("{data: {task: 1km_to_250m}, loss: {name: huber}}", "loss.name must be mixgl or sif"),
+        ("loss: {name: wavelet}", "loss.name"),
+        ("loss: {alpha_schedule: {kind: linear, end: 2, epochs: 3}}", "loss.alpha_schedule.end"),
+        ("loss: {alpha_schedule: {kind: cosine, end: 1}}", "kind cosine needs epochs"),
+        ("loss: {alpha_schedule: {kind: step, epochs: 3}}", "kind step needs end"),
+        ("loss: {alpha_schedule: {kind: constant, end: 1}}", "a constant alpha has no end"),
         ("- 1", "mapping"),
         ("a: [", "YAML"),
     ],

@@ -55,8 +55,8 @@ class MeanGradientError(keras.metrics.Metric):
         super().__init__(name=name, dtype=dtype)
         self.options = dict(options or {})
         self._loss = MixedGradientLoss(**self.options, dtype=self.dtype)
-        self.total = self.add_variable((), initializer="zeros", name="total")
-        self.count = self.add_variable((), initializer="zeros", name="count")
+        self.total = self.add_variable((), "zeros", dtype=self.dtype, name="total")
+        self.count = self.add_variable((), "zeros", dtype=self.dtype, name="count")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Adds a batch: LST in kelvin and NDVI, ``[B, H, W, 2]``; weights per image, ``[B]``."""

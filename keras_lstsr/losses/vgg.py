@@ -49,7 +49,7 @@ def vgg19_features(layers: Sequence[str], weights: str | None, dtype: str) -> ke
         if weights is None:
             _set_random_weights(vgg)
         outputs = [vgg.get_layer(name).output for name in layers]
-        features = keras.Model(vgg.inputs, outputs, name="vgg19_features")
+        features = keras.Model(vgg.inputs[0], outputs, name="vgg19_features")
     features.trainable = False
     return features
 

@@ -50,8 +50,8 @@ class _Average(keras.metrics.Metric):
 
     def __init__(self, name: str, dtype: Any = None) -> None:
         super().__init__(name=name, dtype=dtype)
-        self.total = self.add_variable((), initializer="zeros", name="total")
-        self.count = self.add_variable((), initializer="zeros", name="count")
+        self.total = self.add_variable((), "zeros", dtype=self.dtype, name="total")
+        self.count = self.add_variable((), "zeros", dtype=self.dtype, name="count")
 
     def _add(self, values: Any, counted: Any, sample_weight: Any) -> None:
         weights = ops.cast(counted, self.dtype)

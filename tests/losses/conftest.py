@@ -8,7 +8,6 @@ import keras
 import numpy as np
 import pytest
 
-
 if keras.backend.backend() == "jax":
     import jax
 

@@ -67,7 +67,6 @@ def test_errors_name_the_option(settings, named):
         build_loss(LossConfig.model_construct(**settings))
 
 
-
 def test_preset_of_the_paper_is_mse_in_kelvin():
     loss = build_loss(LossConfig(name="mse", preset="paper_2022"))
     assert loss.get_config() == MaskedMeanSquaredError(1.0).get_config()

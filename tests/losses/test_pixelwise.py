@@ -29,9 +29,7 @@ def case() -> tuple[np.ndarray, np.ndarray]:
 
 
 def huber(error: np.ndarray, delta: float) -> np.ndarray:
-    return np.where(
-        np.abs(error) <= delta, error**2 / 2, delta * (np.abs(error) - delta / 2)
-    )
+    return np.where(np.abs(error) <= delta, error**2 / 2, delta * (np.abs(error) - delta / 2))
 
 
 @pytest.mark.parametrize(

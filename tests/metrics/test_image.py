@@ -8,7 +8,15 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from keras_lstsr.errors import GridError
 from keras_lstsr.grids.resample import norm_l4, upsample_bicubic
-from keras_lstsr.metrics.image import bias, mae, psnr, rmse, ssim, ssim_global
+from keras_lstsr.metrics.image import (
+    bias,
+    mae,
+    mean_gradient_error,
+    psnr,
+    rmse,
+    ssim,
+    ssim_global,
+)
 
 ALL = (rmse, mae, bias, psnr, ssim, ssim_global)
 
@@ -107,6 +115,33 @@ def test_perfect():
 def test_different_grids_are_refused(metric):
     with pytest.raises(GridError, match=r"\(8, 8\).*\(8, 9\)"):
         metric(np.zeros((8, 8)), np.zeros((8, 9)))
+
+
+class TestMeanGradientError:
+    def test_of_a_ramp_over_flat_ndvi(self):
+        rows, columns = np.mgrid[0:9, 0:12].astype(float)
+        ramp = 300 + 0.5 * columns - 2 * rows
+        flat = np.full(ramp.shape, 0.4)
+        assert mean_gradient_error(ramp, flat, ndvi_scale_kelvin=-9) == pytest.approx(4.25)
+
+    def test_follows_ndvi_by_its_scale_and_sign(self):
+        ndvi = pair(6)[0] / 500
+        error = [
+            mean_gradient_error(310 + scale * ndvi, ndvi, ndvi_scale_kelvin=-12)
+            for scale in (-12, 0, 12)
+        ]
+        assert error[0] == pytest.approx(0, abs=1e-20)
+        assert error[2] == pytest.approx(4 * error[1])
+
+    def test_gaps_take_their_neighbours_along(self):
+        lst, ndvi = pair(7)
+        holed = lst.copy()
+        holed[:, 15:] = np.nan
+        assert mean_gradient_error(holed, ndvi, ndvi_scale_kelvin=1) == pytest.approx(
+            mean_gradient_error(lst[:, :15], ndvi[:, :15], ndvi_scale_kelvin=1)
+        )
+        nothing = np.full(lst.shape, np.nan)
+        assert np.isnan(mean_gradient_error(nothing, ndvi, ndvi_scale_kelvin=1))
 
 
 @pytest.mark.real_data
