@@ -28,7 +28,7 @@ LONG_KNOWN_OPERATIONS = """
     AddV2 Assert AssignVariableOp AvgPool BiasAdd BroadcastTo Cast ConcatV2 Const Conv2D
     Conv2DBackpropInput DisableCopyOnRead ExpandDims Fill FloorDiv FloorMod FusedBatchNormV3
     GatherV2 Greater GreaterEqual Identity If IsNan Less LessEqual LogicalAnd LogicalNot Max
-    MaxPool Maximum MergeV2Checkpoints Min Minimum MirrorPad Mul NoOp Pack Pad PadV2
+    MaxPool Maximum MergeV2Checkpoints Min Minimum MirrorPad Mul Neg NoOp Pack Pad PadV2
     PartitionedCall Placeholder Range ReadVariableOp RealDiv Relu Reshape RestoreV2 Rsqrt
     SaveV2 Select SelectV2 Shape ShardedFilename Squeeze StatefulPartitionedCall
     StaticRegexFullMatch StridedSlice StringJoin Sub Sum Tile Transpose VarHandleOp

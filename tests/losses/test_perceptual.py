@@ -116,6 +116,7 @@ class TestWeights:
         assert float(again(truth, other)) == float(loss(truth, other))
         assert float(loss(truth, other)) != pytest.approx(float(made("float32")(truth, other)))
 
+    @pytest.mark.filterwarnings("ignore:Skipping nested container")
     def test_a_file_of_something_else(self, tmp_path):
         path = tmp_path / "other.weights.h5"
         keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights(path)

@@ -140,7 +140,9 @@ class TestConsistency:
         reach = int(np.ceil(4 * gaussian_sigma(4, 0.1))) + 4
         holed = stacked(flat)
         holed[0, 40 - reach : 44 + reach, 40 - reach : 44 + reach, 0] = np.nan
-        np.testing.assert_allclose(term(loss(**TENTH).consistency_error, holed, spiked), 0, atol=1e-12)
+        np.testing.assert_allclose(
+            term(loss(**TENTH).consistency_error, holed, spiked), 0, atol=1e-12
+        )
 
     def test_the_outermost_pixels_saw_beyond_the_image(self):
         flat = np.full((1, 48, 48, 1), 300.0)
