@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import keras
@@ -12,7 +13,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 import keras_lstsr.export as export_module
 from keras_lstsr.contract import Contract
-from keras_lstsr.errors import ModelError
+from keras_lstsr.errors import MissingExtraError, ModelError
 from keras_lstsr.export import (
     existing_versions,
     export_run,
@@ -211,6 +212,19 @@ def test_a_model_that_is_no_super_resolution_is_refused():
     pooled = keras.layers.GlobalAveragePooling2D()(inputs)
     with pytest.raises(ModelError, match="does not fit its input"):
         model_contract(keras.Model({"lst_kelvin": inputs}, pooled), provenance={})
+
+
+def test_another_backend_and_no_tensorflow_are_told_before_anything_is_written(
+    run_dir, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.config, "backend", lambda: "jax")
+        with pytest.raises(ModelError, match=r"KERAS_BACKEND.*found jax; expected tensorflow"):
+            export_run(run_dir, tmp_path / "models")
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(MissingExtraError, match=r"SavedModel needs TensorFlow.*pip install"):
+        export_run(run_dir, tmp_path / "models")
+    assert not (tmp_path / "models").exists()
 
 
 def test_the_same_weights_have_the_same_hash_in_another_model(tiny_model, run_dir):

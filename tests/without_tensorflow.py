@@ -1,7 +1,22 @@
-"""A pytest plugin (``-p tests.without_tensorflow``): TensorFlow cannot be imported."""
+"""Hides TensorFlow: from here on it is as if it were not installed.
+
+Import it first, or give it to pytest: ``-p tests.without_tensorflow``.
+"""
 
 from __future__ import annotations
 
 import sys
+from importlib.machinery import ModuleSpec, PathFinder
+from typing import Any
 
-sys.modules["tensorflow"] = None  # type: ignore[assignment]
+_HIDDEN = {"tensorflow", "tensorflow_serving"}
+_find_spec = PathFinder.find_spec
+
+
+def _find_other_spec(name: str, *arguments: Any, **keywords: Any) -> ModuleSpec | None:
+    return None if name in _HIDDEN else _find_spec(name, *arguments, **keywords)
+
+
+if _HIDDEN & sys.modules.keys():
+    raise RuntimeError("too late: TensorFlow has been imported")
+PathFinder.find_spec = staticmethod(_find_other_spec)  # type: ignore[method-assign, assignment]

@@ -39,3 +39,16 @@ def test_no_run_is_a_clear_error_with_status_2(tmp_path, monkeypatch, capsys):
     assert caught.value.code == 2
     assert "run.json: this is no finished training run" in capsys.readouterr().err
     assert not models.exists()
+
+
+def test_without_tensorflow_the_error_says_so_instead_of_a_traceback(monkeypatch, capsys):
+    def halted(**keywords):
+        raise ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow")
+
+    monkeypatch.setattr(cli_main, "cli", halted)
+    with pytest.raises(SystemExit) as caught:
+        cli_main.main()
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("Error: TensorFlow is not installed.")
+    assert "KERAS_BACKEND=jax" in error

@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 
+import keras
 import pytest
 
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.training.fit import train
+from keras_lstsr.training import strategy as strategies
 from keras_lstsr.training.strategy import describe_devices, make_strategy, replica_count
 from tests.conftest import ROOT
 from tests.training.conftest import with_settings
@@ -36,6 +38,17 @@ def test_a_single_device_needs_no_strategy():
     strategy = make_strategy()
     assert replica_count(strategy) == 1
     assert describe_devices(strategy).startswith("1 × ")
+
+
+def test_another_backend_has_one_device(monkeypatch):
+    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+    strategy = make_strategy()
+    assert isinstance(strategy, strategies.SingleDevice)
+    assert replica_count(strategy) == 1
+    with strategy.scope():
+        pass
+    with pytest.raises(ConfigError, match=r"training\.cpu_devices.*found 2 with KERAS_BACKEND=jax"):
+        make_strategy(2)
 
 
 def test_devices_are_asked_for_too_late(records, tiny, tmp_path):

@@ -1,0 +1,126 @@
+"""The package without TensorFlow: everything up to the SavedModel also runs on JAX."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import mlflow
+import numpy as np
+import pytest
+import yaml
+
+from keras_lstsr.config import ExperimentConfig
+from keras_lstsr.training.fit import train
+from tests.conftest import ROOT
+from tests.training.conftest import write_records
+
+needs_jax = pytest.mark.skipif(
+    importlib.util.find_spec("jax") is None, reason="JAX is not installed"
+)
+
+# A small network whose output starts as bicubic: a few epochs suffice to beat it.
+SETTINGS = {
+    "name": "backends",
+    "model": {"architecture": "edsr", "width": 8, "depth": 1, "zero_initial_residual": True},
+    "training": {"epochs": 5, "batch_size": 4, "learning_rate": 3e-3},
+}
+
+
+def under_jax(*arguments, timeout=600):
+    # Compiling takes most of the time, and here each program runs once or twice.
+    fast = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    done = subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": fast},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def on_jax(tmp_path_factory):
+    """The report of ``tests.training.under_jax``, and the folder that it worked in."""
+    folder = tmp_path_factory.mktemp("jax")
+    records = write_records(folder / "records", {"train": 16, "validation": 6, "test": 4})
+    (folder / "settings.yaml").write_text(yaml.safe_dump(SETTINGS))
+    coarse = np.random.default_rng(0).normal(295, 5, (2, 7, 10, 1)).astype(np.float32)
+    coarse[1, 2:4, 3] = np.nan
+    np.save(folder / "coarse.npy", coarse)
+    told = under_jax("tests.training.under_jax", folder / "settings.yaml", records, folder)
+    return json.loads(told.splitlines()[-1]), folder
+
+
+@needs_jax
+@pytest.mark.slow
+class TestWithoutTensorFlow:
+    def test_training_beats_bicubic_on_both_backends(self, on_jax, tmp_path):
+        report, folder = on_jax
+        info = json.loads((folder / "run" / "run.json").read_text())
+        assert info["status"] == "finished", report["train"]
+        assert info["devices"] == "1 × CPU"
+        assert {"keras", "jax"} < info["versions"].keys()
+        assert "tensorflow" not in info["versions"]
+        result = train(ExperimentConfig.from_dict(SETTINGS), folder / "records", tmp_path / "run")
+        for metrics in (info["metrics"], result.info.metrics):
+            assert metrics["val_rmse_kelvin"] < 0.99 * metrics["bicubic_val_rmse_kelvin"]
+        # Bicubic is no matter of chance: both backends score the same patches alike.
+        baselines = [m["bicubic_val_rmse_kelvin"] for m in (info["metrics"], result.info.metrics)]
+        assert baselines[0] == pytest.approx(baselines[1], rel=1e-5)
+
+    def test_a_restart_goes_on_as_if_nothing_had_happened(self, on_jax):
+        report, folder = on_jax
+        assert report["resumed_from"] == 2
+        assert max(report["differences"]) < 1e-5
+        histories = [
+            json.loads((folder / name / "history.json").read_text()) for name in ("run", "again")
+        ]
+        losses = [[record["loss"] for record in history] for history in histories]
+        np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+        assert not (folder / "again" / "backup").exists()
+
+    def test_tensorflow_takes_the_model_and_gives_the_same(self, on_jax):
+        _, folder = on_jax
+        model = keras.saving.load_model(folder / "run" / "model.keras", compile=False)
+        coarse, fine = np.load(folder / "coarse.npy"), np.load(folder / "fine.npy")
+        # The same network, the same weights: what differs are the digits of 300 K in float32.
+        np.testing.assert_allclose(model({"lst_kelvin": coarse}), fine, rtol=0, atol=2e-3)
+        assert np.isnan(fine).sum() == 2 * 16
+
+    def test_mlflow_keeps_the_model_as_a_file(self, on_jax):
+        report, folder = on_jax
+        assert "MLflow keeps model.keras as a file" in report["train"]
+        client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+        info = json.loads((folder / "run" / "run.json").read_text())
+        assert client.get_run(info["mlflow_run_id"]).info.status == "FINISHED"
+        names = {item.path for item in client.list_artifacts(info["mlflow_run_id"])}
+        assert {"model.keras", "config.yaml", "history.csv", "figures", "evaluation"} <= names
+
+    def test_evaluation_runs_and_export_and_serve_say_what_they_need(self, on_jax):
+        report, folder = on_jax
+        assert "Tables and figures" in report["evaluate"]
+        assert (folder / "scores" / "patch.png").is_file()
+        assert report["software"] == ["jax", "keras", "keras_lstsr"]
+        for name, needed in (("export", "a SavedModel needs TensorFlow"), ("serve", "TensorFlow")):
+            assert report[name].startswith("MissingExtraError")
+            assert needed in report[name]
+        assert not (folder / "models").exists()
+
+
+@needs_jax
+@pytest.mark.slow
+def test_models_losses_and_metrics_pass_their_tests_under_jax():
+    told = under_jax(
+        "pytest", "tests/models", "tests/losses", "tests/metrics", "-q", "-m", "not slow",
+        "-p", "no:cacheprovider",
+    )  # fmt: skip
+    assert int(told.splitlines()[-1].split(" passed")[0].split()[-1]) > 300
