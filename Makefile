@@ -4,11 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_OUTPUT ?= demo_output
 
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test test-jax lint format clean
 
 help:
 	@echo "make demo    set up, then run the whole way on simulated scenes (about 5 minutes)"
 	@echo "make test    set up, then lint, check types and run all tests"
+	@echo "make test-jax  run the tests of models, losses, metrics and training under JAX"
 	@echo "make lint    ruff, mypy and the import contracts"
 	@echo "make format  rewrite the code with ruff"
 	@echo "make clean   remove what was built, the environment included"
@@ -33,6 +34,11 @@ lint: setup
 
 test: lint
 	$(BIN)/python -m pytest
+
+# Compiling takes most of the time under JAX, and here each program runs once or twice.
+test-jax: setup
+	KERAS_BACKEND=jax XLA_FLAGS="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false" \
+	$(BIN)/python -m pytest tests/models tests/losses tests/metrics tests/training/test_fit.py -m "not slow"
 
 format: setup
 	$(BIN)/ruff format .
