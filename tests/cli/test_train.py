@@ -18,6 +18,9 @@ from keras_lstsr.errors import ConfigError
 from tests.conftest import ROOT
 from tests.training.conftest import TINY, write_records
 
+# Sweeps have a test of their own, tests/training/test_sweep.py.
+SETTINGS = [p for p in sorted((ROOT / "configs").iterdir()) if "sweep" not in p.stem]
+
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
@@ -58,9 +61,7 @@ class TestSettings:
         settings = apply_settings(tmp_path / "empty.yaml", ("model.architecture=vdsr",))
         assert (settings.model.variant, settings.model.depth) == (None, 20)
 
-    # Sweeps have a test of their own, tests/training/test_sweep.py.
-SETTINGS = [p for p in sorted((ROOT / "configs").iterdir()) if "sweep" not in p.stem]
-
+    
 
 @pytest.mark.parametrize(
         ("setting", "message"),
