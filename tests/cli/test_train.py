@@ -61,9 +61,7 @@ class TestSettings:
         settings = apply_settings(tmp_path / "empty.yaml", ("model.architecture=vdsr",))
         assert (settings.model.variant, settings.model.depth) == (None, 20)
 
-    
-
-@pytest.mark.parametrize(
+    @pytest.mark.parametrize(
         ("setting", "message"),
         [
             ("training.epoch=5", r"training\.epoch: Extra inputs"),

@@ -1,0 +1,282 @@
+"""Time and memory of a training step: ``python benchmarks/training_step.py``.
+
+Each network is trained in a process of its own, with and without XLA, on the CPU and on the GPU
+if there is one: first on a batch that lies in memory, then from records by the pipeline of
+``keras-lstsr train``, which reads, decodes, shuffles, turns and degrades patches of 64 × 64 pixels.
+Prints a Markdown table of
+
+- the time of a step on the batch in memory, and from the pipeline,
+- what the pipeline alone needs for a batch, as a share of the step. On a CPU it takes that from
+  the step's own cores; a GPU does not wait for it as long as it is below 100 %,
+- the operations of a step (three times those of the forward pass, by TensorFlow's profiler) per
+  second, as a share of what a large matrix product reaches on the same device,
+- the peak memory: resident for a CPU, allocated for a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import typing
+from pathlib import Path
+
+import numpy as np
+
+from keras_lstsr.config import Architecture, DataConfig, LossConfig, ModelConfig
+from keras_lstsr.records.codec import encode_patch
+from keras_lstsr.records.patches import Encoding, Patch, PatchKey
+from keras_lstsr.records.schema import DATASET_FILE, SCHEMA_VERSION, DatasetMetadata, ShardInfo
+from keras_lstsr.records.tfrecord import shard_bytes
+
+# Variants of a network, by the setting that tells them apart.
+VARIANTS = {"mrunet": ("strided", "maxpool")}
+NETWORKS = [
+    f"{architecture}_{variant}" if variant else architecture
+    for architecture in typing.get_args(Architecture)
+    for variant in VARIANTS.get(architecture, ("",))
+]
+MATRIX_SIDE = {"CPU": 2048, "GPU": 8192}
+BACKWARD_AND_FORWARD = 3  # gradients by inputs and by weights cost as much as the forward pass each
+PIPELINE_BATCHES = 20
+
+
+def model_config(network: str, width: int) -> ModelConfig:
+    """Returns the settings of a network by name, e.g. ``"mrunet_strided"``."""
+    architecture, _, variant = network.partition("_")
+    return ModelConfig(
+        architecture=architecture,
+        variant=variant or None,
+        width=width,
+        offset_kelvin=290.0,
+        scale_kelvin=10.0,
+    )
+
+
+def write_records(folder: Path, *, patches: int, side: int) -> None:
+    """Writes a training split of random patches, stored as MOD11A1's integers are."""
+    rng = np.random.default_rng(0)
+    stored = rng.integers(14000, 16000, (patches, side, side), dtype=np.uint16)
+    records = [
+        encode_patch(
+            Patch(
+                key=PatchKey("0" * 16, "benchmark", "day", 0, number),
+                lst_kelvin=(integers * 0.02).astype(np.float32),
+                ndvi=None,
+                product="MOD11A1",
+                tile="h18v04",
+                acquisition_date="2021-08-15",
+                place=str(number),
+                split="train",
+                crs_wkt="",
+                transform=(1000.0, 0.0, 0.0, 0.0, -1000.0, 0.0),
+                lst_encoding=Encoding("uint16", 0.02, 0.0, 0),
+            )
+        )
+        for number, integers in enumerate(stored)
+    ]
+    content = shard_bytes(records)
+    shard = ShardInfo(
+        file="train-00000-of-00001.tfrecord.gz",
+        records=patches,
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+    (folder / shard.file).write_bytes(content)
+    counts = {"train": patches, "validation": 0, "test": 0}
+    metadata = DatasetMetadata(
+        schema_version=SCHEMA_VERSION,
+        package_version="benchmark",
+        fingerprint="",
+        patch_size=side,
+        stride=side,
+        scale_factor=4,
+        has_guide=False,
+        counts=counts,
+        counts_by_day_night={split: {"day": count} for split, count in counts.items()},
+        places=counts,
+        rejected={},
+        dead_letters=0,
+        warnings=[],
+        settings={},
+        statistics={},
+        ndvi_relation={},
+        shards={"train": [shard], "validation": [], "test": []},
+        sources=[],
+    )
+    (folder / DATASET_FILE).write_text(metadata.to_json())
+
+
+def matrix_product_flops(device: str) -> float:
+    """Measures the operations per second of a float32 matrix product; the best of five."""
+    import tensorflow as tf
+
+    side = MATRIX_SIDE[device]
+    matrix = tf.random.normal((side, side))
+    product = tf.function(lambda: tf.reduce_sum(tf.matmul(matrix, matrix)))
+    seconds = []
+    for _ in range(6):
+        start = time.perf_counter()
+        product().numpy()  # waits for the device
+        seconds.append(time.perf_counter() - start)
+    return 2.0 * side**3 / min(seconds[1:])
+
+
+def step_flops(model: typing.Any, batch: int, coarse_side: int) -> float:
+    """Counts the operations of a training step; a multiplication with its addition is two."""
+    import tensorflow as tf
+
+    profiler = tf.compat.v1.profiler
+    options = profiler.ProfileOptionBuilder(profiler.ProfileOptionBuilder.float_operation())
+    shape = tf.TensorSpec((batch, coarse_side, coarse_side, 1), tf.float32)
+    forward = tf.function(lambda x: model({"lst_kelvin": x}, training=False))
+    graph = forward.get_concrete_function(shape).graph
+    profile = profiler.profile(graph, options=options.with_empty_output().build())
+    return BACKWARD_AND_FORWARD * float(profile.total_float_ops)
+
+
+def seconds_per_step(model: typing.Any, batches: typing.Any, steps: int) -> float:
+    """Times steps as ``fit`` takes them, after one that traces and compiles."""
+    model.fit(batches, steps_per_epoch=1, verbose=0)
+    start = time.perf_counter()
+    model.fit(batches, steps_per_epoch=steps, verbose=0)  # its logs wait for the device
+    return (time.perf_counter() - start) / steps
+
+
+def measure(task: dict[str, typing.Any]) -> dict[str, float]:
+    """Trains one network and returns what was measured; in a process of its own."""
+    import keras
+    import tensorflow as tf
+
+    from keras_lstsr.losses import build_loss
+    from keras_lstsr.models import build_model
+    from keras_lstsr.records.dataset import make_dataset
+
+    device, batch = task["device"], task["batch"]
+    peak_flops = matrix_product_flops(device)
+    keras.utils.set_random_seed(0)
+    model = build_model(model_config(task["network"], task["width"]))
+    model.compile(
+        optimizer=keras.optimizers.Adam(1e-4),
+        loss=build_loss(LossConfig()),
+        jit_compile=task["xla"],
+        run_eagerly=False,
+    )
+    records = make_dataset(
+        task["records"], "train", DataConfig(), batch_size=batch, training=True
+    ).repeat()
+    in_memory = tf.data.Dataset.from_tensors(next(iter(records))).repeat()
+    memory_seconds = seconds_per_step(model, in_memory, task["steps"])
+    result = {
+        "parameters": model.count_params(),
+        "memory_seconds": memory_seconds,
+        "pipeline_seconds": seconds_per_step(model, records, task["steps"]),
+        "flops": step_flops(model, batch, task["patch"] // 4),
+        "peak_flops": peak_flops,
+    }
+    batches = iter(records)
+    next(batches)
+    start = time.perf_counter()
+    for _ in range(PIPELINE_BATCHES):
+        next(batches)
+    result["batch_seconds"] = (time.perf_counter() - start) / PIPELINE_BATCHES
+    if device == "GPU":
+        result["peak_bytes"] = tf.config.experimental.get_memory_info("GPU:0")["peak"]
+    else:
+        result["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return result
+
+
+def measure_in_child(task: dict[str, typing.Any]) -> dict[str, float]:
+    """Runs ``measure`` in a new process, so that peaks of memory are the network's own."""
+    hidden = {} if task["device"] == "GPU" else {"CUDA_VISIBLE_DEVICES": "-1"}
+    done = subprocess.run(
+        [sys.executable, __file__, "--child", json.dumps(task)],
+        env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", **hidden},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def devices() -> dict[str, str]:
+    """Names the devices: always the CPU, and the first GPU if TensorFlow sees one."""
+    found = {"CPU": f"{platform.machine()} with {len(os.sched_getaffinity(0))} cores"}
+    code = (
+        "import tensorflow as tf; gpus = tf.config.list_physical_devices('GPU'); "
+        "print(*[tf.config.experimental.get_device_details(g).get('device_name', 'GPU') "
+        "for g in gpus[:1]])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    if name := done.stdout.strip():
+        found["GPU"] = name
+    return found
+
+
+def row(task: dict[str, typing.Any], result: dict[str, float]) -> str:
+    """Formats a line of the table."""
+    step = result["memory_seconds"]
+    cells = [
+        task["network"],
+        f"{result['parameters']:,.0f}",
+        task["device"],
+        "on" if task["xla"] else "off",
+        f"{step:.3f}",
+        f"{result['pipeline_seconds']:.3f}",
+        f"{result['batch_seconds'] / step:.1%}",
+        f"{result['flops'] / step / result['peak_flops']:.0%}",
+        f"{result['peak_bytes'] / 2**30:.2f}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    """Measures what was asked for and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
+    parser.add_argument("--width", type=int, default=64, help="channels [default: as published]")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--patch", type=int, default=64, help="side in fine pixels")
+    parser.add_argument("--steps", type=int, default=2, help="steps to time, after the first")
+    parser.add_argument("--xla", choices=["on", "off", "both"], default="both")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        print(json.dumps(measure(json.loads(arguments.child))))
+        return
+    found = devices()
+    print(f"Batches of {arguments.batch} × {arguments.patch} × {arguments.patch} fine pixels, ")
+    print(f"width {arguments.width}, float32; " + ", ".join(f"{k}: {v}" for k, v in found.items()))
+    print(
+        "\n| network | parameters | device | XLA | step, in memory (s) | step, from records (s) "
+        "| pipeline's share | share of peak | peak memory (GiB) |"
+        "\n|---|---:|---|---|---:|---:|---:|---:|---:|"
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        write_records(Path(temporary), patches=4 * arguments.batch, side=arguments.patch)
+        for device in found:
+            for network in arguments.networks:
+                for xla in {"on": [True], "off": [False], "both": [False, True]}[arguments.xla]:
+                    task = {
+                        "network": network,
+                        "device": device,
+                        "xla": xla,
+                        "records": temporary,
+                        "width": arguments.width,
+                        "batch": arguments.batch,
+                        "patch": arguments.patch,
+                        "steps": arguments.steps,
+                    }
+                    print(row(task, measure_in_child(task)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
