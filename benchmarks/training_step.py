@@ -264,8 +264,8 @@ def main() -> None:
     print(f"Batches of {arguments.batch} × {arguments.patch} × {arguments.patch} fine pixels,")
     print(f"width {arguments.width}, float32; " + ", ".join(f"{k}: {v}" for k, v in found.items()))
     print(
-        "\n| network | trained parameters | device | XLA | step, in memory (s) | step, from records (s) "
-        "| pipeline's share | share of peak | peak memory (GiB) |"
+        "\n| network | trained parameters | device | XLA | step, in memory (s) "
+        "| step, from records (s) | pipeline's share | share of peak | peak memory (GiB) |"
         "\n|---|---:|---|---|---:|---:|---:|---:|---:|"
     )
     with tempfile.TemporaryDirectory() as temporary:
