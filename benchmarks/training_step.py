@@ -9,7 +9,8 @@ Prints a Markdown table of
 - what the pipeline alone needs for a batch, as a share of the step. On a CPU it takes that from
   the step's own cores; a GPU does not wait for it as long as it is below 100 %,
 - the operations of a step (three times those of the forward pass, by TensorFlow's profiler) per
-  second, as a share of what a large matrix product reaches on the same device,
+  second, as a share of the most that a large matrix product reached on the same device in any of
+  the processes,
 - the peak memory: resident for a CPU, allocated for a GPU.
 """
 
@@ -167,7 +168,7 @@ def measure(task: dict[str, typing.Any]) -> dict[str, float]:
     from keras_lstsr.records.dataset import make_dataset
 
     device, batch = task["device"], task["batch"]
-    peak_flops = matrix_product_flops(device)
+    before = matrix_product_flops(device)
     keras.utils.set_random_seed(0)
     model = build_model(model_config(task["network"], task["width"]))
     model.compile(
@@ -186,7 +187,7 @@ def measure(task: dict[str, typing.Any]) -> dict[str, float]:
         "memory_seconds": memory_seconds,
         "pipeline_seconds": seconds_per_step(model, records, task["steps"]),
         "flops": step_flops(model, batch, task["patch"] // 4),
-        "peak_flops": peak_flops,
+        "peak_flops": max(before, matrix_product_flops(device)),
     }
     batches = iter(records)
     next(batches)
@@ -229,8 +230,8 @@ def devices() -> dict[str, str]:
     return found
 
 
-def row(task: dict[str, typing.Any], result: dict[str, float]) -> str:
-    """Formats a line of the table."""
+def row(task: dict[str, typing.Any], result: dict[str, float], peak_flops: float) -> str:
+    """Formats a line of the table; ``peak_flops`` is the device's."""
     step = result["memory_seconds"]
     cells = [
         task["network"],
@@ -240,7 +241,7 @@ def row(task: dict[str, typing.Any], result: dict[str, float]) -> str:
         f"{step:.3f}",
         f"{result['pipeline_seconds']:.3f}",
         f"{result['batch_seconds'] / step:.1%}",
-        f"{result['flops'] / step / result['peak_flops']:.0%}",
+        f"{result['flops'] / step / peak_flops:.0%}",
         f"{result['peak_bytes'] / 2**30:.2f}",
     ]
     return "| " + " | ".join(cells) + " |"
@@ -260,30 +261,46 @@ def main() -> None:
     if arguments.child:
         print(json.dumps(measure(json.loads(arguments.child))))
         return
-    found = devices()
-    print(f"Batches of {arguments.batch} × {arguments.patch} × {arguments.patch} fine pixels,")
-    print(f"width {arguments.width}, float32; " + ", ".join(f"{k}: {v}" for k, v in found.items()))
+    with tempfile.TemporaryDirectory() as temporary:
+        write_records(Path(temporary), patches=4 * arguments.batch, side=arguments.patch)
+        tasks = [
+            {
+                "network": network,
+                "device": device,
+                "xla": xla,
+                "records": temporary,
+                "width": arguments.width,
+                "batch": arguments.batch,
+                "patch": arguments.patch,
+                "steps": arguments.steps,
+            }
+            for device in devices()
+            for network in arguments.networks
+            for xla in {"on": [True], "off": [False], "both": [False, True]}[arguments.xla]
+        ]
+        results = []
+        for number, task in enumerate(tasks):
+            print(f"{number + 1}/{len(tasks)} {task['network']}", file=sys.stderr, flush=True)
+            results.append(measure_in_child(task))
+    print_table(tasks, results)
+
+
+def print_table(tasks: list[dict[str, typing.Any]], results: list[dict[str, float]]) -> None:
+    """Prints what was measured, where, as Markdown."""
+    size = "{batch} × {patch} × {patch} fine pixels, width {width}".format(**tasks[0])
+    print(f"Batches of {size}, float32.")
+    peaks: dict[str, float] = {}
+    for task, result in zip(tasks, results, strict=True):
+        peaks[task["device"]] = max(peaks.get(task["device"], 0.0), result["peak_flops"])
+    for device, name in devices().items():
+        print(f"{device}: {name}; matrix product {peaks[device] / 1e9:,.0f} GFLOP/s.")
     print(
         "\n| network | trained parameters | device | XLA | step, in memory (s) "
         "| step, from records (s) | pipeline's share | share of peak | peak memory (GiB) |"
         "\n|---|---:|---|---|---:|---:|---:|---:|---:|"
     )
-    with tempfile.TemporaryDirectory() as temporary:
-        write_records(Path(temporary), patches=4 * arguments.batch, side=arguments.patch)
-        for device in found:
-            for network in arguments.networks:
-                for xla in {"on": [True], "off": [False], "both": [False, True]}[arguments.xla]:
-                    task = {
-                        "network": network,
-                        "device": device,
-                        "xla": xla,
-                        "records": temporary,
-                        "width": arguments.width,
-                        "batch": arguments.batch,
-                        "patch": arguments.patch,
-                        "steps": arguments.steps,
-                    }
-                    print(row(task, measure_in_child(task)), flush=True)
+    for task, result in zip(tasks, results, strict=True):
+        print(row(task, result, peaks[task["device"]]))
 
 
 if __name__ == "__main__":
