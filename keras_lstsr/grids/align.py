@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
-import rioxarray  # noqa: F401  (registers the .rio accessor)
 import xarray as xr
 from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
-from scipy.ndimage import map_coordinates
 
 from keras_lstsr.errors import GridError
+from keras_lstsr.grids.georeference import (
+    north_up_transform,
+    raster_crs,
+    raster_name,
+    raster_on_grid,
+)
+from keras_lstsr.grids.warp import warp_area, warp_bilinear
 
 # Pixels that agree to this part of a pixel over the whole raster are the same pixels; delivered
 # corners carry rounding noise of about 1e-6.
 _SAME_PIXEL = 0.01
 # A guide whose pixels are wider than this many fine pixels holds no detail of the fine grid.
 _COARSEST_GUIDE = 1.5
-# Fine rows that are warped at a time, which bounds the memory for their coordinates.
-_STRIP_ROWS = 128
 
 
 def fine_transform(lst: xr.DataArray, factor: int) -> Affine:
@@ -27,65 +30,40 @@ def fine_transform(lst: xr.DataArray, factor: int) -> Affine:
     return Affine(a / factor, b / factor, c, d / factor, e / factor, f)
 
 
-def _crs(raster: xr.DataArray, role: str) -> CRS:
-    if raster.rio.crs is None:
-        raise GridError(
-            "the raster has no CRS",
-            path=raster.encoding.get("source"),
-            field=role,
-            action="Write one with gdal_edit.py -a_srs.",
-        )
-    return CRS.from_user_input(raster.rio.crs)
+def guide_on_fine_grid(guide: xr.DataArray, lst: xr.DataArray, factor: int = 4) -> xr.DataArray:
+    """Brings a guide, e.g. NDVI or albedo, onto the grid that divides LST's pixels by ``factor``.
 
-
-def ndvi_on_fine_grid(ndvi: xr.DataArray, lst: xr.DataArray, factor: int = 4) -> xr.DataArray:
-    """Brings NDVI onto the grid that divides LST's pixels by ``factor``.
-
-    Where NDVI's pixels are those of the fine grid, they are copied; ground that NDVI does not
-    cover is NaN. Otherwise NDVI is warped with exact coordinates (GDAL approximates them to an
-    eighth of a pixel): bilinearly, or by averaging where its pixels are clearly finer than the
-    fine grid's. A fine pixel is NaN where any NDVI pixel that goes into it is.
+    Where the guide's pixels are those of the fine grid, they are copied; ground that the guide
+    does not cover is NaN. Otherwise it is warped with exact coordinates (GDAL approximates them
+    to an eighth of a pixel): bilinearly, or by area where its pixels are clearly finer than the
+    fine grid's. A fine pixel is NaN where any guide pixel that goes into it is.
 
     Args:
-        ndvi: ``[y, x]`` with CRS and transform; NaN where missing.
+        guide: ``[y, x]`` with CRS and transform; NaN where missing.
         lst: ``[H, W]`` with CRS and transform.
         factor: Fine pixels along an LST pixel's side.
 
     Returns:
-        NDVI float32 ``[H · factor, W · factor]``, exactly nested in LST's pixels. Its
+        The guide as float32 ``[H · factor, W · factor]``, exactly nested in LST's pixels. Its
         ``.encoding`` is kept only where pixels were copied.
 
     Raises:
-        GridError: If a raster has no CRS, is rotated, or NDVI is clearly coarser than the fine
-            grid.
+        GridError: If a raster has no CRS, is rotated, or the guide is clearly coarser than the
+            fine grid. The error names the raster that is at fault.
     """
-    source, target = ndvi.rio.transform(), fine_transform(lst, factor)
-    if source.b or source.d or target.b or target.d:
-        raise GridError("the raster is rotated", field="ndvi or lst", expected="a north-up grid")
+    source = north_up_transform(guide, "guide")
+    north_up_transform(lst, "lst")
+    target = fine_transform(lst, factor)
     height, width = lst.sizes["y"] * factor, lst.sizes["x"] * factor
-    ndvi_crs, lst_crs = _crs(ndvi, "ndvi"), _crs(lst, "lst")
-    offset = _pixel_offset(source, ndvi_crs, target, lst_crs, height, width)
+    guide_crs, lst_crs = raster_crs(guide, "guide"), raster_crs(lst, "lst")
+    offset = _pixel_offset(source, guide_crs, target, lst_crs, height, width)
     if offset is not None:
-        values = _window(np.asarray(ndvi.values), offset, height, width)
-        encoding = dict(ndvi.encoding)
+        values = _window(np.asarray(guide.values), offset, height, width)
+        encoding = dict(guide.encoding)
     else:
-        values = _warp(ndvi, ndvi_crs, source, target, lst_crs, height, width)
+        values = _warp(guide, guide_crs, source, target, lst_crs, height, width)
         encoding = {}
-    return _on_grid(values, ndvi, lst_crs, target, encoding)
-
-
-def _on_grid(
-    values: NDArray[np.float32], like: xr.DataArray, crs: CRS, transform: Affine, encoding: dict
-) -> xr.DataArray:
-    height, width = values.shape
-    x = transform.c + transform.a * (np.arange(width) + 0.5)
-    y = transform.f + transform.e * (np.arange(height) + 0.5)
-    result = xr.DataArray(
-        values, dims=("y", "x"), coords={"y": y, "x": x}, name=like.name, attrs=dict(like.attrs)
-    )
-    result = result.rio.write_crs(crs).rio.write_transform(transform)
-    result.encoding = {**encoding, "grid_mapping": "spatial_ref"}
-    return result
+    return raster_on_grid(values, guide, lst_crs, target, encoding)
 
 
 def _pixel_offset(
@@ -129,54 +107,38 @@ def _window(
 
 
 def _warp(
-    ndvi: xr.DataArray,
-    ndvi_crs: CRS,
+    guide: xr.DataArray,
+    guide_crs: CRS,
     source: Affine,
     target: Affine,
     target_crs: CRS,
     height: int,
     width: int,
 ) -> NDArray[np.float32]:
-    relative = _relative_pixel_size(ndvi, ndvi_crs, source, target, target_crs)
+    relative = _relative_pixel_size(guide, guide_crs, source, target, target_crs)
     if relative > _COARSEST_GUIDE:
         raise GridError(
-            "NDVI is coarser than the fine grid",
-            field=str(ndvi.name),
+            "the guide is coarser than the fine grid",
+            path=guide.encoding.get("source"),
+            field=raster_name(guide, "guide"),
             found=f"pixels {relative:.2f} times as wide",
             expected=f"at most {_COARSEST_GUIDE} times",
-            action="Use NDVI of about 250 m for LST of 1 km.",
+            action="Use a guide of about the fine grid's pixels, e.g. 250 m for LST of 1 km.",
         )
-    # Where NDVI is finer, each fine pixel is the mean of so many samples along either axis.
-    samples = max(1, round(1 / relative)) if relative < 1 / _COARSEST_GUIDE else 1
-    order = 1 if samples == 1 else 0
-    values = np.asarray(ndvi.values, dtype=np.float32)
-    transformer = Transformer.from_crs(target_crs, ndvi_crs, always_xy=True)
-    steps = (np.arange(samples) + 0.5) / samples
-    columns = (np.arange(width)[:, None] + steps).ravel()
-    result = np.empty((height, width), np.float32)
-    for top in range(0, height, _STRIP_ROWS):
-        count = min(_STRIP_ROWS, height - top)
-        rows = (np.arange(top, top + count)[:, None] + steps).ravel()
-        y, x = np.meshgrid(target.f + target.e * rows, target.c + target.a * columns, indexing="ij")
-        there_x, there_y = transformer.transform(x, y)
-        row, column = (there_y - source.f) / source.e, (there_x - source.c) / source.a
-        # Up to half a pixel beyond the outermost centres the outermost value holds.
-        sampled = map_coordinates(values, [row - 0.5, column - 0.5], order=order, mode="nearest")
-        inside = (row >= 0) & (row <= values.shape[0]) & (column >= 0) & (column <= values.shape[1])
-        sampled[~inside] = np.nan
-        blocks = sampled.reshape(count, samples, width, samples)
-        result[top : top + count] = blocks.mean(axis=(1, 3))
-    return result
+    nothing = np.broadcast_to(np.float32(np.nan), (height, width))
+    grid = raster_on_grid(nothing, guide, target_crs, target)
+    warp = warp_area if relative < 1 / _COARSEST_GUIDE else warp_bilinear
+    return np.asarray(warp(guide.astype(np.float32), grid).values)
 
 
 def _relative_pixel_size(
-    ndvi: xr.DataArray, ndvi_crs: CRS, source: Affine, target: Affine, target_crs: CRS
+    guide: xr.DataArray, guide_crs: CRS, source: Affine, target: Affine, target_crs: CRS
 ) -> float:
-    """Width of NDVI's middle pixel, as the square root of its area, in fine pixels."""
-    row, column = ndvi.sizes["y"] / 2, ndvi.sizes["x"] / 2
+    """Width of the guide's middle pixel, as the square root of its area, in fine pixels."""
+    row, column = guide.sizes["y"] / 2, guide.sizes["x"] / 2
     x = source.c + source.a * np.array([column, column + 1, column])
     y = source.f + source.e * np.array([row, row, row + 1])
-    transformer = Transformer.from_crs(ndvi_crs, target_crs, always_xy=True)
+    transformer = Transformer.from_crs(guide_crs, target_crs, always_xy=True)
     moved_x, moved_y = (np.asarray(axis) for axis in transformer.transform(x, y))
     east = (moved_x[1] - moved_x[0], moved_y[1] - moved_y[0])
     south = (moved_x[2] - moved_x[0], moved_y[2] - moved_y[0])

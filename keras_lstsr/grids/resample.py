@@ -15,7 +15,12 @@ from keras_lstsr.errors import GridError
 CUBIC_A = -0.75
 
 
-def _blocks(values: NDArray[np.floating], factor: int) -> NDArray[np.floating]:
+def blocks(values: NDArray[np.floating], factor: int) -> NDArray[np.floating]:
+    """Returns a view ``[..., H / factor, W / factor, factor, factor]`` of ``[..., H, W]``.
+
+    Raises:
+        GridError: If ``H`` or ``W`` is no multiple of ``factor``.
+    """
     height, width = values.shape[-2:]
     if factor < 1 or height % factor or width % factor:
         raise GridError(
@@ -44,8 +49,8 @@ def norm_l4(lst_kelvin: NDArray[np.floating], factor: int) -> NDArray[np.floatin
 
     Source: Stefan-Boltzmann law; Nguyen et al. (2022), section III-B.3.
     """
-    blocks = _blocks(lst_kelvin, factor).astype(np.float64)
-    coarse = np.mean(blocks**4, axis=(-2, -1)) ** 0.25
+    fourth_powers = blocks(lst_kelvin, factor).astype(np.float64) ** 4
+    coarse = np.mean(fourth_powers, axis=(-2, -1)) ** 0.25
     return coarse.astype(lst_kelvin.dtype)
 
 
@@ -62,7 +67,7 @@ def block_mean(values: NDArray[np.floating], factor: int) -> NDArray[np.floating
     Raises:
         GridError: If ``H`` or ``W`` is no multiple of ``factor``.
     """
-    return np.mean(_blocks(values, factor), axis=(-2, -1), dtype=np.float64).astype(values.dtype)
+    return np.mean(blocks(values, factor), axis=(-2, -1), dtype=np.float64).astype(values.dtype)
 
 
 def upsample_nearest(values: NDArray[np.floating], factor: int) -> NDArray[np.floating]:

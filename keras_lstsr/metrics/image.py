@@ -9,16 +9,21 @@ the maximum minus the minimum of the truth over the scored pixels, per image, as
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from skimage.metrics import structural_similarity
 
 from keras_lstsr.errors import GridError
+from keras_lstsr.grids.resample import block_mean, norm_l4
 
 SSIM_WINDOW_PIXELS = 7
 # Wang et al. (2004): stabilising constants as shares of the data range.
 SSIM_K1, SSIM_K2 = 0.01, 0.03
+# Deviations as small as this are what rounding leaves of a constant image.
+_ROUNDING_KELVIN = 1e-9
 
 
 def _scored(
@@ -201,15 +206,191 @@ def mean_gradient_error(
         In (K / pixel)²; NaN without a scored pixel.
 
     Raises:
-        GridError: If the shapes differ.
+        GridError: If the shapes differ or are not two-dimensional.
 
     Source: the Mixed Gradient Loss report, eq. of MGE, with the scale s between NDVI and
     temperature put in.
     """
     lst, guide, valid = _scored(lst_kelvin, ndvi)
-    inner = ndimage.binary_erosion(valid, np.ones((3, 3), dtype=bool))
-    if not inner.any():
+    gradient, _ = _gradient(lst - ndvi_scale_kelvin * guide, valid)
+    return float(np.mean(np.sum(gradient**2, axis=0))) if gradient.size else float("nan")
+
+
+def bias_free_rmse(truth_kelvin: ArrayLike, prediction_kelvin: ArrayLike) -> float:
+    """Standard deviation of the error in kelvin: the RMSE once the mean error is taken off.
+
+    ``bias_free_rmse² = rmse² − bias²``; NaN without a scored pixel. It is the figure to compare by
+    where two instruments differ in the mean, which no sharpening can mend.
+
+    Raises:
+        GridError: If the shapes differ.
+    """
+    errors = _errors(truth_kelvin, prediction_kelvin)
+    return float(errors.std()) if errors.size else float("nan")
+
+
+def _pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Correlation over the last axis, its sums taken over the leading ones too; changes both."""
+    if not x.size:
         return float("nan")
-    difference = np.where(valid, lst - ndvi_scale_kelvin * guide, 0.0)
-    gx, gy = (ndimage.sobel(difference, axis) / 8 for axis in (1, 0))
-    return float(np.mean((gx**2 + gy**2)[inner]))
+    for values in (x, y):
+        values -= values.mean(axis=-1, keepdims=True)
+    norms = [float(np.linalg.norm(deviations)) for deviations in (x, y)]
+    if min(norms) <= _ROUNDING_KELVIN * np.sqrt(x.size):
+        return float("nan")
+    return float(np.clip(np.vdot(x, y) / (norms[0] * norms[1]), -1.0, 1.0))
+
+
+def correlation(truth_kelvin: ArrayLike, prediction_kelvin: ArrayLike) -> float:
+    """Pearson's correlation of truth and prediction over the scored pixels.
+
+    Args:
+        truth_kelvin: Any shape, NaN where missing.
+        prediction_kelvin: The same shape, NaN where missing.
+
+    Returns:
+        −1 to 1; NaN without a scored pixel or where either is constant.
+
+    Raises:
+        GridError: If the shapes differ.
+    """
+    truth, prediction, valid = _scored(truth_kelvin, prediction_kelvin)
+    return _pearson(truth[valid], prediction[valid])
+
+
+def _gradient(
+    values_kelvin: NDArray[np.float64], valid: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Sobel's gradient ``[2, N]`` (x, y) in kelvin a pixel at the N pixels of the mask returned.
+
+    Those are the pixels whose 3 × 3 neighbours are valid.
+    """
+    if values_kelvin.ndim != 2:
+        raise GridError(
+            "gradients are taken of two-dimensional images",
+            found=f"shape {values_kelvin.shape}",
+            expected="[H, W]",
+        )
+    inner = ndimage.minimum_filter(valid.view(np.uint8), 3, mode="constant").astype(bool)
+    filled = np.where(valid, values_kelvin, 0.0)
+    return np.stack([ndimage.sobel(filled, axis)[inner] / 8 for axis in (1, 0)]), inner
+
+
+def gradient_correlation(truth_kelvin: ArrayLike, prediction_kelvin: ArrayLike) -> float:
+    """Correlation of the gradient fields: are there edges where there should be, the right way up?
+
+    With Sobel's operator divided by 8, over the pixels whose 3 × 3 neighbours are all scored, and
+    each component less its own mean, ``Σ(∂x T ∂x P + ∂y T ∂y P) / √(Σ|∇T|² Σ|∇P|²)``. Unlike the
+    correlation of magnitudes it is negative for edges whose warm and cold sides are swapped.
+
+    Args:
+        truth_kelvin: T, ``[H, W]``, NaN where missing.
+        prediction_kelvin: P, ``[H, W]``, NaN where missing.
+
+    Returns:
+        −1 to 1; NaN without a scored pixel or where either is flat.
+
+    Raises:
+        GridError: If the shapes differ or are not two-dimensional.
+    """
+    truth, prediction, valid = _scored(truth_kelvin, prediction_kelvin)
+    return _pearson(_gradient(truth, valid)[0], _gradient(prediction, valid)[0])
+
+
+def high_pass_correlation(
+    truth_kelvin: ArrayLike, prediction_kelvin: ArrayLike, *, sigma_pixels: float = 4.0
+) -> float:
+    """Correlation of the detail: of truth and prediction, each less its Gaussian mean.
+
+    The Gaussian is cut at 4 σ, reflected at the border, and taken over the scored pixels alone
+    (normalised convolution): a pixel beside a gap has the weighted mean of what is there.
+
+    Args:
+        truth_kelvin: ``[H, W]``, NaN where missing.
+        prediction_kelvin: ``[H, W]``, NaN where missing.
+        sigma_pixels: Standard deviation of the Gaussian in pixels; 4 is one 1 km pixel at 250 m.
+
+    Returns:
+        −1 to 1; NaN without a scored pixel or where either has no detail.
+
+    Raises:
+        GridError: If the shapes differ.
+
+    Source: normalised convolution: Knutsson & Westin (1993), doi:10.1109/CVPR.1993.341081.
+    """
+    truth, prediction, valid = _scored(truth_kelvin, prediction_kelvin)
+    if not valid.any():
+        return float("nan")
+    weight = ndimage.gaussian_filter(valid.astype(np.float64), sigma_pixels)
+    details = []
+    for values in (truth, prediction):
+        # Around its mean, so that no digits go to the 300 K that all pixels share.
+        centred = np.where(valid, values - values[valid].mean(), 0.0)
+        smooth = ndimage.gaussian_filter(centred, sigma_pixels)[valid] / weight[valid]
+        details.append(centred[valid] - smooth)
+    return _pearson(*details)
+
+
+def rmse_by_gradient_quartile(
+    truth_kelvin: ArrayLike, prediction_kelvin: ArrayLike
+) -> NDArray[np.float64]:
+    """RMSE in each quartile of the truth's gradient: flat ground first, edges last.
+
+    Pixels whose 3 × 3 neighbours are all scored are parted at the quartiles of the truth's Sobel
+    gradient magnitude; a pixel on a quartile belongs to the flatter part.
+
+    Args:
+        truth_kelvin: ``[H, W]``, NaN where missing.
+        prediction_kelvin: ``[H, W]``, NaN where missing.
+
+    Returns:
+        ``[4]`` kelvin; NaN where no pixel falls (a truth with many equal gradients, or nothing
+        scored).
+
+    Raises:
+        GridError: If the shapes differ or are not two-dimensional.
+    """
+    truth, prediction, valid = _scored(truth_kelvin, prediction_kelvin)
+    gradient, inner = _gradient(truth, valid)
+    if not inner.any():
+        return np.full(4, np.nan)
+    magnitude = np.hypot(*gradient)
+    part = np.searchsorted(np.quantile(magnitude, (0.25, 0.5, 0.75)), magnitude, side="left")
+    squares = (prediction[inner] - truth[inner]) ** 2
+    sums, counts = np.bincount(part, squares, 4), np.bincount(part, minlength=4)
+    return np.sqrt(np.divide(sums, counts, out=np.full(4, np.nan), where=counts > 0))
+
+
+def consistency_error(
+    prediction_kelvin: ArrayLike,
+    coarse_kelvin: ArrayLike,
+    factor: int,
+    *,
+    aggregate: Literal["mean", "norm_l4"] = "mean",
+) -> float:
+    """RMSE between the prediction brought back to the coarse grid and the coarse LST.
+
+    Zero for a sharpening that keeps each coarse pixel's temperature. Coarse pixels with a gap in
+    their block are left out.
+
+    Args:
+        prediction_kelvin: Fine LST, ``[h · factor, w · factor]``, NaN where missing.
+        coarse_kelvin: Coarse LST, ``[h, w]``, NaN where missing.
+        factor: Fine pixels along a coarse pixel's side.
+        aggregate: ``"mean"`` of the temperatures of a block, or ``"norm_l4"``: the fourth root of
+            their mean fourth power, as radiance adds up.
+
+    Returns:
+        Kelvin; NaN without a scored coarse pixel.
+
+    Raises:
+        GridError: If the prediction is not ``factor`` times the coarse LST, or the aggregate is
+            unknown.
+
+    Source: the consistency property of Wald et al. (1997).
+    """
+    prediction = np.asarray(prediction_kelvin, dtype=np.float64)
+    if aggregate not in ("mean", "norm_l4"):
+        raise GridError("unknown aggregate", found=repr(aggregate), expected="mean or norm_l4")
+    coarse = block_mean(prediction, factor) if aggregate == "mean" else norm_l4(prediction, factor)
+    return rmse(coarse_kelvin, coarse)

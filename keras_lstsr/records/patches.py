@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from keras_lstsr.errors import ConfigError, GridError
-from keras_lstsr.grids.align import ndvi_on_fine_grid
+from keras_lstsr.grids.align import guide_on_fine_grid
 from keras_lstsr.products import REASONS, rejection_reason
 from keras_lstsr.records.places import (
     RasterWindow,
@@ -298,7 +298,7 @@ def cut_patches(
                     rejected["no_ndvi_partner"] += 1
                     continue
                 if guide is None:
-                    guide = ndvi_on_fine_grid(read_ndvi(), layer, SCALE_FACTOR)
+                    guide = guide_on_fine_grid(read_ndvi(), layer, SCALE_FACTOR)
                 ndvi = _fine_window(guide, row, col, size)
                 if too_much_missing(ndvi, settings.max_missing_fraction):
                     rejected["ndvi_missing"] += 1

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pyproj import Transformer
 
 from keras_lstsr.errors import GridError
-from keras_lstsr.grids.align import fine_transform, ndvi_on_fine_grid
+from keras_lstsr.grids.align import fine_transform, guide_on_fine_grid
 
 SINUSOIDAL = "+proj=sinu +lon_0=0 +R=6371007.181 +units=m +no_defs"
 PIXEL = 926.6254331
@@ -50,7 +50,7 @@ def test_shared_pixels_are_copied_by_ground_and_the_rest_is_nan(row, column, noi
     corner = fine @ Affine.translation(column + noise, row - noise)
     rows, columns = np.mgrid[:height, :width]
     ndvi = raster(rows * 100 + columns, corner)
-    result = ndvi_on_fine_grid(ndvi, lst)
+    result = guide_on_fine_grid(ndvi, lst)
     assert result.shape == (32, 24)
     expected = np.full((32, 24), np.nan, np.float32)
     for r in range(height):
@@ -66,7 +66,7 @@ def test_another_spelling_of_the_crs_does_not_resample():
     other = lst.rio.crs.to_wkt().replace('"unknown"', '"Unknown_datum_based_upon_a_sphere"')
     ndvi = raster(np.random.default_rng(0).random((32, 24)), fine_transform(lst, 4), other)
     ndvi.encoding = {"dtype": "int16", "scale_factor": 1e-4}
-    result = ndvi_on_fine_grid(ndvi, lst)
+    result = guide_on_fine_grid(ndvi, lst)
     np.testing.assert_array_equal(result.values, ndvi.values)
     assert result.encoding["scale_factor"] == 1e-4
 
@@ -85,7 +85,7 @@ def test_another_crs_is_warped_onto_the_ground_it_covers():
     def field(x, y):
         return (x - bounds[0]) * 1e-5 + (y - bounds[1]) * 2e-5
 
-    result = ndvi_on_fine_grid(raster(field(x, y), transform, 32631), lst)
+    result = guide_on_fine_grid(raster(field(x, y), transform, 32631), lst)
     fine = fine_transform(lst, 4)
     rows, columns = np.mgrid[:48, :48]
     expected = field(*to_utm.transform(*(fine @ (columns + 0.5, rows + 0.5))))
@@ -99,7 +99,7 @@ def test_finer_ndvi_is_averaged():
     fine = fine_transform(lst, 4)
     third = fine @ Affine.scale(1 / 3)
     values = np.random.default_rng(1).random((48, 48)).astype(np.float32)
-    result = ndvi_on_fine_grid(raster(values, third), lst)
+    result = guide_on_fine_grid(raster(values, third), lst)
     expected = values.reshape(16, 3, 16, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(result.values, expected, atol=1e-6)
 
@@ -109,7 +109,7 @@ def test_gaps_and_ground_that_is_not_covered_are_nan_after_warping():
     half = fine_transform(lst, 4) @ Affine.scale(1 / 2) @ Affine.translation(8, 0)
     values = np.ones((32, 24), np.float32)
     values[10, 10] = np.nan
-    result = ndvi_on_fine_grid(raster(values, half), lst).values
+    result = guide_on_fine_grid(raster(values, half), lst).values
     expected = np.ones((16, 16), np.float32)
     expected[:, :4] = np.nan
     expected[5, 4 + 5] = np.nan
@@ -119,15 +119,28 @@ def test_gaps_and_ground_that_is_not_covered_are_nan_after_warping():
 def test_coarse_ndvi_is_an_error():
     lst = lst_raster()
     ndvi = raster(np.ones((16, 12)), fine_transform(lst, 2))
-    with pytest.raises(GridError, match=r"coarser than the fine grid.*2\.00 times"):
-        ndvi_on_fine_grid(ndvi, lst)
+    with pytest.raises(
+        GridError, match=r"ndvi: the guide is coarser than the fine grid.*2\.00 times"
+    ):
+        guide_on_fine_grid(ndvi, lst)
+
+
+def test_errors_name_the_raster_at_fault():
+    lst = lst_raster()
+    coarse = raster(np.ones((16, 12)), fine_transform(lst, 2)).rename("albedo")
+    with pytest.raises(GridError, match="albedo: the guide is coarser"):
+        guide_on_fine_grid(coarse, lst)
+    rotated = lst.rename("lst_kelvin").drop_vars(["x", "y"])
+    rotated = rotated.rio.write_transform(lst.rio.transform() @ Affine.rotation(3))
+    with pytest.raises(GridError, match="lst_kelvin: the raster is rotated"):
+        guide_on_fine_grid(coarse, rotated)
 
 
 def test_without_crs_is_an_error():
     lst = lst_raster()
     bare = xr.DataArray(np.ones((4, 4)), dims=("y", "x"), coords={"y": [4, 3, 2, 1], "x": range(4)})
     with pytest.raises(GridError, match="no CRS"):
-        ndvi_on_fine_grid(bare, lst)
+        guide_on_fine_grid(bare, lst)
 
 
 @pytest.mark.real_data
@@ -137,7 +150,7 @@ def test_real_pairs_are_offset_by_whole_fine_pixels(lstsr_data):
     folder = lstsr_data / "modis_aster"
     (lst,) = lst_layers(open_product(folder / "000_lst_1km.tif", quantity="lst")).values()
     ndvi = ndvi_layer(open_product(folder / "000_ndvi_250m.tif", quantity="ndvi"))
-    result = ndvi_on_fine_grid(ndvi, lst)
+    result = guide_on_fine_grid(ndvi, lst)
     # NDVI begins one fine row further south: its first row is the second of the fine grid.
     assert np.isnan(result.values[0]).all()
     np.testing.assert_array_equal(result.values[1:], ndvi.values[:-1])

@@ -1,0 +1,308 @@
+"""Fine rasters degraded as a coarse sensor would see the same ground.
+
+``grids.resample`` holds the plain reductions by whole blocks; here they stand beside those by area,
+for factors that are not whole, and by the point spread function (PSF) of a sensor, under one rule
+for gaps.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar, get_args
+
+import numpy as np
+import xarray as xr
+from affine import Affine
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from keras_lstsr.errors import GridError
+from keras_lstsr.grids.georeference import north_up_transform, raster_crs, raster_on_grid
+from keras_lstsr.grids.resample import block_mean, blocks, norm_l4
+
+Degradation = Literal["norm_l4", "mean", "area", "psf"]
+Axis = Literal["rows", "columns"]
+Raster = TypeVar("Raster", xr.DataArray, NDArray[np.floating])
+Float64Array = NDArray[np.float64]
+
+DEGRADATIONS: tuple[str, ...] = get_args(Degradation)
+
+# The Gaussian is cut here; 6e-5 of its weight lies beyond along each axis.
+_CUT_SIGMAS = 4.0
+# Full width at half maximum of a Gaussian, in standard deviations.
+_FWHM_OF_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
+# Share of a coarse pixel that may be missing by rounding.
+_SHARE_TOLERANCE = 1e-9
+
+
+class PointSpread(Protocol):
+    """What a coarse pixel sees around its centre, one function for each axis."""
+
+    def reach(self, axis: Axis) -> float:
+        """Returns how far it sees along an axis, in coarse pixels."""
+        ...
+
+    def weights(self, near: Float64Array, far: Float64Array, axis: Axis) -> Float64Array:
+        """Returns the weights of fine pixels between two distances from the centre.
+
+        Args:
+            near: Upper or left edges of fine pixels, in coarse pixels from the centre.
+            far: Their other edges.
+            axis: Which axis.
+
+        Returns:
+            Weights up to a common factor.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ModisPsf:
+    """A whisk-broom sensor such as MODIS: triangular along the scan, rectangular along the track.
+
+    The detector is one pixel wide and sweeps one pixel on while it integrates, so that along the
+    scan the response is a triangle with a base of two pixels. On the sinusoidal grid of a
+    day's overpass near nadir the scan runs nearly along the rows, that is over the columns.
+
+    Attributes:
+        scan_axis: The axis that the scan runs over.
+
+    Source: Nishihama et al. (1997), MODIS Level 1A Earth Location ATBD, section 3.1.3.3; Tan et
+    al. (2006), Remote Sensing of Environment 105, 98-114.
+    """
+
+    scan_axis: Axis = "columns"
+
+    def __post_init__(self) -> None:
+        if self.scan_axis not in get_args(Axis):
+            raise GridError(
+                "there is no such axis",
+                field="scan_axis",
+                found=repr(self.scan_axis),
+                expected=" or ".join(get_args(Axis)),
+            )
+
+    def reach(self, axis: Axis) -> float:
+        """Returns 1 along the scan and 1/2 along the track."""
+        return 1.0 if axis == self.scan_axis else 0.5
+
+    def weights(self, near: Float64Array, far: Float64Array, axis: Axis) -> Float64Array:
+        """Returns the response's integral over each fine pixel."""
+        if axis != self.scan_axis:
+            return _overlap(near, far, 0.5)
+        # Integral of the triangle 1 − |x| from −1.
+        below, above = np.clip(near, -1.0, 1.0), np.clip(far, -1.0, 1.0)
+        return above - below - (above * np.abs(above) - below * np.abs(below)) / 2.0
+
+
+@dataclass(frozen=True)
+class GaussianPsf:
+    """A round Gaussian, taken at the fine pixels' centres as in ``keras_lstsr.losses.psf``.
+
+    Attributes:
+        sigma_pixels: Standard deviation in coarse pixels.
+    """
+
+    sigma_pixels: float
+
+    def __post_init__(self) -> None:
+        if not (self.sigma_pixels > 0 and math.isfinite(self.sigma_pixels)):
+            raise GridError(
+                "the PSF has no width",
+                field="sigma_pixels",
+                found=self.sigma_pixels,
+                expected="above 0",
+            )
+
+    @classmethod
+    def of_fwhm(cls, fwhm_pixels: float) -> GaussianPsf:
+        """Makes the Gaussian with a full width at half maximum in coarse pixels."""
+        return cls(fwhm_pixels / _FWHM_OF_SIGMA)
+
+    @classmethod
+    def of_mtf(cls, mtf_at_nyquist: float) -> GaussianPsf:
+        """Makes the Gaussian with a modulation transfer at the coarse Nyquist frequency.
+
+        Args:
+            mtf_at_nyquist: 0 to 1, both excluded. The transfer is ``exp(−2 π² σ² f²)`` with f = ½
+                per coarse pixel, so σ = sqrt(−2 ln MTF) / π.
+
+        Raises:
+            GridError: If it is not within 0 to 1.
+        """
+        if not 0 < mtf_at_nyquist < 1:
+            raise GridError(
+                "the modulation transfer is not possible",
+                field="mtf_at_nyquist",
+                found=mtf_at_nyquist,
+                expected="between 0 and 1, both excluded",
+            )
+        return cls(math.sqrt(-2.0 * math.log(mtf_at_nyquist)) / math.pi)
+
+    def reach(self, axis: Axis) -> float:
+        """Returns four standard deviations."""
+        return _CUT_SIGMAS * self.sigma_pixels
+
+    def weights(self, near: Float64Array, far: Float64Array, axis: Axis) -> Float64Array:
+        """Returns the Gaussian at each fine pixel's centre."""
+        return np.exp(-0.5 * ((near + far) / 2.0 / self.sigma_pixels) ** 2)
+
+
+def degrade(
+    fine: Raster,
+    factor: float,
+    method: Degradation = "norm_l4",
+    *,
+    psf: PointSpread | None = None,
+    radiance: bool = False,
+    min_valid_fraction: float = 1.0,
+) -> Raster:
+    """Degrades a fine raster to pixels ``factor`` times as wide, which nest on its upper left.
+
+    The methods are:
+
+    - ``"norm_l4"``: fourth root of the mean fourth power of each block, as radiance adds up.
+    - ``"mean"``: mean of each block.
+    - ``"area"``: mean by the area that fine and coarse pixels share; the factor need not be whole.
+      For a whole one it is the mean.
+    - ``"psf"``: mean by the weights of a point spread function about each coarse pixel's centre,
+      which sees beyond the block; the factor need not be whole.
+
+    One rule holds for gaps, whatever the method: a coarse pixel is NaN where less than
+    ``min_valid_fraction`` of its own area is valid. So all methods leave the same gaps. What a
+    PSF sees beyond, where it is missing or off the raster, is left out and the other weights are
+    raised to add up to one.
+
+    Args:
+        fine: ``[..., H, W]``; NaN where missing. As a ``DataArray`` ``[y, x]`` with CRS and
+            transform.
+        factor: Fine pixels along a coarse pixel's side, 1 or more.
+        method: One of the above.
+        psf: For ``"psf"``; ``None`` is ``ModisPsf()``.
+        radiance: Average fourth powers and take the fourth root, as ``"norm_l4"`` always does.
+        min_valid_fraction: Share of a coarse pixel's area, above 0 to 1, that must be valid.
+
+    Returns:
+        ``[..., H // factor, W // factor]`` of the same kind and float type. A rest that does not
+        fill a coarse pixel is left out by ``"area"`` and ``"psf"``.
+
+    Raises:
+        GridError: If the method is unknown or a setting impossible, if ``"norm_l4"`` or
+            ``"mean"`` cannot cut the raster into whole blocks, or the raster is rotated or lacks
+            a CRS.
+    """
+    _check(factor, method, psf, min_valid_fraction)
+    values = np.asarray(fine.values if isinstance(fine, xr.DataArray) else fine)
+    radiance = radiance or method == "norm_l4"
+    if method in ("norm_l4", "mean"):
+        whole = _whole(factor)
+        blocks(values, whole)  # raises where the raster cannot be cut
+        if min_valid_fraction == 1.0:
+            coarse = norm_l4(values, whole) if radiance else block_mean(values, whole)
+        else:
+            coarse = _reduced(values, whole, None, radiance, min_valid_fraction)
+    else:
+        spread = (psf or ModisPsf()) if method == "psf" else None
+        coarse = _reduced(values, factor, spread, radiance, min_valid_fraction)
+    if not isinstance(fine, xr.DataArray):
+        return coarse
+    a, b, c, d, e, f = north_up_transform(fine, "fine")[:6]
+    transform = Affine(a * factor, b, c, d, e * factor, f)
+    return raster_on_grid(coarse, fine, raster_crs(fine, "fine"), transform)
+
+
+def _check(factor: float, method: str, psf: PointSpread | None, min_valid_fraction: float) -> None:
+    if method not in DEGRADATIONS:
+        raise GridError(
+            "unknown degradation",
+            field="method",
+            found=repr(method),
+            expected=", ".join(DEGRADATIONS),
+        )
+    if not (factor >= 1 and math.isfinite(factor)):
+        raise GridError(
+            "the factor is not possible", field="factor", found=factor, expected="1 or more"
+        )
+    if not 0 < min_valid_fraction <= 1:
+        raise GridError(
+            "the share is not possible",
+            field="min_valid_fraction",
+            found=min_valid_fraction,
+            expected="above 0, to 1",
+        )
+    if psf is not None and method != "psf":
+        raise GridError(
+            "a PSF is given and not used",
+            field="psf",
+            found=f"method {method}",
+            expected="method psf",
+        )
+
+
+def _reduced(
+    values: NDArray[np.floating],
+    factor: float,
+    psf: PointSpread | None,
+    radiance: bool,
+    min_valid_fraction: float,
+) -> NDArray[np.floating]:
+    valid = np.isfinite(values)
+    known = np.where(valid, values, 0.0).astype(np.float64)
+    if radiance:
+        known **= 4
+    mask = valid.astype(np.float64)
+    height, width = values.shape[-2:]
+    own = _weights(height, factor, None, "rows"), _weights(width, factor, None, "columns")
+    share = _applied(mask, own)
+    if psf is None:
+        total, seen = _applied(known, own), share
+    else:
+        spread = _weights(height, factor, psf, "rows"), _weights(width, factor, psf, "columns")
+        total, seen = _applied(known, spread), _applied(mask, spread)
+    # A PSF may give all of its weight to the part of its pixel that is missing.
+    enough = (share >= min_valid_fraction - _SHARE_TOLERANCE) & (seen > _SHARE_TOLERANCE)
+    mean = np.divide(total, seen, out=np.full(total.shape, np.nan), where=enough)
+    return (mean**0.25 if radiance else mean).astype(values.dtype)
+
+
+def _applied(values: Float64Array, weights: tuple[csr_array, csr_array]) -> Float64Array:
+    rows, columns = weights
+    planes = values.reshape(-1, *values.shape[-2:])
+    reduced = np.stack([(columns @ (rows @ plane).T).T for plane in planes])
+    return reduced.reshape(*values.shape[:-2], rows.shape[0], columns.shape[0])
+
+
+def _weights(length: int, factor: float, psf: PointSpread | None, axis: Axis) -> csr_array:
+    """Weights ``[coarse, fine]`` along one axis, each row adding up to 1; ``None`` is the area.
+
+    The row adds up to 1 with what lies beyond the border, so that sums tell the share seen.
+    """
+    count = int(length / factor + 1e-9)
+    reach = 0.5 if psf is None else psf.reach(axis)
+    centres = (np.arange(count) + 0.5) * factor
+    first = np.floor(centres - reach * factor + 1e-9).astype(np.intp)
+    taps = math.ceil(2 * reach * factor - 1e-9) + 1
+    fine = first[:, None] + np.arange(taps)
+    near, far = (fine - centres[:, None]) / factor, (fine + 1 - centres[:, None]) / factor
+    weight = _overlap(near, far, 0.5) if psf is None else psf.weights(near, far, axis)
+    weight = weight / weight.sum(axis=1, keepdims=True)
+    # Zero weights would only cost time; what is tiny is rounding of an edge.
+    there = (fine >= 0) & (fine < length) & (weight > 1e-12)
+    coarse = np.broadcast_to(np.arange(count)[:, None], fine.shape)
+    return csr_array((weight[there], (coarse[there], fine[there])), shape=(count, length))
+
+
+def _overlap(near: Float64Array, far: Float64Array, half: float) -> Float64Array:
+    return np.clip(np.minimum(far, half) - np.maximum(near, -half), 0.0, None)
+
+
+def _whole(factor: float) -> int:
+    if factor != int(factor):
+        raise GridError(
+            "blocks need a whole factor",
+            field="factor",
+            found=factor,
+            action="Use method area or psf.",
+        )
+    return int(factor)

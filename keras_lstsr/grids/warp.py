@@ -1,0 +1,263 @@
+"""Rasters warped onto grids of another CRS, with exact coordinates and honest gaps.
+
+GDAL's warper approximates coordinates to an eighth of a pixel and lets a gap fade into its
+neighbours. For figures that hang on a tenth of a pixel both matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import xarray as xr
+from affine import Affine
+from numpy.typing import NDArray
+from pyproj import CRS, Transformer
+
+from keras_lstsr.errors import GridError
+from keras_lstsr.grids.georeference import north_up_transform, raster_crs, raster_on_grid
+
+Float64Array = NDArray[np.float64]
+
+# Corners are delivered with rounding noise of about 1e-6 of a pixel; a position this close to a
+# pixel's centre or edge is taken to be on it, so that no neighbour gets a weight by accident.
+_SAME_POSITION = 1e-5
+# Share of a target pixel that may be missing by rounding.
+_SHARE_TOLERANCE = 1e-4
+# Positions that are worked on at a time, which bounds the memory (about 100 bytes each).
+_POSITIONS_AT_A_TIME = 1_000_000
+
+
+def warp_bilinear(source: xr.DataArray, like: xr.DataArray) -> xr.DataArray:
+    """Interpolates a raster bilinearly at the pixel centres of another.
+
+    Coordinates go through PROJ pixel by pixel. Up to half a pixel beyond the outermost centres,
+    that is up to the raster's edge, the outermost value holds; what lies beyond is NaN. It
+    interpolates and does not average: for a target that is clearly coarser than the source take
+    ``warp_area``.
+
+    Args:
+        source: ``[y, x]`` with CRS and transform; NaN where missing.
+        like: Gives the grid, ``[H, W]`` with CRS and transform; its values are not read.
+
+    Returns:
+        ``[H, W]`` of the source's float type, its name and attributes, on the grid of ``like``.
+        NaN where any source pixel with a weight above zero is NaN.
+
+    Raises:
+        GridError: If a raster has no CRS or is rotated.
+    """
+    transform, crs = north_up_transform(like, "like"), raster_crs(like, "like")
+    positions = _Positions(source, crs)
+    values = _floating(source)
+    height, width = like.sizes["y"], like.sizes["x"]
+    result = np.empty((height, width), values.dtype)
+    columns = np.arange(width) + 0.5
+    for top, bottom in _strips(height, width):
+        row, column = positions.of(transform, np.arange(top, bottom) + 0.5, columns)
+        result[top:bottom] = bilinear_samples(values, row, column)
+    return raster_on_grid(result, source, crs, transform)
+
+
+def bilinear_samples(
+    values: NDArray[np.floating], row: Float64Array, column: Float64Array
+) -> NDArray[np.floating]:
+    """Interpolates an image bilinearly.
+
+    Args:
+        values: ``[h, w]``; NaN where missing.
+        row: Positions in pixels from the upper edge, so that the first centre lies at 0.5; any
+            shape. May be infinite.
+        column: Likewise from the left edge.
+
+    Returns:
+        The samples, in the positions' shape and the image's type. NaN beyond the edges and where
+        a pixel with a weight above zero is NaN.
+    """
+    height, width = values.shape
+    edge = _SAME_POSITION
+    inside = (row >= -edge) & (row <= height + edge) & (column >= -edge) & (column <= width + edge)
+    top, down = _between(np.where(inside, row, 0.5), height)
+    left, right = _between(np.where(inside, column, 0.5), width)
+    flat = values.ravel()
+    total = np.zeros(row.shape, np.float64)
+    for i, row_weight in ((top, 1.0 - down), (np.minimum(top + 1, height - 1), down)):
+        for j, column_weight in ((left, 1.0 - right), (np.minimum(left + 1, width - 1), right)):
+            weight = row_weight * column_weight
+            # Zero times NaN is NaN: a pixel without weight must not spoil the sum.
+            total += np.where(weight > 0, weight * flat[i * width + j], 0.0)
+    total[~inside] = np.nan
+    return total.astype(values.dtype)
+
+
+def _between(position: Float64Array, length: int) -> tuple[NDArray[np.intp], Float64Array]:
+    """Returns the centre before each position and the next one's weight."""
+    centred = np.clip(position - 0.5, 0.0, length - 1.0)
+    nearest = np.rint(centred)
+    centred = np.where(np.abs(centred - nearest) < _SAME_POSITION, nearest, centred)
+    before = np.floor(centred)
+    return before.astype(np.intp), centred - before
+
+
+def warp_area(
+    source: xr.DataArray, like: xr.DataArray, *, min_valid_fraction: float = 1.0
+) -> xr.DataArray:
+    """Averages a raster over the pixels of another, each source pixel by the area it shares.
+
+    This is first-order conservative remapping: what the target pixels hold adds up to what the
+    source held on the same ground. A target pixel is taken as the quadrilateral of its four
+    corners on the source's grid; its sides, slightly curved there, are taken as straight. On
+    pixels of 1 km that is less than 0.1 m off, and shared by both neighbours, so that nothing is
+    lost or counted twice.
+
+    The integral over a quadrilateral is taken along its sides by Green's theorem, and along a
+    side it is exact.
+
+    Args:
+        source: ``[y, x]`` with CRS and transform; NaN where missing. It may be finer or coarser
+            than the target.
+        like: Gives the grid, ``[H, W]`` with CRS and transform; its values are not read.
+        min_valid_fraction: Share of a target pixel's area, 0 to 1, that must lie on valid source
+            pixels. The average is over the valid part.
+
+    Returns:
+        ``[H, W]`` of the source's float type, its name and attributes, on the grid of ``like``.
+        NaN where less than ``min_valid_fraction`` is valid (one part in 10⁴ may be missing by
+        rounding), and where nothing is.
+
+    Raises:
+        GridError: If a raster has no CRS or is rotated, or the share is not within 0 to 1.
+
+    Source: Jones (1999), Monthly Weather Review 127, 2204-2210, eq. 6-8 with n = 1.
+    """
+    if not 0 <= min_valid_fraction <= 1:
+        raise GridError(
+            "the share is not possible",
+            field="min_valid_fraction",
+            found=min_valid_fraction,
+            expected="0 to 1",
+        )
+    transform, crs = north_up_transform(like, "like"), raster_crs(like, "like")
+    positions = _Positions(source, crs)
+    values = _floating(source)
+    valid = np.isfinite(values)
+    # Sums run over a whole row: small numbers keep the rounding small.
+    middle = float(values[valid].mean(dtype=np.float64)) if valid.any() else 0.0
+    anomaly = _RowSums(np.where(valid, values.astype(np.float64) - middle, 0.0))
+    share = _RowSums(valid.astype(np.float64))
+    height, width = like.sizes["y"], like.sizes["x"]
+    result = np.empty((height, width), values.dtype)
+    columns = np.arange(width + 1.0)
+    for top, bottom in _strips(height, 4 * (width + 1)):
+        corners = positions.of(transform, np.arange(top, bottom + 1.0), columns)
+        total, covered, area = _integrals(*corners, (anomaly, share))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean = total / covered + middle
+            fraction = covered / area
+        enough = (fraction >= min_valid_fraction - _SHARE_TOLERANCE) & (fraction > _SHARE_TOLERANCE)
+        result[top:bottom] = np.where(enough, mean, np.nan)
+    return raster_on_grid(result, source, crs, transform)
+
+
+class _RowSums:
+    """The integral of an image of constant pixels from the left edge to any position in a row."""
+
+    def __init__(self, values: Float64Array) -> None:
+        self.height, self.width = values.shape
+        # A column of nothing at the right, where positions beyond the edge are put.
+        self._values = np.pad(values, ((0, 0), (0, 1))).ravel()
+        self._before = np.pad(np.cumsum(values, axis=1), ((0, 0), (1, 0))).ravel()
+
+    def at(self, row: NDArray[np.intp], column: Float64Array) -> Float64Array:
+        """Integral up to ``column`` in pixel row ``row``; zero in rows that are not there."""
+        there = (row >= 0) & (row < self.height)
+        position = np.clip(column, 0.0, self.width)
+        pixel = position.astype(np.intp)
+        index = np.where(there, row, 0) * (self.width + 1) + pixel
+        inside = self._before[index] + (position - pixel) * self._values[index]
+        return np.where(there, inside, 0.0)
+
+
+def _integrals(
+    row: Float64Array, column: Float64Array, fields: tuple[_RowSums, ...]
+) -> tuple[Float64Array, ...]:
+    """Integrates fields over the quadrilaterals of a mesh ``[H + 1, W + 1]`` of corners.
+
+    Returns:
+        The integral of each field and, last, the area, all ``[H, W]`` and of the mesh's sign; NaN
+        where a corner is not finite.
+    """
+    finite = np.isfinite(row) & np.isfinite(column)
+    whole = finite[:-1, :-1] & finite[1:, :-1] & finite[:-1, 1:] & finite[1:, 1:]
+    row, column = np.where(finite, row, 0.0), np.where(finite, column, 0.0)
+    across = _along_sides(row[:, :-1], column[:, :-1], row[:, 1:], column[:, 1:], fields)
+    down = _along_sides(row[:-1], column[:-1], row[1:], column[1:], fields)
+    # Green: the area integral of f is the integral of F dy round the boundary, dF/dx = f.
+    return tuple(
+        np.where(whole, a[:-1] + d[:, 1:] - a[1:] - d[:, :-1], np.nan)
+        for a, d in zip(across, down, strict=True)
+    )
+
+
+def _along_sides(
+    row0: Float64Array,
+    column0: Float64Array,
+    row1: Float64Array,
+    column1: Float64Array,
+    fields: tuple[_RowSums, ...],
+) -> list[Float64Array]:
+    """Integrates F dy along straight sides; F is linear between the lines of the source's grid."""
+    cuts = [_crossings(row0, row1), _crossings(column0, column1)]
+    ends = np.broadcast_to(np.array([0.0, 1.0]), (*row0.shape, 2))
+    cuts_sorted = np.sort(np.concatenate([*cuts, ends], axis=-1), axis=-1)
+    middle = (cuts_sorted[..., 1:] + cuts_sorted[..., :-1]) / 2
+    step = np.diff(cuts_sorted, axis=-1) * (row1 - row0)[..., None]
+    rows = np.floor(row0[..., None] + middle * (row1 - row0)[..., None]).astype(np.intp)
+    columns = column0[..., None] + middle * (column1 - column0)[..., None]
+    integrals = [(field.at(rows, columns) * step).sum(axis=-1) for field in fields]
+    return [*integrals, (column0 + column1) / 2 * (row1 - row0)]
+
+
+def _crossings(start: Float64Array, end: Float64Array) -> Float64Array:
+    """Returns where sides cross whole numbers, as parts of their length; unused places are 0."""
+    low, high = np.minimum(start, end), np.maximum(start, end)
+    first = np.floor(low) + 1
+    count = max(0, int(np.max(np.ceil(high) - first, initial=0)))
+    lines = first[..., None] + np.arange(count)
+    length = np.where(end == start, 1.0, end - start)[..., None]
+    part = (lines - start[..., None]) / length
+    return np.where(lines < high[..., None], np.clip(part, 0.0, 1.0), 0.0)
+
+
+class _Positions:
+    """Where positions on another grid lie on a raster, in pixels from its upper left corner."""
+
+    def __init__(self, source: xr.DataArray, target_crs: CRS) -> None:
+        self._transform = north_up_transform(source, "source")
+        source_crs = raster_crs(source, "source")
+        self._transformer = (
+            None
+            if source_crs == target_crs
+            else Transformer.from_crs(target_crs, source_crs, always_xy=True)
+        )
+
+    def of(
+        self, target: Affine, rows: NDArray[np.floating], columns: NDArray[np.floating]
+    ) -> tuple[Float64Array, Float64Array]:
+        """Returns rows and columns, each ``[len(rows), len(columns)]``; infinite off the map."""
+        y, x = np.meshgrid(target.f + target.e * rows, target.c + target.a * columns, indexing="ij")
+        if self._transformer is not None:
+            x, y = self._transformer.transform(x, y)
+        source = self._transform
+        return (y - source.f) / source.e, (x - source.c) / source.a
+
+
+def _strips(height: int, width: int) -> Iterator[tuple[int, int]]:
+    rows = max(1, _POSITIONS_AT_A_TIME // width)
+    for top in range(0, height, rows):
+        yield top, min(top + rows, height)
+
+
+def _floating(raster: xr.DataArray) -> NDArray[np.floating]:
+    values = np.asarray(raster.values)
+    return values if values.dtype.kind == "f" else values.astype(np.float32)

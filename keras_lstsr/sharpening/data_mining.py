@@ -1,0 +1,472 @@
+"""The data-mining sharpener: bagged regression trees of LST on guides (Gao et al. 2012)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from keras_lstsr.errors import ConfigError
+from keras_lstsr.sharpening.regression import global_fit, pixels_of_fit
+from keras_lstsr.sharpening.residual import (
+    coarse_guide,
+    coarse_guide_and_share,
+    guide_bands,
+    upsampled_residual,
+)
+
+# Leaves of a tree at most, for the scene and for a window.
+_LEAVES_OF_SCENE = 30
+_LEAVES_OF_WINDOW = 5
+# Samples of a leaf at least, and of a window that has a model of its own.
+_SAMPLES_PER_LEAF = 10
+_SAMPLES_PER_MODEL = 40
+# A tree of the scene draws at most so many samples: more change it little and take long.
+_SAMPLES_PER_TREE = 20_000
+# How far a leaf's model may leave the leaf's range of LST, as a part of that range.
+_EXTRAPOLATION = 0.25
+# Draws a leaf's slopes towards those of all the tree's samples, as so many samples would.
+_PRIOR_SAMPLES = 10.0
+# Neighbouring windows overlap by a third; each has a third of the scene's trees.
+_STEP = 2 / 3
+_TREES_OF_WINDOW = 1 / 3
+# Side of the squares over which squared residuals are averaged before they weigh the models.
+_RESIDUAL_WINDOW_PIXELS = 5
+# A residual this small is nothing, beside what LST is worth.
+_SMALLEST_RESIDUAL_KELVIN = 1e-3
+# Coarse rows that are predicted at a time, which bounds the memory.
+_STRIP_ROWS = 16
+
+
+@dataclass(frozen=True)
+class ModelTree:
+    """A regression tree with a linear model in each leaf.
+
+    Attributes:
+        tree: The fitted scikit-learn ``Tree``; it says which leaf a sample falls into.
+        intercepts_kelvin: ``[nodes]``.
+        slopes: ``[nodes, K]`` kelvin per unit of each guide.
+        lowest_kelvin: ``[nodes]``, the least LST that the leaf's model may give.
+        highest_kelvin: ``[nodes]``, the greatest.
+    """
+
+    tree: Any
+    intercepts_kelvin: NDArray[np.float64]
+    slopes: NDArray[np.float64]
+    lowest_kelvin: NDArray[np.float64]
+    highest_kelvin: NDArray[np.float64]
+
+    def predict(self, guide: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Predicts LST ``[N]`` for guides ``[N, K]`` without NaN."""
+        leaf = self.tree.apply(guide)
+        value = self.intercepts_kelvin[leaf]
+        for slopes, band in zip(self.slopes.T, guide.T, strict=True):
+            value += slopes[leaf] * band
+        return np.clip(value, self.lowest_kelvin[leaf], self.highest_kelvin[leaf], out=value)
+
+
+def fit_model_tree(
+    guide: NDArray[np.float32], lst_kelvin: NDArray[np.float64], *, max_leaves: int, seed: int
+) -> ModelTree:
+    """Fits a regression tree, then LST in each leaf linearly to the guides.
+
+    The slopes of a leaf are drawn towards those of all samples. That does what the smoothing
+    along the branches does in the rule-based trees of the paper.
+
+    Args:
+        guide: ``[N, K]`` without NaN, in units of its spread.
+        lst_kelvin: ``[N]`` without NaN.
+        max_leaves: Leaves at most.
+        seed: Decides between splits that are just as good.
+    """
+    from sklearn.tree import DecisionTreeRegressor
+
+    leaves = max(2, max_leaves)
+    fitted = DecisionTreeRegressor(
+        max_leaf_nodes=leaves, min_samples_leaf=_SAMPLES_PER_LEAF, random_state=seed
+    ).fit(guide, lst_kelvin, check_input=False)
+    tree = fitted.tree_
+    leaf, nodes = tree.apply(guide), tree.node_count
+    x = guide.astype(np.float64)
+    whole = _slopes(x, lst_kelvin, np.zeros(len(x), np.intp), 1, prior_samples=0.0)[0]
+    rest = lst_kelvin - x @ whole
+    slopes = _slopes(x, rest, leaf, nodes, prior_samples=_PRIOR_SAMPLES)
+    rest -= np.einsum("nk,nk->n", slopes[leaf], x)
+    intercepts = np.bincount(leaf, rest, nodes) / np.maximum(np.bincount(leaf, minlength=nodes), 1)
+    lowest, highest = np.full(nodes, np.inf), np.full(nodes, -np.inf)
+    np.minimum.at(lowest, leaf, lst_kelvin)
+    np.maximum.at(highest, leaf, lst_kelvin)
+    inner = lowest > highest
+    lowest[inner] = highest[inner] = 0.0
+    margin = _EXTRAPOLATION * (highest - lowest)
+    return ModelTree(tree, intercepts, slopes + whole, lowest - margin, highest + margin)
+
+
+def _slopes(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    leaf: NDArray[np.intp],
+    nodes: int,
+    *,
+    prior_samples: float,
+) -> NDArray[np.float64]:
+    """Least squares in each leaf with slopes drawn towards 0: ``[nodes, K]``."""
+    count = x.shape[1]
+    pixels = np.maximum(np.bincount(leaf, minlength=nodes), 1)
+    columns = [*x.T, y]
+    columns = [column - (np.bincount(leaf, column, nodes) / pixels)[leaf] for column in columns]
+    products = np.empty((nodes, count, count + 1))
+    for row in range(count):
+        for column in range(row, count + 1):
+            products[:, row, column] = np.bincount(leaf, columns[row] * columns[column], nodes)
+            if column < count:
+                products[:, column, row] = products[:, row, column]
+    matrix = products[..., :count]
+    spread = np.diagonal(matrix, axis1=1, axis2=2)
+    # Guides are in units of their spread: the small part decides only where they are constant
+    # or depend linearly on each other, and then for small slopes.
+    ridge = spread * (prior_samples / pixels[:, None] + 1e-9) + 1e-9
+    return np.linalg.solve(matrix + ridge[..., None] * np.eye(count), products[..., count:])[..., 0]
+
+
+def fit_bagged_trees(
+    guide: NDArray[np.float32],
+    lst_kelvin: NDArray[np.float64],
+    *,
+    trees: int,
+    max_leaves: int,
+    rng: np.random.Generator,
+) -> list[ModelTree]:
+    """Fits trees, each to samples drawn with replacement (Breiman 1996).
+
+    Args:
+        guide: ``[N, K]`` without NaN, in units of its spread.
+        lst_kelvin: ``[N]`` without NaN.
+        trees: How many.
+        max_leaves: Leaves of a tree at most.
+        rng: Draws the samples.
+    """
+    draws = min(len(guide), _SAMPLES_PER_TREE)
+    result = []
+    for _ in range(trees):
+        drawn = rng.integers(len(guide), size=draws)
+        seed = int(rng.integers(2**31))
+        tree = fit_model_tree(guide[drawn], lst_kelvin[drawn], max_leaves=max_leaves, seed=seed)
+        result.append(tree)
+    return result
+
+
+def predict_bagged_trees(trees: list[ModelTree], guide: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Returns the mean of the trees' predictions.
+
+    Args:
+        trees: At least one.
+        guide: ``[..., K]`` in the units of the fit; NaN where missing.
+
+    Returns:
+        LST in kelvin ``[...]``; NaN where a guide is.
+    """
+    there = np.isfinite(guide).all(axis=-1)
+    samples = np.ascontiguousarray(guide[there])
+    result = np.full(guide.shape[:-1], np.nan)
+    result[there] = sum(tree.predict(samples) for tree in trees) / len(trees)
+    return result
+
+
+def data_mining(
+    lst_kelvin: NDArray[np.floating],
+    guide: NDArray[np.floating],
+    factor: int,
+    *,
+    trees: int = 30,
+    window_pixels: int = 15,
+    homogeneous_share: float = 0.8,
+    residual: str = "bicubic",
+    seed: int = 0,
+    n_jobs: int = 1,
+) -> NDArray[np.floating]:
+    """Sharpens LST with bagged regression trees, of the whole scene and of windows.
+
+    Trees with linear models in their leaves are fitted to the guides' means over LST's pixels,
+    from the pixels in which the guides vary least, and applied to the fine guides. A leaf's model
+    may leave the leaf's range of LST by a quarter of it. One set of trees is for the scene; the
+    others are for windows that overlap by a third, each with a third of the trees, and fade into
+    each other. At each place the two predictions are weighed by the inverse of their squared
+    residuals at LST's resolution (their mean over 5 × 5 pixels). What the sum leaves unexplained
+    at LST's resolution is added back.
+
+    Beside the paper: the trees are CART with ridge regressions, not Cubist's; how the guides vary
+    inside a pixel is measured by their standard deviation in units of the scene's, since the
+    coefficient of variation says nothing for guides around zero; and samples are not weighted.
+
+    Args:
+        lst_kelvin: Coarse LST ``[h, w]``; NaN where missing.
+        guide: ``[h · factor, w · factor]`` or ``[K, h · factor, w · factor]``; NaN where missing.
+        factor: Fine pixels along a coarse pixel's side.
+        trees: Trees of the scene's model.
+        window_pixels: Side of the windows in coarse pixels; 0 leaves out the windows. A window
+            with less than 40 samples has no model of its own.
+        homogeneous_share: The part of the pixels, of the scene and of each window, that serve as
+            samples: those in which the guides vary least.
+        residual: How the residual is brought to the fine grid: ``"block"``, ``"bilinear"``,
+            ``"bicubic"`` or ``"kriging"``. With ``"block"`` and ``"kriging"`` the means over
+            LST's pixels are LST.
+        seed: The same seed gives the same result, for any ``n_jobs``.
+        n_jobs: Processes; −1 takes all cores.
+
+    Returns:
+        ``[h · factor, w · factor]`` in kelvin of LST's float type. NaN over the gaps of LST and
+        where a guide is NaN; nowhere else.
+
+    Raises:
+        GridError: If the guide does not lie on LST's fine grid.
+        ConstantGuideError: If all guides are constant, or nearly no pixel has LST and guides.
+        ConfigError: If an option is out of its range.
+
+    Source: Gao, Kustas, Anderson (2012), Remote Sensing 4, 3287-3319, sections 2.1-2.4.
+    """
+    _check(trees, window_pixels, homogeneous_share)
+    bands = guide_bands(lst_kelvin, guide, factor)
+    scene = _Scene.of(lst_kelvin, bands, factor, homogeneous_share)
+    seeds = np.random.SeedSequence(seed).spawn(2)
+    fine = _scene_prediction(scene, trees, seeds[0], n_jobs)
+    if window_pixels:
+        few = max(1, round(trees * _TREES_OF_WINDOW))
+        local, weight = _window_predictions(scene, few, window_pixels, seeds[1], n_jobs)
+        there = weight > 0
+        local = np.where(there, local / np.where(there, weight, 1), fine)
+        share = upsampled_residual(_local_share(scene, fine, local), factor, "bilinear")
+        fine += share * (local - fine)
+    unexplained = lst_kelvin - coarse_guide(fine, factor)[0]
+    fine += upsampled_residual(unexplained.astype(fine.dtype), factor, residual)
+    return fine
+
+
+def _check(trees: int, window_pixels: int, homogeneous_share: float) -> None:
+    if trees < 1:
+        raise ConfigError("no trees", field="trees", found=trees, expected="at least 1")
+    if window_pixels < 0:
+        raise ConfigError(
+            "no window", field="window_pixels", found=window_pixels, expected="0 or more"
+        )
+    if not 0 < homogeneous_share <= 1:
+        raise ConfigError(
+            "no share of the pixels",
+            field="homogeneous_share",
+            found=homogeneous_share,
+            expected="more than 0 and at most 1",
+        )
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """LST and guides, and which coarse pixels may serve as samples.
+
+    Attributes:
+        lst_kelvin: ``[h, w]``.
+        bands: Fine guides ``[K, H, W]``.
+        varying: ``[K]``, whether the guide tells anything.
+        means: ``[K]``, of the coarse guides.
+        deviations: ``[K]``, of the coarse guides.
+        x: ``[h, w, varying]``, the coarse guides in units of their spread.
+        usable: ``[h, w]``, pixels with LST and guides.
+        unevenness: ``[h, w]``, how much the guides vary inside a pixel.
+        homogeneous_share: The part of the usable pixels that become samples.
+        factor: Fine pixels along a coarse pixel's side.
+    """
+
+    lst_kelvin: NDArray[np.floating]
+    bands: NDArray[np.floating]
+    varying: NDArray[np.bool_]
+    means: NDArray[np.float64]
+    deviations: NDArray[np.float64]
+    x: NDArray[np.float32]
+    usable: NDArray[np.bool_]
+    unevenness: NDArray[np.float64]
+    homogeneous_share: float
+    factor: int
+
+    @classmethod
+    def of(
+        cls,
+        lst_kelvin: NDArray[np.floating],
+        bands: NDArray[np.floating],
+        factor: int,
+        homogeneous_share: float,
+    ) -> _Scene:
+        coarse, share = coarse_guide_and_share(bands, factor)
+        usable = pixels_of_fit(lst_kelvin, coarse, share=share)
+        fit = global_fit(lst_kelvin, coarse, usable=usable)
+        varying = ~fit.constant
+        means, deviations = fit.means, np.where(varying, fit.deviations, 1.0)
+        x = np.moveaxis(coarse - means[:, None, None], 0, -1) / deviations
+        return cls(
+            lst_kelvin,
+            bands,
+            varying,
+            means,
+            deviations,
+            np.ascontiguousarray(x[..., varying], np.float32),
+            usable,
+            _unevenness(bands, coarse, means, deviations, factor),
+            homogeneous_share,
+            factor,
+        )
+
+    def samples(
+        self, window: tuple[slice, slice]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Returns guides ``[N, K]`` and LST ``[N]`` of the window's most homogeneous pixels."""
+        usable = self.usable[window]
+        unevenness = self.unevenness[window][usable]
+        wanted = max(round(self.homogeneous_share * unevenness.size), _SAMPLES_PER_MODEL)
+        chosen = np.argsort(unevenness, kind="stable")[:wanted]
+        x = self.x[window][usable][chosen]
+        return x, self.lst_kelvin[window][usable][chosen].astype(np.float64)
+
+    def fine(self, window: tuple[slice, slice]) -> NDArray[np.float32]:
+        """Returns the fine guides of a window of coarse pixels, in units of their spread.
+
+        ``[H, W, varying]``; NaN where any guide is, be it constant or not.
+        """
+        rows, columns = (slice(s.start * self.factor, s.stop * self.factor) for s in window)
+        values = np.moveaxis(self.bands[:, rows, columns], 0, -1)
+        gap = ~np.isfinite(values).all(axis=-1)
+        scaled = ((values - self.means) / self.deviations)[..., self.varying]
+        scaled[gap] = np.nan
+        return np.ascontiguousarray(scaled, np.float32)
+
+
+def _unevenness(
+    bands: NDArray[np.floating],
+    coarse: NDArray[np.float64],
+    means: NDArray[np.float64],
+    deviations: NDArray[np.float64],
+    factor: int,
+) -> NDArray[np.float64]:
+    """Standard deviation of the guides inside each coarse pixel, in units of the scene's.
+
+    The mean over the guides, ``[h, w]``; NaN where there are none.
+    """
+    total = np.empty(coarse.shape[1:])
+    for top in range(0, len(total), _STRIP_ROWS):
+        rows = slice(top, top + _STRIP_ROWS)
+        strip = bands[:, top * factor : (top + _STRIP_ROWS) * factor]
+        scaled = (strip - means[:, None, None]) / deviations[:, None, None]
+        mean = (coarse[:, rows] - means[:, None, None]) / deviations[:, None, None]
+        variance = coarse_guide(scaled**2, factor) - mean**2
+        total[rows] = np.sqrt(np.maximum(variance, 0.0)).mean(axis=0)
+    return total
+
+
+def _each(
+    function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], n_jobs: int
+) -> Iterator[Any]:
+    """Calls a function in so many processes; the results come one by one and in order."""
+    if n_jobs == 1:
+        return (function(*values) for values in arguments)
+    from sklearn.utils.parallel import Parallel, delayed
+
+    calls = (delayed(function)(*values) for values in arguments)
+    results: Iterator[Any] = Parallel(n_jobs=n_jobs, return_as="generator")(calls)
+    return results
+
+
+def _scene_prediction(
+    scene: _Scene, trees: int, seed: np.random.SeedSequence, n_jobs: int
+) -> NDArray[np.floating]:
+    """What the trees of the scene say, ``[H, W]`` of LST's float type."""
+    height, width = scene.lst_kelvin.shape
+    x, y = scene.samples((slice(0, height), slice(0, width)))
+    rng = np.random.default_rng(seed)
+    model = fit_bagged_trees(x, y, trees=trees, max_leaves=_LEAVES_OF_SCENE, rng=rng)
+    result = np.empty(scene.bands.shape[1:], scene.lst_kelvin.dtype)
+    tops = range(0, height, _STRIP_ROWS)
+    strips = [(slice(top, min(top + _STRIP_ROWS, height)), slice(0, width)) for top in tops]
+    arguments = ((model, scene.fine(strip)) for strip in strips)
+    for (rows, _), values in zip(
+        strips, _each(predict_bagged_trees, arguments, n_jobs), strict=True
+    ):
+        result[rows.start * scene.factor : rows.stop * scene.factor] = values
+    return result
+
+
+def _window_predictions(
+    scene: _Scene, trees: int, window_pixels: int, seed: np.random.SeedSequence, n_jobs: int
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """The weighted sum of what the windows' trees say, and the sum of weights, ``[H, W]``."""
+    shape = scene.bands.shape[1:]
+    total, weight = (np.zeros(shape, scene.lst_kelvin.dtype) for _ in range(2))
+    height, width = scene.lst_kelvin.shape
+    windows = [
+        (rows, columns)
+        for rows in _window_slices(height, window_pixels)
+        for columns in _window_slices(width, window_pixels)
+        if scene.usable[rows, columns].sum() >= _SAMPLES_PER_MODEL
+    ]
+    seeds = seed.spawn(len(windows))
+    arguments = (
+        (*scene.samples(window), scene.fine(window), trees, own)
+        for window, own in zip(windows, seeds, strict=True)
+    )
+    for window, values in zip(windows, _each(_window, arguments, n_jobs), strict=True):
+        rows, columns = (slice(s.start * scene.factor, s.stop * scene.factor) for s in window)
+        fading = np.outer(*(_fading(length) for length in values.shape)).astype(total.dtype)
+        # A NaN guide is NaN in all windows that see it: it may as well add up.
+        total[rows, columns] += fading * values
+        weight[rows, columns] += fading
+    return total, weight
+
+
+def _window(
+    x: NDArray[np.float32],
+    y: NDArray[np.float64],
+    fine: NDArray[np.float32],
+    trees: int,
+    seed: np.random.SeedSequence,
+) -> NDArray[np.float64]:
+    rng = np.random.default_rng(seed)
+    model = fit_bagged_trees(x, y, trees=trees, max_leaves=_LEAVES_OF_WINDOW, rng=rng)
+    return predict_bagged_trees(model, fine)
+
+
+def _window_slices(length: int, window_pixels: int) -> list[slice]:
+    """Windows that cover an axis evenly and overlap by a third or somewhat more."""
+    if length <= window_pixels:
+        return [slice(0, length)]
+    last = length - window_pixels
+    count = int(np.ceil(last / max(1.0, window_pixels * _STEP))) + 1
+    starts = np.rint(np.linspace(0, last, count)).astype(int)
+    return [slice(int(start), int(start) + window_pixels) for start in starts]
+
+
+def _fading(length: int) -> NDArray[np.float64]:
+    """Weights along a window: greatest in the middle, and never zero."""
+    place = np.arange(length) + 0.5
+    return np.minimum(place, length - place)
+
+
+def _local_share(
+    scene: _Scene, fine: NDArray[np.floating], local: NDArray[np.floating]
+) -> NDArray[np.floating]:
+    """Weight of the windows' prediction beside the scene's in 0…1, ``[h, w]``; NaN in gaps.
+
+    Each prediction's weight is the inverse of its squared residual at LST's resolution.
+    """
+    squared = [_mean_squared_residual(scene, fine), _mean_squared_residual(scene, local)]
+    least = _SMALLEST_RESIDUAL_KELVIN**2
+    share = (squared[0] + least) / (squared[0] + squared[1] + 2 * least)
+    return share.astype(fine.dtype)
+
+
+def _mean_squared_residual(scene: _Scene, prediction: NDArray[np.floating]) -> NDArray[np.float64]:
+    residual = scene.lst_kelvin - coarse_guide(prediction, scene.factor)[0]
+    there = np.isfinite(residual)
+    size = _RESIDUAL_WINDOW_PIXELS
+    total = ndimage.uniform_filter(np.where(there, residual**2, 0.0), size, mode="constant")
+    pixels = ndimage.uniform_filter(there.astype(np.float64), size, mode="constant")
+    return np.where(there, np.maximum(total, 0.0) / np.where(there, pixels, 1.0), np.nan)

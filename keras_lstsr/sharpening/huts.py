@@ -1,0 +1,173 @@
+"""HUTS: LST as a polynomial of the guides (Dominguez et al. 2011)."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.polynomial.legendre import legvander
+from numpy.typing import NDArray
+
+from keras_lstsr.errors import ConfigError
+from keras_lstsr.sharpening.fallback import warn
+from keras_lstsr.sharpening.regression import global_fit, pixels_of_fit
+from keras_lstsr.sharpening.residual import (
+    coarse_guide,
+    coarse_guide_and_share,
+    guide_bands,
+    upsampled_residual,
+)
+
+# Coarse pixels that each term of the polynomial needs, lest it follows single pixels.
+_PIXELS_PER_TERM = 5
+# Fine rows that are evaluated at a time, which bounds the memory for the terms.
+_STRIP_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """A polynomial of guides with all terms up to a total degree, cross terms included.
+
+    The guides are scaled to −1…1 over the range of the fit, and the terms are products of
+    Legendre polynomials, so that the least squares are well conditioned for any unit.
+
+    Attributes:
+        degree: Total degree.
+        lowest: ``[K]``, the guides' least values over the pixels of the fit.
+        highest: ``[K]``, their greatest values.
+        powers: ``[terms, K]``, the Legendre degree of each guide in each term.
+        coefficients_kelvin: ``[terms]``; the first term is the constant one.
+    """
+
+    degree: int
+    lowest: NDArray[np.float64]
+    highest: NDArray[np.float64]
+    powers: NDArray[np.intp]
+    coefficients_kelvin: NDArray[np.float64]
+
+    def __call__(self, guide: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Applies the polynomial to guides ``[K, ...]``; NaN where a guide is NaN.
+
+        Guides beyond the range of the fit count as the range's nearest end: there the
+        polynomial is not known, and grows fast.
+        """
+        return _terms(guide, self.lowest, self.highest, self.powers) @ self.coefficients_kelvin
+
+
+def fit_polynomial(
+    lst_kelvin: NDArray[np.floating], guide: NDArray[np.floating], degree: int
+) -> Polynomial:
+    """Fits LST to a polynomial of guides by least squares.
+
+    Args:
+        lst_kelvin: ``[N]``, finite.
+        guide: ``[K, N]``, finite; no guide is constant.
+        degree: The wanted total degree; a lower one is taken if there are less than five pixels
+            for each term.
+
+    Returns:
+        The polynomial. If its terms depend linearly on each other, the solution with the
+        smallest standardised coefficients.
+    """
+    count, pixels = guide.shape
+    powers = _powers(count, degree)
+    while degree > 1 and pixels < _PIXELS_PER_TERM * len(powers):
+        degree -= 1
+        powers = _powers(count, degree)
+    lowest, highest = guide.min(axis=1), guide.max(axis=1)
+    # The constant term is the mean, so that the other terms are centred for the solution.
+    terms = _terms(guide.astype(np.float64), lowest, highest, powers)[:, 1:]
+    means, deviations = terms.mean(axis=0), terms.std(axis=0)
+    scale = np.where(deviations > 0, deviations, 1.0)
+    y = lst_kelvin.astype(np.float64)
+    slopes = np.linalg.lstsq((terms - means) / scale, y - y.mean(), rcond=1e-8)[0] / scale
+    coefficients = np.concatenate([[y.mean() - slopes @ means], slopes])
+    return Polynomial(degree, lowest, highest, powers, coefficients)
+
+
+def huts(
+    lst_kelvin: NDArray[np.floating],
+    guide: NDArray[np.floating],
+    factor: int,
+    *,
+    degree: int = 4,
+    residual: str = "bicubic",
+) -> NDArray[np.floating]:
+    """Sharpens LST with a polynomial of the guides, fitted over the whole scene.
+
+    The paper's guides are NDVI and albedo, and its polynomial is of 4th order with cross terms;
+    any guides will do, and with one the polynomial is in that one. It is fitted to the guides'
+    means over LST's pixels. On the fine grid the guides are clipped to the range that they have
+    at LST's resolution: beyond it nothing is known of the polynomial, and it grows fast. What
+    the polynomial leaves unexplained at LST's resolution is added back.
+
+    Args:
+        lst_kelvin: Coarse LST ``[h, w]``; NaN where missing.
+        guide: ``[h · factor, w · factor]`` or ``[K, h · factor, w · factor]``; NaN where missing.
+        factor: Fine pixels along a coarse pixel's side.
+        degree: Total degree of the polynomial, at least 1. Falls, with a warning, until there
+            are five coarse pixels for each term.
+        residual: How the residual is brought to the fine grid: ``"block"``, ``"bilinear"``,
+            ``"bicubic"`` or ``"kriging"``. With ``"block"`` and ``"kriging"`` the means over
+            LST's pixels are LST.
+
+    Returns:
+        ``[h · factor, w · factor]`` in kelvin of LST's float type. NaN over the gaps of LST and
+        where a guide is NaN; nowhere else.
+
+    Raises:
+        GridError: If the guide does not lie on LST's fine grid.
+        ConstantGuideError: If all guides are constant, or nearly no pixel has LST and guides.
+        ConfigError: If ``degree`` is less than 1 or ``residual`` is unknown.
+
+    Source: Dominguez, Kleissl, Luvall, Rickman (2011), Remote Sensing of Environment 115,
+    1772-1780, eq. 5.
+    """
+    if degree < 1:
+        raise ConfigError("no polynomial", field="degree", found=degree, expected="at least 1")
+    bands = guide_bands(lst_kelvin, guide, factor)
+    coarse, share = coarse_guide_and_share(bands, factor)
+    usable = pixels_of_fit(lst_kelvin, coarse, share=share)
+    varying = ~global_fit(lst_kelvin, coarse, usable=usable).constant
+    polynomial = fit_polynomial(lst_kelvin[usable], coarse[varying][:, usable], degree)
+    if polynomial.degree < degree:
+        warn(
+            f"HUTS took a polynomial of degree {polynomial.degree} instead of {degree}: "
+            f"only {usable.sum()} coarse pixels have LST and guide"
+        )
+    fine = np.empty(bands.shape[1:], lst_kelvin.dtype)
+    for top in range(0, len(fine), _STRIP_ROWS):
+        rows = slice(top, top + _STRIP_ROWS)
+        strip = polynomial(bands[varying, rows])
+        # A constant guide is no part of the polynomial, but its gaps are gaps all the same.
+        fine[rows] = np.where(np.isfinite(bands[:, rows]).all(axis=0), strip, np.nan)
+    unexplained = lst_kelvin - coarse_guide(fine, factor)[0]
+    fine += upsampled_residual(unexplained, factor, residual)
+    return fine
+
+
+def _powers(count: int, degree: int) -> NDArray[np.intp]:
+    """All combinations of degrees with a sum up to ``degree``; first that of the constant."""
+    return np.array(
+        [
+            powers
+            for powers in itertools.product(range(degree + 1), repeat=count)
+            if sum(powers) <= degree
+        ],
+        np.intp,
+    )
+
+
+def _terms(
+    guide: NDArray[np.floating],
+    lowest: NDArray[np.float64],
+    highest: NDArray[np.float64],
+    powers: NDArray[np.intp],
+) -> NDArray[np.float64]:
+    """Returns the terms ``[..., terms]`` for guides ``[K, ...]``, clipped to the range."""
+    result = np.ones((*guide.shape[1:], len(powers)))
+    for band, low, high, power in zip(guide, lowest, highest, powers.T, strict=True):
+        scaled = (2 * np.clip(band.astype(np.float64), low, high) - low - high) / (high - low)
+        result *= legvander(scaled, int(power.max()))[..., power]
+    return result

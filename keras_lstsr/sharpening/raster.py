@@ -1,0 +1,245 @@
+"""Sharpening of georeferenced rasters: one door for all methods."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from keras_lstsr.errors import ConfigError, GridError
+from keras_lstsr.grids.align import fine_transform, guide_on_fine_grid
+from keras_lstsr.grids.georeference import (
+    north_up_transform,
+    raster_crs,
+    raster_on_grid,
+)
+from keras_lstsr.grids.resample import upsample_nearest
+from keras_lstsr.sharpening.fallback import ConstantGuideError, recorded, warn
+from keras_lstsr.sharpening.interpolation import INTERPOLATIONS, interpolated
+
+# Methods with a guide; each is the function of its name in the module of its name.
+_GUIDED = ("tsharp", "atprk", "aatprk", "huts", "data_mining")
+METHODS: tuple[str, ...] = (*INTERPOLATIONS, *_GUIDED)
+
+Guide = xr.DataArray | xr.Dataset | Sequence[xr.DataArray]
+
+
+def sharpen(
+    lst: xr.DataArray,
+    guide: Guide | None = None,
+    *,
+    method: str = "atprk",
+    factor: int = 4,
+    **options: object,
+) -> xr.DataArray:
+    """Sharpens LST with one or several guides by a classical method.
+
+    Args:
+        lst: ``[H, W]`` in kelvin with CRS and transform; NaN where missing.
+        guide: One raster (``[y, x]``, or ``[band, y, x]`` for several guides), a sequence of
+            them, or a dataset, whose variables are the guides. Each may lie on a grid of its
+            own; it is brought onto the fine grid. Not needed by ``"nearest"``, ``"bilinear"``
+            and ``"bicubic"``, which ignore it.
+        method: One of ``METHODS``.
+        factor: Fine pixels along an LST pixel's side.
+        **options: Further arguments of the method's function, e.g. ``residual="block"`` of
+            ``keras_lstsr.sharpening.tsharp.tsharp``.
+
+    Returns:
+        LST in kelvin, float32 ``[H · factor, W · factor]``, exactly nested in LST's pixels; NaN
+        where LST or a guide is missing. Attributes: ``sharpening_method``,
+        ``sharpening_factor``, ``sharpening_options`` (JSON), ``sharpening_guides``;
+        ``sharpening_fallback`` where the guides cannot explain LST and the result is bicubic;
+        ``sharpening_notes`` where the method had to change its settings. The last two also come
+        as a ``SharpeningWarning``.
+
+    Raises:
+        ConfigError: If the method or an option is unknown or unusable, or no guide is given.
+        GridError: If a raster has no CRS or is rotated, a guide is clearly coarser than the fine
+            grid or does not overlap LST, or LST holds no valid pixel.
+    """
+    function = _function(method, factor, options)
+    lst = _single_band(lst)
+    north_up_transform(lst, "lst")
+    crs = raster_crs(lst, "lst")
+    coarse = _kelvin(lst)
+    bands = _bands(guide, method) if method in _GUIDED else []
+    with recorded() as notes:
+        aligned = [_on_fine_grid(band, lst, factor) for band in bands]
+        fallback = None
+        if function is None:
+            values = interpolated(coarse, factor, method)
+        else:
+            stacked = aligned[0][None] if len(aligned) == 1 else np.stack(aligned)
+            _check_overlap(coarse, stacked, factor, bands)
+            try:
+                values = function(coarse, stacked, factor, **options)
+            except ConstantGuideError as problem:
+                fallback = f"bicubic, since {problem.problem}"
+                values = interpolated(coarse, factor, "bicubic")
+                values[~np.isfinite(stacked).all(axis=0)] = np.nan
+                warn(f"{method} falls back to {fallback}")
+                notes.clear()
+    result = raster_on_grid(
+        values.astype(np.float32, copy=False), lst, crs, fine_transform(lst, factor)
+    )
+    result.attrs["units"] = "K"
+    result.attrs.update(_provenance(method, factor, options, bands, fallback, notes))
+    return result
+
+
+def _function(method: str, factor: int, options: dict[str, object]) -> Callable | None:
+    """Finds the method's function and checks the options against its signature."""
+    if method not in METHODS:
+        raise ConfigError(
+            "unknown sharpening method",
+            field="method",
+            found=repr(method),
+            expected=" or ".join(METHODS),
+        )
+    if not isinstance(factor, int | np.integer) or factor < 2:
+        raise ConfigError(
+            "unusable factor", field="factor", found=factor, expected="a whole number from 2 on"
+        )
+    function = None
+    known: list[str] = []
+    if method in _GUIDED:
+        function = getattr(import_module(f"keras_lstsr.sharpening.{method}"), method)
+        parameters = inspect.signature(function).parameters.values()
+        known = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            raise ConfigError(
+                f"unknown option of {method}",
+                field=name,
+                expected=" or ".join(known) if known else "no options",
+            )
+    return function
+
+
+def _single_band(lst: xr.DataArray) -> xr.DataArray:
+    extra = [str(dimension) for dimension in lst.dims if dimension not in ("y", "x")]
+    if any(lst.sizes[dimension] != 1 for dimension in extra):
+        raise GridError(
+            "LST has several bands",
+            path=lst.encoding.get("source"),
+            field="lst",
+            found=dict(lst.sizes),
+            expected="one band",
+            action="Select one, e.g. with .isel(band=0).",
+        )
+    return lst.squeeze(extra, drop=True).transpose("y", "x")
+
+
+def _kelvin(lst: xr.DataArray) -> NDArray[np.float32]:
+    values = np.array(lst.values, dtype=np.float32)
+    values[~np.isfinite(values)] = np.nan
+    if np.isnan(values).all():
+        raise GridError(
+            "LST holds no valid pixel",
+            path=lst.encoding.get("source"),
+            field="lst",
+            action="Choose another scene, or a more lenient quality policy.",
+        )
+    return values
+
+
+def _bands(guide: Guide | None, method: str) -> list[xr.DataArray]:
+    """Takes what a user may call a guide apart into single bands ``[y, x]``."""
+    if guide is None or (not isinstance(guide, xr.DataArray) and len(guide) == 0):
+        raise ConfigError(
+            f"{method} needs a guide",
+            field="guide",
+            action="Give NDVI of about 250 m, or take method='bicubic', which needs none.",
+        )
+    if isinstance(guide, xr.Dataset):
+        rasters = [guide[name] for name in guide.data_vars if {"y", "x"} <= set(guide[name].dims)]
+        if not rasters:
+            raise GridError(
+                "the dataset holds no raster", field="guide", found=list(guide.data_vars)
+            )
+        crs = guide.rio.crs
+        rasters = [
+            raster if crs is None or raster.rio.crs is not None else raster.rio.write_crs(crs)
+            for raster in rasters
+        ]
+    else:
+        rasters = [guide] if isinstance(guide, xr.DataArray) else list(guide)
+    bands = []
+    for raster in rasters:
+        extra = [dimension for dimension in raster.dims if dimension not in ("y", "x")]
+        if not {"y", "x"} <= set(raster.dims) or len(extra) > 1:
+            raise GridError(
+                "the guide is no raster",
+                path=raster.encoding.get("source"),
+                field="guide",
+                found=f"dimensions {raster.dims}",
+                expected="y and x, and at most one for bands",
+            )
+        if extra:
+            count = raster.sizes[extra[0]]
+            bands += [raster.isel({extra[0]: n}, drop=True) for n in range(count)]
+        else:
+            bands.append(raster)
+    return bands
+
+
+def _on_fine_grid(guide: xr.DataArray, lst: xr.DataArray, factor: int) -> NDArray[np.floating]:
+    aligned = guide_on_fine_grid(guide.transpose("y", "x"), lst, factor).values
+    if not np.isfinite(aligned).any():
+        raise GridError(
+            "the guide does not overlap LST, or holds no valid pixel there",
+            path=guide.encoding.get("source"),
+            field="guide",
+            found=f"bounds {guide.rio.bounds()}, CRS {guide.rio.crs}",
+            expected=f"some of LST's: bounds {lst.rio.bounds()}, CRS {lst.rio.crs}",
+            action="Check that both show the same place and that their CRSs are right.",
+        )
+    return aligned
+
+
+def _check_overlap(
+    lst_kelvin: NDArray[np.floating],
+    guide: NDArray[np.floating],
+    factor: int,
+    bands: list[xr.DataArray],
+) -> None:
+    there = np.isfinite(guide[0])
+    for band in guide[1:]:
+        there &= np.isfinite(band)
+    if not (there & upsample_nearest(~np.isnan(lst_kelvin), factor)).any():
+        raise GridError(
+            "no pixel has both LST and all guides",
+            path=bands[0].encoding.get("source"),
+            field="guide",
+            action="Check for clouds, and that all rasters show the same place.",
+        )
+
+
+def _provenance(
+    method: str,
+    factor: int,
+    options: dict[str, object],
+    bands: list[xr.DataArray],
+    fallback: str | None,
+    notes: list[str],
+) -> dict[str, object]:
+    attributes: dict[str, object] = {
+        "sharpening_method": method,
+        "sharpening_factor": int(factor),
+        "sharpening_options": json.dumps(options, default=str, sort_keys=True),
+    }
+    if bands:
+        attributes["sharpening_guides"] = ", ".join(
+            str(band.name or f"guide {number}") for number, band in enumerate(bands, start=1)
+        )
+    if fallback:
+        attributes["sharpening_fallback"] = fallback
+    if notes:
+        attributes["sharpening_notes"] = "; ".join(notes)
+    return attributes

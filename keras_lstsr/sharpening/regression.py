@@ -1,0 +1,311 @@
+"""Least squares of LST on guides at coarse resolution: one for the scene, or one per window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_lstsr.errors import ConfigError
+from keras_lstsr.grids.resample import upsample_nearest
+from keras_lstsr.sharpening.fallback import ConstantGuideError
+
+# A guide whose standard deviation is this small beside its size is constant but for rounding.
+_CONSTANT = 1e-6
+# Windows whose guides' correlation matrix has a smaller determinant decide nothing.
+_SMALLEST_DETERMINANT = 1e-6
+# Window rows that are solved at a time, which bounds the memory for the normal equations.
+_STRIP_ROWS = 64
+
+
+@dataclass(frozen=True)
+class LinearFit:
+    """``LST = intercept + Σ slope · guide``, for the whole scene.
+
+    Attributes:
+        intercept_kelvin: LST where all guides are zero.
+        slopes: ``[K]`` kelvin per unit of each guide; 0 for a constant guide.
+        constant: ``[K]``, whether the guide is constant over the pixels of the fit.
+        pixels: Coarse pixels of the fit.
+        correlation: Between LST and the fit, 0…1; NaN if either is constant.
+        means: ``[K]`` of the guides over the pixels of the fit.
+        deviations: ``[K]`` standard deviations of the guides over the pixels of the fit.
+    """
+
+    intercept_kelvin: float
+    slopes: NDArray[np.float64]
+    constant: NDArray[np.bool_]
+    pixels: int
+    correlation: float
+    means: NDArray[np.float64]
+    deviations: NDArray[np.float64]
+
+    def trend(self, guide: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Applies the fit to guides ``[K, ..., ...]``; NaN where a guide is NaN."""
+        return self.intercept_kelvin + np.tensordot(self.slopes, guide, axes=1)
+
+
+@dataclass(frozen=True)
+class LocalFits:
+    """``LST = intercept + Σ slope · guide``, for each coarse pixel.
+
+    Attributes:
+        intercepts_kelvin: ``[h, w]``.
+        slopes: ``[K, h, w]`` kelvin per unit of each guide.
+        local: ``[h, w]``, false where the scene's fit had to do.
+    """
+
+    intercepts_kelvin: NDArray[np.float64]
+    slopes: NDArray[np.float64]
+    local: NDArray[np.bool_]
+
+    def trend(self, guide: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Applies the fits to coarse guides ``[K, h, w]``; NaN where a guide is NaN."""
+        return self.intercepts_kelvin + np.sum(self.slopes * guide, axis=0)
+
+
+def pixels_of_fit(
+    lst_kelvin: NDArray[np.floating],
+    guide: NDArray[np.floating],
+    *,
+    min_lst_kelvin: float | None = None,
+    share: NDArray[np.floating] | None = None,
+    min_share: float = 0.5,
+) -> NDArray[np.bool_]:
+    """Says which coarse pixels a fit may use.
+
+    Args:
+        lst_kelvin: ``[h, w]``; NaN where missing.
+        guide: Coarse guides ``[K, h, w]``; NaN where missing.
+        min_lst_kelvin: Colder pixels, and pixels just as cold, are left out.
+        share: ``[h, w]``, the part of each pixel that the guides cover.
+        min_share: Pixels that are covered less are left out, unless that leaves too few.
+
+    Returns:
+        ``[h, w]``.
+    """
+    usable = np.isfinite(lst_kelvin) & np.isfinite(guide).all(axis=0)
+    if min_lst_kelvin is not None:
+        usable &= np.nan_to_num(lst_kelvin, nan=-np.inf) > min_lst_kelvin
+    if share is None:
+        return usable
+    covered = usable & (share >= min_share)
+    return covered if covered.sum() >= len(guide) + 2 else usable
+
+
+def global_fit(
+    lst_kelvin: NDArray[np.floating],
+    guide: NDArray[np.floating],
+    *,
+    usable: NDArray[np.bool_] | None = None,
+) -> LinearFit:
+    """Fits LST to guides over the whole scene by ordinary least squares.
+
+    Args:
+        lst_kelvin: ``[h, w]``; NaN where missing.
+        guide: Coarse guides ``[K, h, w]``; NaN where missing.
+        usable: Pixels of the fit; by default all where LST and guides are there.
+
+    Returns:
+        The fit. Constant guides get slope 0; of guides that depend linearly on each other, the
+        solution with the smallest standardised slopes.
+
+    Raises:
+        ConstantGuideError: If all guides are constant, or fewer than ``K + 2`` pixels are usable.
+    """
+    usable = pixels_of_fit(lst_kelvin, guide) if usable is None else usable
+    y = lst_kelvin[usable].astype(np.float64)
+    x = guide[:, usable].astype(np.float64)
+    count = len(x)
+    if y.size < count + 2:
+        raise ConstantGuideError(
+            "too few pixels have both LST and guide",
+            field="guide",
+            found=f"{y.size} coarse pixels",
+            expected=f"at least {count + 2}",
+        )
+    means, deviations = x.mean(axis=1), x.std(axis=1)
+    constant = deviations <= _CONSTANT * np.abs(x).max(axis=1)
+    if constant.all():
+        raise ConstantGuideError(
+            "the guide is constant where LST is there", field="guide", found=str(means[0])
+        )
+    scale = np.where(constant, 1.0, deviations)
+    standardised = np.where(constant[:, None], 0.0, (x - means[:, None]) / scale[:, None])
+    centred = y - y.mean()
+    slopes = np.linalg.lstsq(standardised.T, centred, rcond=1e-8)[0] / scale
+    fitted = (slopes * scale) @ standardised
+    spread = y.std() * fitted.std()
+    correlation = float(np.mean(centred * fitted) / spread) if spread > 0 else float("nan")
+    intercept = float(y.mean() - slopes @ means)
+    return LinearFit(intercept, slopes, constant, y.size, correlation, means, deviations)
+
+
+def local_fits(
+    lst_kelvin: NDArray[np.floating],
+    guide: NDArray[np.floating],
+    scene: LinearFit,
+    *,
+    usable: NDArray[np.bool_] | None = None,
+    radius_pixels: int = 2,
+    min_share: float = 2 / 3,
+    whole_windows: bool = False,
+    prior_pixels: float = 0.0,
+) -> LocalFits:
+    """Fits LST to guides in a square window around each coarse pixel.
+
+    Args:
+        lst_kelvin: ``[h, w]``; NaN where missing.
+        guide: Coarse guides ``[K, h, w]``; NaN where missing.
+        scene: Stands in where a window has too few pixels or its guides are constant.
+        usable: Pixels of the fits; by default all where LST and guides are there.
+        radius_pixels: Windows have ``2 · radius + 1`` pixels along a side.
+        min_share: A window counts if more than this part of its pixels inside the raster is
+            usable.
+        whole_windows: Windows that reach beyond the raster do not count.
+        prior_pixels: Draws a window's slopes towards the scene's, as that many further pixels
+            with the scene's slopes and spread of guides would; 0 is ordinary least squares.
+
+    Returns:
+        The fits, everywhere finite.
+
+    Raises:
+        ConfigError: If ``radius_pixels`` or ``prior_pixels`` is out of its range.
+
+    Source: Wang, Shi & Atkinson (2016), "Area-to-point regression kriging for pan-sharpening":
+    the adaptive scheme.
+    """
+    if radius_pixels < 1:
+        raise ConfigError(
+            "unusable window", field="regression_radius", found=radius_pixels, expected="at least 1"
+        )
+    if not prior_pixels >= 0:
+        raise ConfigError(
+            "unusable prior", field="prior_pixels", found=prior_pixels, expected="at least 0"
+        )
+    usable = pixels_of_fit(lst_kelvin, guide) if usable is None else usable
+    count, height, width = guide.shape
+    # A guide that is constant over the scene decides nothing in a window either.
+    varying = np.flatnonzero(~scene.constant)
+    means, scale = (part[varying, None, None] for part in (scene.means, scene.deviations))
+    # Distances from the scene's fit, in the guides' spreads: sums stay small and exact.
+    x = np.where(usable, (guide[varying] - means) / scale, 0.0)
+    y = np.where(usable, lst_kelvin - scene.trend(guide), 0.0)
+    intercepts = np.full((height, width), scene.intercept_kelvin)
+    slopes = np.broadcast_to(scene.slopes[:, None, None], guide.shape).copy()
+    enough = _windows_that_count(usable, radius_pixels, min_share, count, whole_windows)
+    local = np.zeros((height, width), bool)
+    for top in range(0, height, _STRIP_ROWS):
+        rows = slice(top, min(top + _STRIP_ROWS, height))
+        good, departure, level = _Strip(x, y, usable, rows, radius_pixels).solve(prior_pixels)
+        good &= enough[rows]
+        local[rows] = good
+        # Back from standardised departures to slopes of the guides themselves.
+        change = np.where(good, np.moveaxis(departure, -1, 0) / scale, 0.0)
+        slopes[varying, rows] += change
+        intercepts[rows] += np.where(good, level - np.sum(change * means, axis=0), 0.0)
+    return LocalFits(intercepts, slopes, local)
+
+
+def _windows_that_count(
+    usable: NDArray[np.bool_], radius: int, min_share: float, guides: int, whole: bool
+) -> NDArray[np.bool_]:
+    pixels = _window_sums(usable.astype(np.float64), radius)
+    inside = _window_sums(np.ones(usable.shape), radius)
+    # Sums of ones are whole numbers; the small margin keeps a share of just 2/3 out.
+    enough = (pixels > min_share * inside + 1e-9) & (pixels >= guides + 2)
+    return enough & (inside == (2 * radius + 1) ** 2) if whole else enough
+
+
+def _window_sums(values: NDArray[np.floating], radius: int) -> NDArray[np.float64]:
+    """Sums windows over the last two axes; beyond the raster there is nothing."""
+    result = np.asarray(values, np.float64)
+    for axis in (-2, -1):
+        length = result.shape[axis]
+        padding = [(0, 0)] * result.ndim
+        padding[axis] = (radius, radius)
+        padded = np.moveaxis(np.pad(result, padding), axis, 0)
+        summed = np.zeros(padded[:length].shape)
+        for start in range(2 * radius + 1):
+            summed += padded[start : start + length]
+        result = np.moveaxis(summed, 0, axis)
+    return result
+
+
+class _Strip:
+    """The normal equations of all windows centred in some rows."""
+
+    def __init__(
+        self,
+        x: NDArray[np.float64],
+        y: NDArray[np.float64],
+        usable: NDArray[np.bool_],
+        rows: slice,
+        radius: int,
+    ) -> None:
+        top, bottom = max(rows.start - radius, 0), min(rows.stop + radius, x.shape[1])
+        inner = slice(rows.start - top, rows.stop - top)
+        x, y = x[:, top:bottom], y[top:bottom]
+        pixels = _window_sums(usable[top:bottom].astype(np.float64), radius)[inner]
+        self.pixels = np.maximum(pixels, 1.0)
+        sum_x = np.moveaxis(_window_sums(x, radius)[:, inner], 0, -1)
+        sum_y = _window_sums(y, radius)[inner]
+        sum_xy = np.moveaxis(_window_sums(x * y, radius)[:, inner], 0, -1)
+        sum_xx = np.moveaxis(
+            _window_sums(x[:, None] * x[None], radius)[..., inner, :], (0, 1), (2, 3)
+        )
+        self.mean_x = sum_x / self.pixels[..., None]
+        self.mean_y = sum_y / self.pixels
+        self.xy = sum_xy - sum_x * self.mean_y[..., None]
+        self.xx = sum_xx - sum_x[..., :, None] * self.mean_x[..., None, :]
+
+    def solve(
+        self, prior_pixels: float
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
+        """Returns which windows have a solution, departures of slopes, and of the intercept."""
+        count = self.xx.shape[-1]
+        matrix = self.xx + prior_pixels * np.eye(count)
+        spread = np.sqrt(np.maximum(np.diagonal(matrix, axis1=-2, axis2=-1), 0.0))
+        # x is in units of the scene's spread: smaller ones in a window are rounding.
+        varies = np.all(spread > 1e-5 * np.sqrt(self.pixels)[..., None], axis=-1, keepdims=True)
+        spread = np.where(varies, spread, 1.0)
+        correlation = matrix / (spread[..., :, None] * spread[..., None, :])
+        good = varies[..., 0] & (np.linalg.det(correlation) > _SMALLEST_DETERMINANT)
+        correlation = np.where(good[..., None, None], correlation, np.eye(count))
+        departure = np.linalg.solve(correlation, (self.xy / spread)[..., None])[..., 0] / spread
+        level = self.mean_y - np.sum(departure * self.mean_x, axis=-1)
+        return good, departure, level
+
+
+def fine_trend(
+    fit: LinearFit | LocalFits,
+    guide: NDArray[np.floating],
+    factor: int,
+    dtype: np.dtype | type = np.float64,
+) -> NDArray[np.floating]:
+    """Applies a fit to guides on the fine grid.
+
+    Args:
+        fit: Of the scene, or of each coarse pixel; the latter holds over all its fine pixels.
+        guide: ``[K, H, W]``; NaN where missing.
+        factor: Fine pixels along a coarse pixel's side.
+        dtype: Float type of the result.
+
+    Returns:
+        ``[H, W]`` in kelvin; NaN where any guide is.
+    """
+    _, height, width = guide.shape
+    result = np.empty((height, width), dtype)
+    for top in range(0, height // factor, _STRIP_ROWS):
+        rows = slice(top, min(top + _STRIP_ROWS, height // factor))
+        fine = slice(rows.start * factor, rows.stop * factor)
+        strip: NDArray[np.floating]
+        if isinstance(fit, LinearFit):
+            strip = fit.trend(guide[:, fine])
+        else:
+            strip = upsample_nearest(fit.intercepts_kelvin[rows], factor)
+            for slopes, band in zip(fit.slopes[:, rows], guide[:, fine], strict=True):
+                strip = strip + upsample_nearest(slopes, factor) * band
+        result[fine] = np.where(np.isfinite(strip), strip, np.nan)
+    return result
