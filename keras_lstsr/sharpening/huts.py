@@ -122,7 +122,7 @@ def huts(
         ConfigError: If ``degree`` is less than 1 or ``residual`` is unknown.
 
     Source: Dominguez, Kleissl, Luvall, Rickman (2011), Remote Sensing of Environment 115,
-    1772-1780, eq. 5.
+    1772-1780.
     """
     if degree < 1:
         raise ConfigError("no polynomial", field="degree", found=degree, expected="at least 1")
