@@ -148,6 +148,34 @@ class ModelConfig(_Settings):
         )
 
 
+class GuidedModelConfig(_Settings):
+    """The shape of the NDVI-guided network; see ``keras_lstsr.models.guided``.
+
+    Attributes:
+        width: Channels of the finest level.
+        scale_factor: Fine pixels along a coarse pixel's side.
+        narrow_window_pixels: Side of the window, in coarse pixels, in which LST is regressed on
+            the guide for the first guess; odd.
+        wide_window_pixels: Side of the window whose statistics tell the network what kind of
+            scene it sees, and whose slope steadies the narrow one; odd.
+        slope_prior: How far the narrow window's slope is drawn to the wide one's: the weight of
+            the wide window's guide variance beside the narrow one's own.
+    """
+
+    width: int = Field(default=32, ge=1)
+    scale_factor: int = Field(default=4, ge=2)
+    narrow_window_pixels: int = Field(default=5, ge=3)
+    wide_window_pixels: int = Field(default=25, ge=5)
+    slope_prior: float = Field(default=0.3, ge=0)
+
+    @field_validator("narrow_window_pixels", "wide_window_pixels")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError("must be odd, so that the window has a middle pixel")
+        return value
+
+
 class AlphaScheduleConfig(_Settings):
     """How the weight of MixGL's gradient term changes over the epochs.
 

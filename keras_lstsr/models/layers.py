@@ -24,29 +24,30 @@ class FillGaps(keras.layers.Layer):
 
     A missing pixel takes the mean of the valid pixels in the smallest of the windows that holds
     one; beyond the largest window the mean of the image's valid pixels; in an image without any
-    valid pixel, ``empty_kelvin``. Valid pixels pass through unchanged, and no gradient is NaN.
+    valid pixel, ``empty_value``. Valid pixels pass through unchanged, and no gradient is NaN.
 
     Args:
-        empty_kelvin: Fill value of an image that has no valid pixel.
+        empty_value: Fill value of an image that has no valid pixel.
         windows: Sides of the square windows in pixels, odd, growing.
 
-    Input and output: LST in kelvin, ``[B, h, w, 1]``; NaN where there is none (input only).
+    Input and output: LST in kelvin or a guide, ``[B, h, w, 1]``; NaN where there is none (input
+    only). ``empty_value`` is in the same unit and near the values, for the digits of float32.
     """
 
     def __init__(
-        self, empty_kelvin: float, windows: tuple[int, ...] = (3, 5, 9, 17), **kwargs: Any
+        self, empty_value: float, windows: tuple[int, ...] = (3, 5, 9, 17), **kwargs: Any
     ) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
-        self.empty_kelvin = float(empty_kelvin)
+        self.empty_value = float(empty_value)
         self.windows = tuple(int(window) for window in windows)
 
-    def call(self, lst_kelvin: Any) -> Any:
+    def call(self, values: Any) -> Any:
         """Fills the gaps of ``[B, h, w, 1]``."""
-        missing = ops.isnan(lst_kelvin)
+        missing = ops.isnan(values)
         valid = ops.cast(ops.logical_not(missing), self.compute_dtype)
         # Sums of anomalies, not of kelvin: float32 keeps 1e-5 K, and zero means "average".
-        anomaly = ops.where(missing, 0.0, lst_kelvin - self.empty_kelvin)
+        anomaly = ops.where(missing, 0.0, values - self.empty_value)
         count = ops.sum(valid, axis=(1, 2), keepdims=True)
         mean = ops.sum(anomaly, axis=(1, 2), keepdims=True) / ops.maximum(count, 1.0)
         fill = ops.broadcast_to(mean, ops.shape(anomaly))
@@ -55,7 +56,7 @@ class FillGaps(keras.layers.Layer):
             # Half of one pixel's share separates "some" from "none" despite rounding.
             some = share > 0.5 / window**2
             fill = ops.where(some, local / ops.where(some, share, 1.0), fill)
-        return ops.where(missing, fill + self.empty_kelvin, lst_kelvin)
+        return ops.where(missing, fill + self.empty_value, values)
 
     @staticmethod
     def _local_mean(values: Any, window: int) -> Any:
@@ -72,7 +73,7 @@ class FillGaps(keras.layers.Layer):
         """The constructor's arguments."""
         return {
             **super().get_config(),
-            "empty_kelvin": self.empty_kelvin,
+            "empty_value": self.empty_value,
             "windows": list(self.windows),
         }
 

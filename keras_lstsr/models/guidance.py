@@ -1,0 +1,198 @@
+"""What a guide says of LST before any network looks: statistics and regression in windows.
+
+All of it is of window size, never of image size, so that a tile of a scene gives what the whole
+scene gives. The layers compute in float32 whatever the global dtype policy says.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_lstsr.models.layers import PACKAGE
+
+# Spread of NDVI (squared) below which a window says nothing of how LST follows NDVI.
+_LEAST_GUIDE_VARIANCE = 1e-4
+_LEAST_NARROW_VARIANCE = 1e-5
+_LEAST_LST_VARIANCE = 1e-4
+# Of a window's weight: less is rounding.
+_LEAST_SHARE = 1e-4
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class BlockMean(keras.layers.Layer):
+    """Averages blocks of ``scale_factor`` × ``scale_factor`` pixels.
+
+    Args:
+        scale_factor: Fine pixels along a coarse pixel's side.
+
+    Input: ``[B, h·f, w·f, C]`` without NaN. Output: ``[B, h, w, C]``.
+    """
+
+    def __init__(self, scale_factor: int, **kwargs: Any) -> None:
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.scale_factor = int(scale_factor)
+
+    def call(self, values: Any) -> Any:
+        """Averages ``[B, h·f, w·f, C]``."""
+        factor = self.scale_factor
+        return ops.average_pool(values, factor, strides=factor, padding="valid")
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """``[B, h, w, C]``."""
+        batch, height, width, channels = input_shape
+        coarse = [None if side is None else side // self.scale_factor for side in (height, width)]
+        return (batch, coarse[0], coarse[1], channels)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "scale_factor": self.scale_factor}
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class CoarseWeight(keras.layers.Layer):
+    """Weight of each coarse pixel in a regression: 1 where LST and all of the guide are there.
+
+    Args:
+        scale_factor: Fine pixels along a coarse pixel's side.
+
+    Inputs: ``[lst_kelvin, guide]``: ``[B, h, w, 1]`` and ``[B, h·f, w·f, 1]``, NaN where missing.
+    Output: ``[B, h, w, 1]``, 0 or 1.
+    """
+
+    def __init__(self, scale_factor: int, **kwargs: Any) -> None:
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.scale_factor = int(scale_factor)
+
+    def call(self, inputs: list[Any]) -> Any:
+        """Weighs ``[lst_kelvin, guide]``."""
+        lst_kelvin, guide = inputs
+        factor = self.scale_factor
+        missing = ops.cast(ops.isnan(guide), self.compute_dtype)
+        touched = ops.max_pool(missing, factor, strides=factor, padding="valid")
+        usable = ops.logical_and(ops.logical_not(ops.isnan(lst_kelvin)), touched < 0.5)
+        return ops.cast(usable, self.compute_dtype)
+
+    def compute_output_shape(
+        self, input_shape: list[tuple[int | None, ...]]
+    ) -> tuple[int | None, ...]:
+        """LST's shape."""
+        return tuple(input_shape[0])
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "scale_factor": self.scale_factor}
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class LocalRegression(keras.layers.Layer):
+    """Regresses LST on the guide around each coarse pixel, in a narrow and in a wide window.
+
+    The narrow window's slope is ``(c + p·V·S) / (v + p·V)`` with its covariance ``c`` and guide
+    variance ``v``, the wide window's variance ``V`` and slope ``S``, and ``slope_prior`` p: where
+    the guide hardly varies nearby, the wide slope holds. Pixels of weight 0 take no part; without
+    any weight in the window all outputs are 0 but the mean of LST.
+
+    Args:
+        narrow_window_pixels: Side of the narrow window, odd.
+        wide_window_pixels: Side of the wide window, odd.
+        slope_prior: See above.
+
+    Inputs: ``[lst_kelvin, guide, weight]``, each ``[B, h, w, 1]`` without NaN.
+    Output: ``[B, h, w, 8]``: 0 narrow slope (K per unit of the guide), 1 narrow residual of LST
+    (K), 2 narrow mean of LST (K), 3 wide mean of LST (K), 4 wide slope, 5 wide standard deviation
+    of LST (K), 6 wide share of LST's variance that the guide explains (0 to 1), 7 narrow share of
+    pixels with weight.
+    """
+
+    def __init__(
+        self,
+        narrow_window_pixels: int = 5,
+        wide_window_pixels: int = 25,
+        slope_prior: float = 0.3,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.narrow_window_pixels = int(narrow_window_pixels)
+        self.wide_window_pixels = int(wide_window_pixels)
+        self.slope_prior = float(slope_prior)
+
+    def call(self, inputs: list[Any]) -> Any:
+        """Regresses ``[lst_kelvin, guide, weight]``."""
+        lst_kelvin, guide, weight = inputs
+        total = ops.sum(weight, axis=(1, 2), keepdims=True)
+        image_mean = ops.sum(weight * lst_kelvin, axis=(1, 2), keepdims=True) / ops.maximum(
+            total, 1.0
+        )
+        image_mean = ops.where(total > 0, image_mean, ops.mean(lst_kelvin, (1, 2), keepdims=True))
+        # Any constant may be taken off; the image's mean keeps the digits of squares.
+        lst = lst_kelvin - image_mean
+        wide = self._moments(lst, guide, weight, self.wide_window_pixels)
+        narrow = self._moments(lst, guide, weight, self.narrow_window_pixels)
+        wide_slope = wide["covariance"] / (wide["guide_variance"] + _LEAST_GUIDE_VARIANCE)
+        prior = self.slope_prior * wide["guide_variance"]
+        slope = (narrow["covariance"] + prior * wide_slope) / (
+            narrow["guide_variance"] + _LEAST_NARROW_VARIANCE + prior
+        )
+        lst_variance = ops.maximum(wide["lst_variance"], _LEAST_LST_VARIANCE)
+        explained = wide["covariance"] ** 2 / (
+            (wide["guide_variance"] + _LEAST_GUIDE_VARIANCE) * lst_variance
+        )
+        residual = lst - narrow["lst_mean"] - slope * (guide - narrow["guide_mean"])
+        return ops.concatenate(
+            [
+                slope,
+                residual,
+                narrow["lst_mean"] + image_mean,
+                wide["lst_mean"] + image_mean,
+                wide_slope,
+                ops.sqrt(lst_variance),
+                explained,
+                narrow["share"],
+            ],
+            axis=-1,
+        )
+
+    @staticmethod
+    def _moments(lst: Any, guide: Any, weight: Any, window: int) -> dict[str, Any]:
+        products = ops.concatenate(
+            [weight, weight * lst, weight * guide, weight * lst**2, weight * guide**2]
+            + [weight * lst * guide],
+            axis=-1,
+        )
+        # One axis after the other: 2 n instead of n² additions per pixel. Beyond the border no
+        # pixel counts, whatever a backend divides by, since all are divided by their weight.
+        for pool in ((window, 1), (1, window)):
+            products = ops.average_pool(products, pool, strides=1, padding="same")
+        share = products[..., 0:1]
+        some = share > _LEAST_SHARE
+        mean = ops.where(some, products / ops.where(some, share, 1.0), 0.0)
+        lst_mean, guide_mean = mean[..., 1:2], mean[..., 2:3]
+        return {
+            "share": share,
+            "lst_mean": lst_mean,
+            "guide_mean": guide_mean,
+            "lst_variance": ops.maximum(mean[..., 3:4] - lst_mean**2, 0.0),
+            "guide_variance": ops.maximum(mean[..., 4:5] - guide_mean**2, 0.0),
+            "covariance": mean[..., 5:6] - lst_mean * guide_mean,
+        }
+
+    def compute_output_shape(
+        self, input_shape: list[tuple[int | None, ...]]
+    ) -> tuple[int | None, ...]:
+        """``[B, h, w, 8]``."""
+        return (*input_shape[0][:3], 8)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "narrow_window_pixels": self.narrow_window_pixels,
+            "wide_window_pixels": self.wide_window_pixels,
+            "slope_prior": self.slope_prior,
+        }

@@ -1,0 +1,226 @@
+"""The NDVI-guided network: 1 km LST and 250 m NDVI in, 250 m LST and its uncertainty out.
+
+A local regression of LST on NDVI gives a first guess, as TsHARP does but window by window; a small
+U-Net corrects it. What one 1 km image says of its own 250 m detail is next to nothing, so without
+NDVI the result is close to bicubic upsampling, and the uncertainty says so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from keras_lstsr.config import GuidedModelConfig
+from keras_lstsr.models.guidance import BlockMean, CoarseWeight, LocalRegression
+from keras_lstsr.models.layers import PACKAGE, FillGaps, MaskGaps, Upsample
+from keras_lstsr.models.padding import CropToReference, PadToMinimum
+
+EMPTY_KELVIN, EMPTY_NDVI = 290.0, 0.5
+LEVELS = 3
+SIDE_MULTIPLE = 2**LEVELS
+"""Fine pixels: the network halves the fine grid three times."""
+
+# Kelvin, slopes and NDVI come to the network in units in which they are about 1 on real scenes.
+_LST_SCALE_KELVIN, _NARROW_SCALE_KELVIN, _WARMTH_SCALE_KELVIN = 5.0, 2.0, 15.0
+_SPREAD_SCALE_KELVIN, _SLOPE_SCALE, _DETAIL_SCALE, _REFERENCE_KELVIN = 3.0, 20.0, 0.1, 300.0
+# Standard deviations that the uncertainty can take, in kelvin.
+_LEAST_STD_KELVIN, _INITIAL_STD_KELVIN = 0.05, 1.0
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class GuidedFeatures(keras.layers.Layer):
+    """Puts together what the guided network sees and its first guess.
+
+    Inputs: ``[lst_bicubic, guide, guide_detail, statistics_bilinear, residual_bicubic]``, all on
+    the fine grid; ``statistics_bilinear`` are those of ``LocalRegression``. Outputs: the network's
+    ``[B, H, W, 11]`` in units of about 1, and the first guess's detail in kelvin ``[B, H, W, 1]``.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+
+    def call(self, inputs: list[Any]) -> tuple[Any, Any]:
+        """See the class."""
+        lst, guide, detail, statistics, residual = inputs
+        slope, _, narrow_mean, wide_mean, wide_slope, spread, explained, _ = (
+            statistics[..., k : k + 1] for k in range(8)
+        )
+        guess = slope * detail
+        features = [
+            (lst - wide_mean) / _LST_SCALE_KELVIN,
+            (lst - narrow_mean) / _NARROW_SCALE_KELVIN,
+            guide,
+            detail / _DETAIL_SCALE,
+            guess,
+            slope / _SLOPE_SCALE,
+            wide_slope / _SLOPE_SCALE,
+            (wide_mean - _REFERENCE_KELVIN) / _WARMTH_SCALE_KELVIN,
+            spread / _SPREAD_SCALE_KELVIN,
+            explained,
+            residual / _NARROW_SCALE_KELVIN,
+        ]
+        return ops.concatenate(features, axis=-1), guess
+
+    def compute_output_shape(
+        self, input_shape: list[tuple[int | None, ...]]
+    ) -> tuple[tuple[int | None, ...], tuple[int | None, ...]]:
+        """``[B, H, W, 11]`` and ``[B, H, W, 1]``."""
+        fine = tuple(input_shape[0][:3])
+        return (*fine, 11), (*fine, 1)
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class StandardDeviation(keras.layers.Layer):
+    """Turns any number into a standard deviation in kelvin, at least 0.05 K.
+
+    ``softplus(x + x0) · calibration``, with x0 such that 0 gives 1 K before calibration.
+
+    Args:
+        calibration: Factor found by cross-validation; 1 before.
+    """
+
+    def __init__(self, calibration: float = 1.0, **kwargs: Any) -> None:
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.calibration = float(calibration)
+
+    def call(self, values: Any) -> Any:
+        """Maps ``[B, H, W, 1]``."""
+        shift = float(ops.log(ops.exp(_INITIAL_STD_KELVIN) - 1.0))
+        return (ops.softplus(values + shift) + _LEAST_STD_KELVIN) * self.calibration
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The input's shape."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "calibration": self.calibration}
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class StopGradient(keras.layers.Layer):
+    """Passes values on and no gradient back."""
+
+    def call(self, values: Any) -> Any:
+        """Returns its input."""
+        return ops.stop_gradient(values)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The input's shape."""
+        return input_shape
+
+
+def build_guided(
+    config: GuidedModelConfig | None = None, *, calibration: float = 1.0
+) -> keras.Model:
+    """Builds the guided model: coarse kelvin and fine NDVI in, fine kelvin and its spread out.
+
+    Gaps are filled inside for the network's sake. A missing coarse pixel is missing on its own
+    fine pixels, and nowhere else. Where NDVI is missing, its detail is taken as none: the result
+    there is about bicubic. With NDVI missing altogether the model works from LST alone.
+
+    Args:
+        config: The network's shape; by default that of the shipped weights.
+        calibration: Factor of the uncertainty.
+
+    Returns:
+        A model with the inputs ``lst_kelvin`` ``[B, h, w, 1]`` and ``ndvi`` ``[B, h·f, w·f, 1]``
+        (float32, NaN where missing) and the outputs ``lst_kelvin_fine`` (kelvin) and
+        ``lst_std_kelvin``, both ``[B, h·f, w·f, 1]``; batch, height and width are free. The
+        standard deviation is that of the error of detail, not of a bias that a whole scene has.
+        The network itself is the layer ``guided``; untrained, it adds nothing to the first guess.
+    """
+    config = config or GuidedModelConfig()
+    factor = config.scale_factor
+    lst = keras.Input((None, None, 1), dtype="float32", name="lst_kelvin")
+    ndvi = keras.Input((None, None, 1), dtype="float32", name="ndvi")
+    filled_lst = FillGaps(EMPTY_KELVIN, name="fill_lst")(lst)
+    guide = FillGaps(EMPTY_NDVI, name="fill_ndvi")(ndvi)
+    coarse_guide = BlockMean(factor, name="coarse_guide")(guide)
+    statistics = LocalRegression(
+        config.narrow_window_pixels,
+        config.wide_window_pixels,
+        config.slope_prior,
+        name="local_regression",
+    )([filled_lst, coarse_guide, CoarseWeight(factor, name="weight")([lst, ndvi])])
+    bicubic = Upsample(factor, name="upsample_lst")(filled_lst)
+    guide_bicubic = Upsample(factor, name="upsample_guide")(coarse_guide)
+    detail = layers.Subtract(dtype="float32", name="guide_detail")([guide, guide_bicubic])
+    smooth = Upsample(factor, "bilinear", name="upsample_statistics")(statistics)
+    residual = Upsample(factor, name="upsample_residual")(statistics[..., 1:2])
+    features, guess = GuidedFeatures(name="features")([bicubic, guide, detail, smooth, residual])
+    padded = PadToMinimum(SIDE_MULTIPLE, SIDE_MULTIPLE, dtype="float32", name="pad")(features)
+    correction, spread = guided_network(config.width)(padded)
+    correction = CropToReference(name="crop_correction")([correction, guess])
+    spread = CropToReference(name="crop_spread")([spread, guess])
+    kelvin = layers.Add(dtype="float32", name="first_guess_plus_correction")(
+        [bicubic, guess, correction]
+    )
+    std = StandardDeviation(calibration, name="standard_deviation")(spread)
+    outputs = {
+        "lst_kelvin_fine": MaskGaps(factor, name="lst_kelvin_fine")([kelvin, lst]),
+        "lst_std_kelvin": MaskGaps(factor, name="lst_std_kelvin")([std, lst]),
+    }
+    return keras.Model({"lst_kelvin": lst, "ndvi": ndvi}, outputs, name="guided_model")
+
+
+def guided_network(width: int) -> keras.Model:
+    """Builds the U-Net of the guided model.
+
+    Four levels of 1, 2, 3 and 4 times ``width`` channels with residual blocks (Conv → SiLU → Conv,
+    + input, SiLU) and strided convolutions between them; only one block works on the finest level,
+    where a pixel costs most. No normalisation layers: they blur temperature differences between
+    scenes, and batches are small.
+
+    Args:
+        width: Channels of the finest level.
+
+    Returns:
+        A model ``[B, H, W, 11] → ([B, H, W, 1], [B, H, W, 1])``: correction in kelvin, zero before
+        training, and the logit of the standard deviation. H and W are multiples of 8. The second
+        output sends no gradient into what makes the first.
+    """
+    features = keras.Input((None, None, 11), dtype="float32", name="features")
+    skips = [_activated(_convolution(features, width, 3, "stem"), "stem")]
+    x = skips[0]
+    for level in range(1, LEVELS + 1):
+        channels = (level + 1) * width
+        x = _activated(
+            layers.Conv2D(channels, 2, strides=2, name=f"down{level}_conv")(x), f"down{level}"
+        )
+        for block in range(1, 2 if level == 1 else 3):
+            x = _residual_block(x, f"down{level}_block{block}")
+        skips.append(x)
+    for level in range(LEVELS - 1, -1, -1):
+        channels = (level + 1) * width
+        x = layers.Conv2DTranspose(channels, 2, strides=2, name=f"up{level}_conv")(x)
+        x = layers.Concatenate(name=f"up{level}_skip")([x, skips[level]])
+        x = _activated(_convolution(x, channels, 1, f"up{level}_merge"), f"up{level}_merge")
+        x = _residual_block(x, f"up{level}_block")
+    correction = layers.Conv2D(
+        1, 1, kernel_initializer="zeros", dtype="float32", name="correction"
+    )(x)
+    apart = StopGradient(name="apart")(x)
+    hidden = _activated(_convolution(apart, width // 2 or 1, 3, "spread_hidden"), "spread_hidden")
+    spread = layers.Conv2D(1, 1, kernel_initializer="zeros", dtype="float32", name="spread")(hidden)
+    return keras.Model(features, [correction, spread], name="guided")
+
+
+def _convolution(x: Any, filters: int, size: int, name: str) -> Any:
+    return layers.Conv2D(
+        filters, size, padding="same", kernel_initializer="he_normal", name=f"{name}_conv"
+    )(x)
+
+
+def _activated(x: Any, name: str) -> Any:
+    return layers.Activation("silu", name=f"{name}_silu")(x)
+
+
+def _residual_block(x: Any, name: str) -> Any:
+    y = _activated(_convolution(x, x.shape[-1], 3, f"{name}_1"), f"{name}_1")
+    y = _convolution(y, x.shape[-1], 3, f"{name}_2")
+    return _activated(layers.Add(name=f"{name}_add")([x, y]), name)
