@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -21,6 +22,11 @@ from keras_lstsr.grids.resample import upsample_bicubic
 from keras_lstsr.inference.predictor import Predictor
 from keras_lstsr.inference.scene import predict_scene
 from keras_lstsr.metrics import image
+from keras_lstsr.metrics.bootstrap import (
+    Interval,
+    bootstrap_interval,
+    paired_difference_interval,
+)
 from keras_lstsr.records.dataset import load_arrays
 
 Method = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -34,6 +40,11 @@ METRICS: dict[str, Callable[..., float]] = {
 BASELINE = "bicubic"
 # Whole scenes are scored when at least this many fine pixels can be; SSIM needs windows of 7.
 MINIMUM_SCORED_PIXELS = 49
+
+
+# By the first of these that a benchmark has, a method is called worse than bicubic: the bias-free
+# error where there is one, as two instruments differ in the mean for reasons of their own.
+MAIN_METRICS = ("bias_free_rmse_kelvin", "rmse_kelvin")
 
 
 @dataclass(frozen=True)
@@ -61,11 +72,23 @@ class BenchmarkResult:
         name: Names files and metrics, e.g. ``"patches_test"``.
         title: What was scored, in words.
         scores: One per image and method.
+        metrics: Names of the metrics that each score has.
+        groups: Image → the group of images that it shares ground with; images that are not in it
+            are taken to be on their own.
+        details: How it was scored, for the tables: names and values that JSON knows.
     """
 
     name: str
     title: str
     scores: list[ImageScore] = field(default_factory=list)
+    metrics: tuple[str, ...] = tuple(METRICS)
+    groups: dict[str, str] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def main_metric(self) -> str:
+        """The error by which a method is called worse than bicubic on an image."""
+        return next((name for name in MAIN_METRICS if name in self.metrics), self.metrics[0])
 
     @property
     def methods(self) -> list[str]:
@@ -81,24 +104,60 @@ class BenchmarkResult:
         """Returns a metric of a method over the images, ``[N]``."""
         return np.array([s.values[metric] for s in self.scores if s.method == method])
 
+    def interval(self, method: str, metric: str) -> Interval:
+        """Returns the 95 % bootstrap interval of a method's mean, drawn by groups of images."""
+        scores = [score for score in self.scores if score.method == method]
+        groups = [self.groups.get(score.image, score.image) for score in scores]
+        return bootstrap_interval([score.values[metric] for score in scores], groups)
+
+    def difference_to_baseline(self, method: str) -> Interval | None:
+        """Returns the mean of a method's ``main_metric`` less bicubic's, image by image.
+
+        Its 95 % interval, drawn by groups of images, tells whether they differ; that of either
+        mean also holds how much images differ among each other.
+
+        Returns:
+            Kelvin, below 0 where the method is better; None for bicubic itself or without it.
+        """
+        if method == BASELINE or BASELINE not in self.methods:
+            return None
+        errors, baseline = self._by_image(method), self._by_image(BASELINE)
+        images = [image for image in errors if image in baseline]
+        return paired_difference_interval(
+            [errors[image] for image in images],
+            [baseline[image] for image in images],
+            [self.groups.get(image, image) for image in images],
+        )
+
     def summary(self) -> dict[str, dict[str, float]]:
         """Returns, by method, the mean of each metric and how many images bicubic does better.
 
         The mean leaves out images whose metric is not finite (PSNR of a perfect or constant one).
+        ``<metric>_low`` and ``<metric>_high`` are its 95 % interval, and lack where fewer than two
+        groups of images tell of the spread. Bicubic does better where its ``main_metric`` is less.
         """
         table: dict[str, dict[str, float]] = {}
         for method in self.methods:
             row: dict[str, float] = {}
-            for metric in METRICS:
-                values = self.values(method, metric)
-                finite = values[np.isfinite(values)]
-                row[metric] = float(finite.mean()) if finite.size else float("nan")
+            ends: dict[str, float] = {}
+            for metric in self.metrics:
+                interval = self.interval(method, metric)
+                row[metric] = interval.mean
+                if np.isfinite([interval.low, interval.high]).all():
+                    ends[f"{metric}_low"], ends[f"{metric}_high"] = interval.low, interval.high
             if BASELINE in self.methods:
-                rmse, baseline = (self.values(m, "rmse_kelvin") for m in (method, BASELINE))
-                row["worse_than_bicubic"] = float(np.sum(rmse > baseline))
-            row["images"] = float(len(self.values(method, "rmse_kelvin")))
-            table[method] = row
+                row["worse_than_bicubic"] = float(self._worse_than_baseline(method))
+            row["images"] = float(sum(score.method == method for score in self.scores))
+            table[method] = row | ends
         return table
+
+    def _worse_than_baseline(self, method: str) -> int:
+        error, baseline = self._by_image(method), self._by_image(BASELINE)
+        return sum(error[image] > baseline[image] for image in error.keys() & baseline.keys())
+
+    def _by_image(self, method: str) -> dict[str, float]:
+        metric = self.main_metric
+        return {s.image: s.values[metric] for s in self.scores if s.method == method}
 
 
 def bicubic_method(factor: int) -> Method:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from keras_lstsr.config import DataConfig
-from keras_lstsr.errors import ProductError
+from keras_lstsr.errors import ConfigError, ProductError
 from keras_lstsr.evaluation.benchmark import (
     BASELINE,
     BenchmarkResult,
@@ -19,7 +21,20 @@ from keras_lstsr.evaluation.benchmark import (
     evaluate_scenes,
     predictor_method,
 )
+from keras_lstsr.evaluation.compare import PairsEvaluation, Progress, evaluate_pairs
+from keras_lstsr.evaluation.coregistration import Coregistration
+from keras_lstsr.evaluation.methods import choose_methods
+from keras_lstsr.evaluation.pairs import LoadedPair, PairSource, find_pairs
+from keras_lstsr.evaluation.protocols import (
+    PROTOCOLS,
+    AsterProtocol,
+    NestedProtocol,
+    PairProtocol,
+    Warp,
+)
+from keras_lstsr.evaluation.publish import report_content, write_evaluation
 from keras_lstsr.evaluation.report import comparison_figure, write_tables
+from keras_lstsr.evaluation.simulated import simulated_pairs
 from keras_lstsr.grids.resample import upsample_bicubic
 from keras_lstsr.inference.predictor import Predictor
 from keras_lstsr.inference.scene import predict_scene
@@ -78,6 +93,85 @@ def evaluate_model(
         paths += write_tables(result, output)
         paths.append(_draw_scene(predictor, pairs, output))
     return results, paths
+
+
+def evaluate_methods(
+    output: str | PathLike[str],
+    *,
+    pairs: str | PathLike[str] | None = None,
+    simulated_scenes: int | None = None,
+    methods: Sequence[str] = (),
+    models: Sequence[str] = (),
+    protocols: Sequence[str] = ("aster",),
+    coregister: Coregistration = "pixel",
+    warp: Warp = "gdal",
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[PairsEvaluation, list[Path]]:
+    """Scores classical methods and models on pairs and writes tables and an HTML report.
+
+    Args:
+        output: Folder for tables and report.
+        pairs: Folder of pairs; see ``pairs.find_pairs``.
+        simulated_scenes: Instead of ``pairs``: score on this many simulated scenes, against the
+            truth on their own grid.
+        methods: As ``methods.parse_method`` reads them; with no model either, all.
+        models: Paths, or ``LABEL=PATH``.
+        protocols: Names of ``protocols.PROTOCOLS``; the first gives maps and spectra. With
+            simulated scenes ``"4km"`` is scored besides their own protocol, and the others are
+            not used.
+        coregister: What to do about a truth that is not where it says.
+        warp: How the ASTER protocol warps results.
+        limit: Score at most this many pairs.
+        progress: Called after each pair.
+
+    Returns:
+        The evaluation, and the paths written.
+
+    Raises:
+        ConfigError: If a method, an option or a protocol is unknown, or there is nothing to score.
+        ProductError: If the folder holds no whole pair, or a raster cannot be read or scored.
+        ModelError: If a model cannot be loaded.
+        LstsrError: If the folder cannot be written to.
+    """
+    if (pairs is None) == (simulated_scenes is None):
+        raise ConfigError("give either pairs or simulated scenes", field="pairs")
+    chosen = _protocols(protocols, warp=warp, simulated=pairs is None)
+    # What is wrong with the folder shows before a model is loaded.
+    sources: list[PairSource] = [] if pairs is None else list(find_pairs(pairs))
+    built = choose_methods(methods, models)
+    if simulated_scenes is not None:
+        sources = [LoadedPair(pair) for pair in simulated_pairs(scenes=simulated_scenes)]
+        coregister = "none"
+    evaluation = evaluate_pairs(
+        sources[:limit], built, chosen, coregister=coregister, progress=progress
+    )
+    data = f"{simulated_scenes} simulated scenes" if pairs is None else f"“{Path(pairs).name}”"
+    notes = [f"Methods: {', '.join(built)}."]
+    if any(protocol.name == "aster" for protocol in chosen):
+        notes.append(f"Results are warped onto ASTER's grid bilinearly ({warp}).")
+    content = report_content(
+        evaluation, title="LST at 250 m: methods compared", data=data, notes=notes
+    )
+    return evaluation, write_evaluation(evaluation, output, content)
+
+
+def _protocols(names: Sequence[str], *, warp: Warp, simulated: bool) -> list[PairProtocol]:
+    unknown = [name for name in names if name not in PROTOCOLS]
+    if unknown or not names:
+        raise ConfigError(
+            "unknown protocol",
+            field="protocol",
+            found=", ".join(unknown) or "none",
+            expected=", ".join(PROTOCOLS),
+        )
+    if simulated:
+        return [NestedProtocol(), *(p for p in PROTOCOLS["4km"] if "4km" in names)]
+    return [
+        replace(protocol, warp=warp) if isinstance(protocol, AsterProtocol) else protocol
+        for name in dict.fromkeys(names)
+        for protocol in PROTOCOLS[name]
+    ]
 
 
 def pair_scenes(lst: str, truth: str) -> list[tuple[str, xr.DataArray, xr.DataArray]]:

@@ -11,6 +11,13 @@ from keras_lstsr.errors import ConfigError
 from keras_lstsr.models.architectures import CORE_NETWORKS, CoreNetwork
 from keras_lstsr.models.dmcn import build_dmcn
 from keras_lstsr.models.edsr import build_edsr
+from keras_lstsr.models.guidance import BlockMean, CoarseWeight, LocalRegression
+from keras_lstsr.models.guided import (
+    GuidedFeatures,
+    StandardDeviation,
+    StopGradient,
+    build_guided,
+)
 from keras_lstsr.models.layers import (
     AlignCornersDouble,
     FillGaps,
@@ -27,18 +34,25 @@ from keras_lstsr.models.vdsr import build_vdsr
 __all__ = [
     "CORE_NETWORKS",
     "AlignCornersDouble",
+    "BlockMean",
+    "CoarseWeight",
     "CoreNetwork",
     "CropToReference",
     "FillGaps",
+    "GuidedFeatures",
+    "LocalRegression",
     "MaskGaps",
     "NormaliseTemperature",
     "PadToMinimum",
     "PadToSkip",
     "PixelShuffle",
     "ReflectPad",
+    "StandardDeviation",
+    "StopGradient",
     "Upsample",
     "build_dmcn",
     "build_edsr",
+    "build_guided",
     "build_model",
     "build_mrunet",
     "build_srcnn",

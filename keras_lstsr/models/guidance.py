@@ -160,11 +160,8 @@ class LocalRegression(keras.layers.Layer):
 
     @staticmethod
     def _moments(lst: Any, guide: Any, weight: Any, window: int) -> dict[str, Any]:
-        products = ops.concatenate(
-            [weight, weight * lst, weight * guide, weight * lst**2, weight * guide**2]
-            + [weight * lst * guide],
-            axis=-1,
-        )
+        factors = (1.0, lst, guide, lst**2, guide**2, lst * guide)
+        products = ops.concatenate([weight * factor for factor in factors], axis=-1)
         # One axis after the other: 2 n instead of n² additions per pixel. Beyond the border no
         # pixel counts, whatever a backend divides by, since all are divided by their weight.
         for pool in ((window, 1), (1, window)):

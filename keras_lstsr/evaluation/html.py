@@ -1,0 +1,285 @@
+"""The report of a benchmark as one HTML file that needs nothing else: no network, no scripts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+from numpy.typing import NDArray
+
+from keras_lstsr.evaluation import report_figures as figures
+from keras_lstsr.evaluation.benchmark import MAIN_METRICS
+from keras_lstsr.evaluation.report_content import ReportContent, SceneMaps
+from keras_lstsr.evaluation.report_tables import (
+    DASH,
+    MAXIMUM_TABLE_IMAGES,
+    name_and_unit,
+    number_text,
+    plain,
+    result_view,
+)
+from keras_lstsr.inference.writer import replaced_when_whole
+
+# Text of all maps in the page, so that the whole stays below 6 MB. When it takes more, maps are
+# averaged over blocks of pixels down to a longer side of 240; then scenes are left out.
+_MAPS_BYTES = 4_800_000
+_BYTES_PER_MAP_PIXEL = 1.0  # one byte of palette, deflated to some 0.75, in base64
+_SMALLEST_MAP_PIXELS = 240
+
+
+def write_html_report(path: str | PathLike[str], content: ReportContent) -> Path:
+    """Writes a benchmark's report as one self-contained HTML file.
+
+    Args:
+        path: The file; replaced if it is there, and only by a whole one.
+        content: What the report shows; parts that are empty leave no section.
+
+    Returns:
+        The path.
+
+    Raises:
+        LstsrError: If the folder cannot be written to.
+    """
+    page = render_html_report(content)
+    with replaced_when_whole(path) as partial:
+        partial.write_text(page, encoding="utf-8")
+    return Path(path)
+
+
+def render_html_report(content: ReportContent) -> str:
+    """Returns the page that ``write_html_report`` writes."""
+    environment = Environment(
+        loader=PackageLoader("keras_lstsr.evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["breakable"] = _breakable
+    scored = [result for result in content.results if result.scores]
+    return environment.get_template("report.html.j2").render(
+        content=content,
+        results=[result_view(result, index) for index, result in enumerate(scored)],
+        maps=_maps_view(content.scenes),
+        spectra=_spectra_view(content),
+        scatter=_scatter_view(content),
+        shifts=_shifts_view(content),
+        gap_colour=figures.GAP_COLOUR,
+        dash=DASH,
+    )
+
+
+def _breakable(name: str) -> Markup:
+    """Allows a line to break after the signs that join the parts of a name."""
+    return Markup(re.sub(r"(?<=[:,/_.])(?=\w)", "<wbr>", str(escape(name))))
+
+
+def _maps_view(scenes: Sequence[SceneMaps]) -> dict[str, Any] | None:
+    if not scenes:
+        return None
+    cropped = [_cropped(scene) for scene in scenes]
+    averaged = 1
+    while _maps_bytes(cropped[:1], averaged) > _MAPS_BYTES or (
+        _maps_bytes(cropped, averaged) > _MAPS_BYTES
+        and max(cropped[0].truth_kelvin.shape) > averaged * _SMALLEST_MAP_PIXELS
+    ):
+        averaged += 1
+    shown = len(cropped)
+    while shown > 1 and _maps_bytes(cropped[:shown], averaged) > _MAPS_BYTES:
+        shown -= 1
+    return {
+        "scenes": [_scene_view(scene, averaged) for scene in cropped[:shown]],
+        "left_out": len(scenes) - shown,
+    }
+
+
+def _maps_bytes(scenes: Sequence[SceneMaps], averaged: int) -> float:
+    """Estimates the text of all pictures when means of averaged × averaged pixels are drawn."""
+    pixels = sum((2 * len(scene.maps) + 2) * scene.truth_kelvin.size for scene in scenes)
+    return pixels / averaged**2 * _BYTES_PER_MAP_PIXEL
+
+
+def _cropped(scene: SceneMaps) -> SceneMaps:
+    """Returns a scene without the margin in which the truth has no value."""
+    finite = np.isfinite(scene.truth_kelvin)
+    if not finite.any():
+        return scene
+    rows, columns = (np.flatnonzero(finite.any(axis=axis)) for axis in (1, 0))
+    window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+    def crop(values: NDArray[np.floating]) -> NDArray[np.floating]:
+        return values[window] if values.shape == finite.shape else values
+
+    return replace(
+        scene,
+        truth_kelvin=crop(scene.truth_kelvin),
+        maps={method: crop(values) for method, values in scene.maps.items()},
+        coarse_kelvin=crop(scene.coarse_kelvin),
+        guide=None if scene.guide is None else crop(scene.guide),
+    )
+
+
+def _scene_view(scene: SceneMaps, averaged: int) -> dict[str, Any]:
+    side = -(-max(scene.truth_kelvin.shape) // averaged)
+    kelvin = {"input": scene.coarse_kelvin, **scene.maps, "truth": scene.truth_kelvin}
+    lst_scale = figures.value_scale(list(kelvin.values()), figures.LST_COLOURS)
+    tiles = [
+        _tile(
+            name,
+            figures.map_png(values, lst_scale, side),
+            f"LST of scene {scene.name}, {name}: {_range_in_words(values, 'K')}",
+            _score_in_words(scene.scores.get(name, {})),
+        )
+        for name, values in kelvin.items()
+    ]
+    if scene.guide is not None:
+        scale = figures.value_scale([scene.guide], figures.GUIDE_COLOURS)
+        alt = f"{scene.guide_name} of scene {scene.name}: {_range_in_words(scene.guide, '')}"
+        png = figures.map_png(scene.guide, scale, side)
+        tiles.insert(1, _tile(f"guide: {scene.guide_name}", png, alt, bar=scale))
+    errors = {method: values - scene.truth_kelvin for method, values in scene.maps.items()}
+    errors_scale = figures.error_scale(list(errors.values())) if errors else None
+    error_tiles = [
+        _tile(
+            f"{method} − truth",
+            figures.map_png(error, errors_scale, side),
+            f"Error of {method}, scene {scene.name}: {_error_in_words(error)}",
+            _error_in_words(error),
+        )
+        for method, error in errors.items()
+        if errors_scale is not None
+    ]
+    return {
+        "name": scene.name,
+        "group": scene.group,
+        "tiles": tiles,
+        "scale": lst_scale,
+        "error_tiles": error_tiles,
+        "error_scale": errors_scale,
+        "ground": _ground_in_words(scene, averaged),
+    }
+
+
+def _tile(
+    name: str, png: str, alt: str, score: str = "", bar: figures.ColourScale | None = None
+) -> dict[str, Any]:
+    return {"name": name, "png": png, "alt": alt, "score": score, "bar": bar}
+
+
+def _ground_in_words(scene: SceneMaps, averaged: int) -> str:
+    height, width = scene.truth_kelvin.shape
+    words = f"The truth is {width} pixels across and {height} down"
+    if scene.pixel_size_m is not None:
+        across, down = (side * scene.pixel_size_m / 1000 for side in (width, height))
+        words += f", {across:.0f} km by {down:.0f} km"
+    if averaged > 1:
+        words += f", drawn as means of {averaged} × {averaged} pixels"
+    own_grid = [
+        name
+        for name, values in (("input", scene.coarse_kelvin), ("guide", scene.guide))
+        if values is not None and values.shape != scene.truth_kelvin.shape
+    ]
+    if own_grid:
+        lies = "lies on its" if len(own_grid) == 1 else "lie on their"
+        words += f"; the {' and the '.join(own_grid)} {lies} own grid and may reach further"
+    return words + "."
+
+
+def _range_in_words(values: NDArray[np.floating], unit: str) -> str:
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return "no value"
+    low, high = (plain(float(value)) for value in (finite.min(), finite.max()))
+    return f"{low} to {high} {unit}".strip()
+
+
+def _error_in_words(error: NDArray[np.floating]) -> str:
+    finite = error[np.isfinite(error)].astype(np.float64)
+    if not finite.size:
+        return "no value"
+    return f"mean {plain(float(finite.mean()))} K, std {plain(float(finite.std()))} K"
+
+
+def _score_in_words(scores: Mapping[str, float]) -> str:
+    metric = next((m for m in MAIN_METRICS if m in scores), next(iter(scores), None))
+    if metric is None:
+        return ""
+    name, unit = name_and_unit(metric)
+    value = scores[metric]
+    return f"{name} {number_text(metric, value)}{unit if np.isfinite(value) else ''}"
+
+
+def _spectra_view(content: ReportContent) -> dict[str, Any] | None:
+    spectra = content.spectra
+    if spectra is None or not np.any(np.asarray(spectra.frequency_per_km) > 0):
+        return None
+    legend = [(name, *figures.series_style(index)) for index, name in enumerate(spectra.methods)]
+    correlated = any(np.isfinite(curve).any() for curve in spectra.ring_correlation.values())
+    return {
+        "legend": legend,
+        "power": Markup(figures.power_svg(spectra)),
+        "ring": Markup(figures.ring_correlation_svg(spectra)) if correlated else None,
+        "nyquist_km": None
+        if spectra.coarse_pixel_size_m is None
+        else f"{2 * spectra.coarse_pixel_size_m / 1000:.2g}",
+    }
+
+
+def _scatter_view(content: ReportContent) -> list[dict[str, Any]]:
+    pairs = {
+        method: np.stack([np.asarray(truth, np.float64), np.asarray(prediction, np.float64)])
+        for method, (truth, prediction) in content.scatter.items()
+    }
+    pairs = {method: pair[:, np.isfinite(pair).all(axis=0)] for method, pair in pairs.items()}
+    pairs = {method: pair for method, pair in pairs.items() if pair.shape[1] > 1}
+    if not pairs:
+        return []
+    # The same axes for all methods, so that the panels can be compared.
+    every = np.concatenate([pair.ravel() for pair in pairs.values()])
+    low, high = (float(value) for value in np.percentile(every, [0.1, 99.9]))
+    limits = (low, high) if high > low else (low - 1, low + 1)
+    panels = []
+    for index, (method, (truth, prediction)) in enumerate(pairs.items()):
+        constant = truth.std() == 0 or prediction.std() == 0
+        correlation = DASH if constant else plain(float(np.corrcoef(truth, prediction)[0, 1]))
+        words = (
+            f"r {correlation}, mean {plain(float((prediction - truth).mean()))}\u202fK, "
+            f"std {plain(float((prediction - truth).std()))}\u202fK"
+        )
+        svg = figures.scatter_svg(f"scatter{index}", truth, prediction, limits)
+        panels.append(
+            {"method": method, "svg": Markup(svg), "words": words, "pixels": f"{truth.size:,}"}
+        )
+    return panels
+
+
+def _shifts_view(content: ReportContent) -> dict[str, Any] | None:
+    if not content.shifts and content.constant_shift is None:
+        return None
+    view: dict[str, Any] = {"svg": None, "rows": [], "constant": None, "summary": []}
+    if content.constant_shift is not None:
+        view["constant"] = tuple(plain(value) for value in content.constant_shift)
+    places = np.array([(s.row_pixels, s.column_pixels) for s in content.shifts], dtype=np.float64)
+    finite = places[np.isfinite(places).all(axis=1)] if len(places) else places
+    if len(finite):
+        view["svg"] = Markup(figures.shifts_svg(content.shifts, content.constant_shift))
+        lower, median, upper = np.percentile(finite, [25, 50, 75], axis=0)
+        view["summary"] = [
+            (name, *(plain(float(value[axis])) for value in (median, lower, upper)))
+            for axis, name in enumerate(("rows", "columns"))
+        ]
+    view["rows"] = [
+        (
+            shift.image,
+            *map(plain, (shift.row_pixels, shift.column_pixels, shift.quality)),
+        )
+        for shift in content.shifts[:MAXIMUM_TABLE_IMAGES]
+    ]
+    return view

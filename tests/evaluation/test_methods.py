@@ -1,0 +1,88 @@
+"""Methods and models are read from the command line's words and share one interface."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+from keras_lstsr.errors import ConfigError
+from keras_lstsr.evaluation.methods import (
+    PredictorMethod,
+    choose_methods,
+    label_and_path,
+    parse_method,
+)
+from keras_lstsr.sharpening import METHODS, SharpeningWarning, sharpen
+
+
+def test_a_method_with_options_is_that_of_the_sharpening_room(make_pair):
+    pair = make_pair(coarse_pixels=10)
+    result = parse_method("tsharp:residual=block")(pair.lst, pair.guide)
+    expected = sharpen(pair.lst, pair.guide, method="tsharp", residual="block")
+    np.testing.assert_array_equal(result.values, expected.values)
+
+
+def test_values_of_options_are_typed():
+    method = parse_method("tsharp:a=1,b=0.5,c=true,d=block,e=1e-3")
+    assert method.options == {"a": 1, "b": 0.5, "c": True, "d": "block", "e": 1e-3}
+    assert [type(value) for value in method.options.values()] == [int, float, bool, str, float]
+
+
+@pytest.mark.parametrize("text", ["tsharp:residual", "tsharp:=1", "tsharp:a=", "tsharp:a=1,,b=2"])
+def test_unreadable_options(text):
+    with pytest.raises(ConfigError, match="NAME:option=value"):
+        parse_method(text)
+
+
+def test_unknown_names():
+    with pytest.raises(ConfigError, match="unknown method; found 'sharpest'; expected nearest"):
+        choose_methods(["sharpest"])
+    with pytest.raises(ConfigError, match="named twice"):
+        choose_methods(["atprk", "atprk"])
+
+
+def test_bicubic_is_always_there():
+    assert list(choose_methods(["tsharp"])) == ["bicubic", "tsharp"]
+    assert list(choose_methods(["tsharp", "bicubic"])) == ["tsharp", "bicubic"]
+    assert tuple(choose_methods()) == METHODS
+
+
+def test_a_fallback_is_no_warning_but_an_attribute(make_pair):
+    pair = make_pair(coarse_pixels=10)
+    constant = pair.guide.copy(data=np.full_like(pair.guide.values, 0.5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SharpeningWarning)
+        result = parse_method("tsharp")(pair.lst, constant)
+    assert "bicubic" in result.attrs["sharpening_fallback"]
+
+
+def test_labels_of_models(tmp_path):
+    assert label_and_path("best=runs/first") == ("best", "runs/first")
+    assert label_and_path("runs/first") == ("first", "runs/first")
+    assert label_and_path("runs/first/model.keras") == ("first", "runs/first/model.keras")
+    assert label_and_path("other.keras") == ("other", "other.keras")
+    odd = tmp_path / "lr=0.1"
+    odd.mkdir()
+    assert label_and_path(str(odd)) == (odd.stem, str(odd))
+
+
+def test_a_network_is_a_method(tiny_model, make_pair):
+    from keras_lstsr.inference.predictor import KerasPredictor
+
+    pair = make_pair(coarse_pixels=10)
+    result = PredictorMethod(KerasPredictor(tiny_model))(pair.lst, pair.guide)
+    assert result.shape == pair.guide.shape
+    assert result.rio.transform() == pair.guide.rio.transform()
+
+
+@pytest.mark.slow
+def test_two_models_of_one_name_and_another_factor(tiny_models_dir, tmp_path):
+    path = str(tiny_models_dir)
+    methods = choose_methods(["nearest"], [path, f"again={path}"])
+    assert list(methods) == ["bicubic", "nearest", tiny_models_dir.name, "again"]
+    with pytest.raises(ConfigError, match="two methods have one name"):
+        choose_methods([], [path, path])
+    with pytest.raises(ConfigError, match="another factor"):
+        choose_methods([], [path], factor=2)

@@ -1,0 +1,55 @@
+"""Scores agree with the metrics' definitions, on the same pixels for all methods."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from keras_lstsr.errors import GridError
+from keras_lstsr.evaluation.scoring import (
+    PAIR_METRICS,
+    QUARTER_METRICS,
+    SCORED_METRICS,
+    ImageMaps,
+    extent_of,
+    score_maps,
+)
+from keras_lstsr.metrics import image
+from tests.evaluation.made_pairs import texture
+
+
+def test_scores_are_those_of_the_whole_image():
+    """Scoring looks at the box around the scored pixels alone; that must change nothing."""
+    truth = 320 - 25 * texture(90, seed=3)
+    result = truth + np.random.default_rng(4).normal(size=truth.shape)
+    truth[:30] = truth[:, 70:] = np.nan
+    other = np.full_like(truth, 290.0)
+    other[50:52, 40] = np.nan
+    maps = ImageMaps("000", truth, {"m": result, "o": other}, 250.0, {"m": 0.5, "o": 0.25})
+    score = score_maps(maps)[0]
+    scored = np.where(np.isfinite(other), truth, np.nan)
+    expected = {name: metric(scored, result) for name, metric in SCORED_METRICS.items()}
+    quarters = image.rmse_by_gradient_quartile(scored, result)
+    expected |= dict(zip(QUARTER_METRICS, quarters, strict=True)) | {"consistency_kelvin": 0.5}
+    assert score.values == pytest.approx(expected, rel=1e-9)
+    assert tuple(score.values) == PAIR_METRICS
+    assert score.scored_pixels == 60 * 70 - 2
+
+
+def test_extent_with_margin():
+    marked = np.zeros((20, 30), bool)
+    marked[4:6, 25] = True
+    assert extent_of(marked) == (slice(4, 6), slice(25, 26))
+    assert extent_of(marked, 5) == (slice(0, 11), slice(20, 30))
+
+
+def test_results_of_another_shape_are_refused():
+    maps = ImageMaps("000", np.full((9, 9), 290.0), {"m": np.full((8, 9), 290.0)}, 250.0)
+    with pytest.raises(GridError, match=r"shape \(8, 9\)"):
+        score_maps(maps)
+
+
+def test_too_few_pixels_give_no_score():
+    truth = np.full((20, 20), np.nan)
+    truth[:6, :8] = 290.0
+    assert score_maps(ImageMaps("000", truth, {"m": np.full((20, 20), 291.0)}, 250.0)) == []

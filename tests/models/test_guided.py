@@ -1,0 +1,199 @@
+"""The guided model: its first guess in closed form, gaps, sizes, tiles and its file."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_lstsr.config import GuidedModelConfig
+from keras_lstsr.grids.resample import block_mean, upsample_bicubic
+from keras_lstsr.models import build_guided
+from keras_lstsr.models.guidance import BlockMean, CoarseWeight, LocalRegression
+from keras_lstsr.models.guided import StandardDeviation
+
+SMALL = GuidedModelConfig(width=4)
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    return build_guided(SMALL)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Weights are random, the last layers' too: every path takes part."""
+    model = build_guided(SMALL)
+    rng = np.random.default_rng(1)
+    model.set_weights([w + rng.normal(0, 0.05, w.shape) for w in model.get_weights()])
+    return model
+
+
+def ndvi_field(height, width, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.uniform(0.1, 0.9, (height, width)).astype("float32")
+
+
+def predict(model, lst, ndvi):
+    result = model({"lst_kelvin": lst[None, ..., None], "ndvi": ndvi[None, ..., None]})
+    return {name: ops.convert_to_numpy(value)[0, ..., 0] for name, value in result.items()}
+
+
+def test_untrained_model_recovers_lst_that_is_linear_in_ndvi(untrained):
+    ndvi = ndvi_field(96, 80)
+    lst = (310 - 20 * block_mean(ndvi, 4)).astype("float32")
+    fine = predict(untrained, lst, ndvi)["lst_kelvin_fine"]
+    # The slope is drawn a little to zero where the guide's variance is small.
+    truth = 310 - 20 * ndvi
+    inner = np.s_[16:-16, 16:-16]
+    np.testing.assert_allclose(fine[inner], truth[inner], atol=0.4)
+    bicubic = upsample_bicubic(lst, 4)
+    assert np.std((fine - truth)[inner]) < 0.05 * np.std((bicubic - truth)[inner])
+
+
+def test_without_ndvi_the_first_guess_is_bicubic(untrained):
+    rng = np.random.default_rng(2)
+    lst = rng.normal(300, 4, (12, 9)).astype("float32")
+    result = predict(untrained, lst, np.full((48, 36), np.nan, "float32"))
+    np.testing.assert_allclose(result["lst_kelvin_fine"], upsample_bicubic(lst, 4), atol=1e-3)
+
+
+def test_constant_ndvi_gives_bicubic_too(untrained):
+    rng = np.random.default_rng(2)
+    lst = rng.normal(300, 4, (12, 9)).astype("float32")
+    result = predict(untrained, lst, np.full((48, 36), 0.4, "float32"))
+    np.testing.assert_allclose(result["lst_kelvin_fine"], upsample_bicubic(lst, 4), atol=1e-3)
+
+
+def test_only_fine_pixels_of_missing_lst_are_missing(trained):
+    ndvi, lst = ndvi_field(64, 64), np.full((16, 16), 300, "float32")
+    lst[3:5, 7] = np.nan
+    ndvi[20:30, 40:44] = np.nan
+    missing = np.repeat(np.repeat(np.isnan(lst), 4, 0), 4, 1)
+    for values in predict(trained, lst, ndvi).values():
+        np.testing.assert_array_equal(np.isnan(values), missing)
+
+
+def test_empty_images_pass(trained):
+    lst, ndvi = np.full((6, 6), np.nan, "float32"), np.full((24, 24), np.nan, "float32")
+    assert np.isnan(predict(trained, lst, ndvi)["lst_kelvin_fine"]).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5), (3, 2), (7, 16)])
+def test_any_size_from_one_pixel_on(trained, height, width):
+    ndvi = ndvi_field(4 * height, 4 * width)
+    lst = np.full((height, width), 300, "float32")
+    result = predict(trained, lst, ndvi)
+    for values in result.values():
+        assert values.shape == (4 * height, 4 * width)
+        assert np.isfinite(values).all()
+    assert (result["lst_std_kelvin"] > 0).all()
+
+
+def test_kelvin_in_kelvin_out(trained):
+    """A scene that is 5 K warmer as a whole comes out about 5 K warmer."""
+    rng = np.random.default_rng(3)
+    lst, ndvi = rng.normal(300, 3, (16, 16)).astype("float32"), ndvi_field(64, 64)
+    cool = predict(trained, lst, ndvi)["lst_kelvin_fine"]
+    warm = predict(trained, lst + 5, ndvi)["lst_kelvin_fine"]
+    assert np.abs(warm - cool - 5).max() < 1.0
+    assert abs(np.mean(warm - cool) - 5) < 0.3
+
+
+def test_a_tile_gives_what_the_scene_gives_away_from_its_border(trained):
+    rng = np.random.default_rng(4)
+    lst, ndvi = rng.normal(300, 3, (80, 24)).astype("float32"), ndvi_field(320, 96)
+    whole = predict(trained, lst, ndvi)["lst_kelvin_fine"]
+    tile = predict(trained, lst[:56], ndvi[: 4 * 56])["lst_kelvin_fine"]
+    # 12 coarse pixels of the wide window, 11 of the network's receptive field, 2 of bicubic.
+    inner = 4 * (56 - 26)
+    np.testing.assert_allclose(tile[:inner], whole[:inner], atol=2e-3)
+    assert np.abs(tile[inner:] - whole[inner : 4 * 56]).max() > 2e-3
+
+
+def test_uncertainty_sends_no_gradient_into_the_correction():
+    model = build_guided(SMALL)
+    network = model.get_layer("guided")
+    if keras.config.backend() != "tensorflow":
+        pytest.skip("gradients by name are taken with TensorFlow")
+    import tensorflow as tf
+
+    features = tf.random.stateless_normal([1, 16, 16, 11], [1, 2])
+    with tf.GradientTape() as tape:
+        spread = tf.reduce_sum(network(features)[1])
+    gradients = tape.gradient(spread, network.trainable_variables)
+    touched = {
+        variable.path.split("/")[-2]
+        for variable, gradient in zip(network.trainable_variables, gradients, strict=True)
+        if gradient is not None
+    }
+    assert touched == {"spread_hidden_conv", "spread"}
+
+
+def test_calibration_multiplies_the_uncertainty():
+    one, two = (StandardDeviation(calibration=c)(np.zeros((1, 1, 1, 1), "float32")) for c in (1, 2))
+    assert float(one[0, 0, 0, 0]) == pytest.approx(1.05)
+    assert float(two[0, 0, 0, 0]) == pytest.approx(2.1)
+
+
+def test_the_file_gives_the_same_model(trained, tmp_path):
+    trained.save(tmp_path / "guided.keras")
+    loaded = keras.models.load_model(tmp_path / "guided.keras", compile=False)
+    lst, ndvi = np.full((8, 8), 300, "float32"), ndvi_field(32, 32)
+    for name, values in predict(trained, lst, ndvi).items():
+        np.testing.assert_allclose(predict(loaded, lst, ndvi)[name], values, atol=1e-5)
+
+
+def test_shipped_size_stays_below_eight_megabytes():
+    assert 4 * build_guided().count_params() < 8e6
+
+
+def test_local_regression_against_least_squares():
+    rng = np.random.default_rng(5)
+    lst, guide = rng.normal(300, 3, (20, 20)), rng.uniform(0, 1, (20, 20))
+    weight = (rng.uniform(size=(20, 20)) > 0.3).astype(float)
+    layer = LocalRegression(narrow_window_pixels=5, wide_window_pixels=9, slope_prior=0.0)
+    tensors = [v.astype("float32")[None, ..., None] for v in (lst, guide, weight)]
+    result = ops.convert_to_numpy(layer(tensors))[0]
+    for row, column in ((0, 0), (7, 11), (19, 4)):
+        for window, slope, mean in ((5, 0, 2), (9, 4, 3)):
+            half = window // 2
+            part = np.s_[
+                max(row - half, 0) : row + half + 1, max(column - half, 0) : column + half + 1
+            ]
+            there = weight[part] > 0
+            t, g = lst[part][there], guide[part][there]
+            assert result[row, column, mean] == pytest.approx(t.mean(), abs=1e-3)
+            fitted = np.polyfit(g, t, 1)[0]
+            assert result[row, column, slope] == pytest.approx(fitted, rel=5e-3, abs=0.02)
+    spread = lst[0:5, 0:5][weight[0:5, 0:5] > 0].std()
+    assert result[0, 0, 5] == pytest.approx(spread, rel=1e-3)
+
+
+def test_slope_prior_draws_to_the_wide_slope():
+    rng = np.random.default_rng(6)
+    guide = rng.uniform(0, 1, (30, 30))
+    lst = 300 - 10 * guide + rng.normal(0, 2, guide.shape)
+    tensors = [v.astype("float32")[None, ..., None] for v in (lst, guide, np.ones_like(guide))]
+    distance = []
+    for prior in (0.0, 1.0, 1e6):
+        result = ops.convert_to_numpy(LocalRegression(5, 25, prior)(tensors))[0]
+        distance.append(np.abs(result[..., 0] - result[..., 4]).mean())
+    assert distance[0] > distance[1] > distance[2]
+    assert distance[2] < 1e-3
+
+
+def test_weights_leave_out_what_is_missing_in_either():
+    lst, ndvi = np.full((4, 4), 300, "float32"), np.zeros((16, 16), "float32")
+    lst[1, 2], ndvi[15, 0] = np.nan, np.nan
+    weight = ops.convert_to_numpy(CoarseWeight(4)([lst[None, ..., None], ndvi[None, ..., None]]))
+    expected = np.ones((4, 4))
+    expected[1, 2] = expected[3, 0] = 0
+    np.testing.assert_array_equal(weight[0, ..., 0], expected)
+
+
+def test_block_mean_is_that_of_grids():
+    values = ndvi_field(24, 16)
+    mine = ops.convert_to_numpy(BlockMean(4)(values[None, ..., None]))[0, ..., 0]
+    np.testing.assert_allclose(mine, block_mean(values, 4), rtol=1e-6)
