@@ -16,6 +16,7 @@ _EXPORTS = {
     "ExperimentConfig": "keras_lstsr.config",
     "load_predictor": "keras_lstsr.inference.predictor",
     "predict_scene": "keras_lstsr.inference.scene",
+    "sharpen": "keras_lstsr.sharpening",
     "LstsrError": "keras_lstsr.errors",
 }
 

@@ -89,7 +89,8 @@ _PROTOCOLS = ("aster", "report", "4km")
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
-    required=True,
+    default=Path("evaluation"),
+    show_default=True,
     help="Folder for the tables, figures and the HTML report.",
 )
 @click.option(

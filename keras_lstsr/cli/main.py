@@ -19,7 +19,7 @@ COMMANDS = {
     "train": "Train a network on records.",
     "import-weights": "Turn weights of the papers' PyTorch code into a run folder.",
     "sweep": "Train variations of one experiment, as nested runs.",
-    "evaluate": "Score a trained model beside bicubic.",
+    "evaluate": "Score models and classical methods beside bicubic; writes an HTML report.",
     "export": "Export a trained run as a SavedModel for TF Serving.",
     "serve": "Serve a SavedModel with TF Serving's gRPC API.",
     "predict": "Turn a 1 km raster into a 250 m cloud-optimised GeoTIFF.",

@@ -151,7 +151,7 @@ def evaluate_pairs(
             field=empty[0],
             expected="49 pixels that the truth and every method have",
         )
-    evaluation.spectra, evaluation.scatter = collector.spectra(), collector.scatter()
+    evaluation.spectra, evaluation.scatter = collector.spectra(factor), collector.scatter()
     _add_scenes(evaluation, sources, methods, variants[0], factor)
     return evaluation
 
@@ -273,6 +273,7 @@ class _Collector:
 
     def __init__(self) -> None:
         self._frequency: NDArray[np.floating] | None = None
+        self._pixel_size_m: float | None = None
         self._power: dict[str, list[NDArray[np.floating]]] = {}
         self._ring: dict[str, list[NDArray[np.floating]]] = {}
         self._pixels: dict[str, list[NDArray[np.floating]]] = {}
@@ -290,7 +291,8 @@ class _Collector:
         pixel_m, rings = maps.pixel_size_m, SPECTRUM_RINGS
         frequency, power = radial_power_spectrum(truth, pixel_m, rings=rings)
         # Pixel sizes that differ a little from image to image are taken as the first one's.
-        self._frequency = frequency if self._frequency is None else self._frequency
+        if self._frequency is None:
+            self._frequency, self._pixel_size_m = frequency, pixel_m
         self._power.setdefault("", []).append(power)
         for method, values in images.items():
             _, power = radial_power_spectrum(values, pixel_m, rings=rings)
@@ -310,13 +312,14 @@ class _Collector:
         for method, values in images.items():
             self._pixels.setdefault(method, []).append(values.ravel()[chosen])
 
-    def spectra(self) -> Spectra | None:
-        if self._frequency is None:
+    def spectra(self, factor: int) -> Spectra | None:
+        if self._frequency is None or self._pixel_size_m is None:
             return None
         mean = {name: np.nanmean(curves, axis=0) for name, curves in self._power.items()}
         truth = mean.pop("")
         ring = {name: np.nanmean(curves, axis=0) for name, curves in self._ring.items()}
-        return Spectra(self._frequency, truth, mean, ring)
+        coarse_m = factor * self._pixel_size_m
+        return Spectra(self._frequency, truth, mean, ring, coarse_pixel_size_m=coarse_m)
 
     def scatter(self) -> dict[str, tuple[NDArray[np.floating], NDArray[np.floating]]]:
         pixels = {name: np.concatenate(parts) for name, parts in self._pixels.items()}
