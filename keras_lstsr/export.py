@@ -19,24 +19,19 @@ import yaml
 from keras_lstsr import __version__
 from keras_lstsr.contract import (
     CONTRACT_FILE,
-    CONTRACT_SIGNATURE,
-    CONTRACT_SIGNATURE_INPUT,
-    CONTRACT_SIGNATURE_OUTPUT,
+    GUIDE_NAME,
     INPUT_NAME,
     OUTPUT_NAME,
-    SERVING_SIGNATURE,
-    VALID_RANGE_KELVIN,
     Contract,
 )
 from keras_lstsr.errors import MissingExtraError, ModelError
+from keras_lstsr.saved_model import WARMUP_FILE, write_archive, write_warmup_requests
 
 if TYPE_CHECKING:
     import keras
 
-WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
-WARMUP_SIZES_PIXELS = (16, 64)
 _SIZES_TRIED_PIXELS = (*range(1, 17), 24, 32, 48, 64, 128)
-_PROBE_KELVIN = 290.0
+_PROBE_KELVIN, _PROBE_NDVI = 290.0, 0.5
 
 
 def export_run(run_dir: str | PathLike[str], output: str | PathLike[str]) -> Path:
@@ -146,33 +141,26 @@ def model_contract(
 ) -> Contract:
     """Makes a model's contract; scale factor and least size are found by trying.
 
+    A model with an input ``ndvi`` is one with a guide.
+
     Args:
-        model: Takes ``[B, h, w, 1]`` kelvin and returns ``[B, f·h, f·w, 1]``.
+        model: Takes ``[B, h, w, 1]`` kelvin and returns ``[B, f·h, f·w, 1]``; or a model of
+            ``build_guided``.
         provenance: Where the model comes from; software versions, the hash of the weights and
             the time are added.
         model_version: Number of the SavedModel's version; 0 if it is not exported.
 
     Raises:
         ModelError: If the model takes none of the sizes tried, or its output is no whole
-            multiple of its input.
+            multiple of its input, or a model with a guide is none of ``build_guided``.
     """
     import keras
 
-    too_small = _errors_of_small_images()
-    for size in _SIZES_TRIED_PIXELS:
-        try:
-            probe = {INPUT_NAME: np.full([1, size, size, 1], _PROBE_KELVIN, np.float32)}
-            shape = model(probe, training=False).shape
-            break
-        except too_small:
-            continue  # for this network's depth
-    else:
-        raise ModelError(
-            "the model takes no single-channel image",
-            found=f"failure for all sizes up to {_SIZES_TRIED_PIXELS[-1]} pixels",
-            expected="a model of build_model: [B, h, w, 1] in kelvin",
-        )
-    if len(shape) != 4 or shape[1] != shape[2] or shape[1] % size or shape[3] != 1:
+    guided = takes_guide(model)
+    factor = _guided_factor(model) if guided else None
+    size, shape = _smallest_that_works(model, factor)
+    wrong = len(shape) != 4 or shape[1] != shape[2] or shape[1] % size or shape[3] != 1
+    if wrong or factor not in (None, shape[1] // size):
         raise ModelError(
             "the model's output does not fit its input",
             field=OUTPUT_NAME,
@@ -185,16 +173,70 @@ def model_contract(
         "keras": keras.__version__,
         backend: version(backend),
     }
-    return Contract.of_single_image_model(
-        model_version=model_version,
-        scale_factor=shape[1] // size,
-        minimum_size_pixels=size,
-        provenance={
+    known: dict[str, Any] = {
+        "model_version": model_version,
+        "scale_factor": shape[1] // size,
+        "minimum_size_pixels": size,
+        "provenance": {
             **provenance,
             "weights_sha256": weights_sha256(model),
             "parameters": int(model.count_params()),
             "software": software,
         },
+    }
+    if not guided:
+        return Contract.of_single_image_model(**known)
+    return Contract.of_guided_model(**known, margin_pixels=_statistics_margin(model))
+
+
+def takes_guide(model: keras.Model) -> bool:
+    """Says whether a model has an input for NDVI beside LST."""
+    return GUIDE_NAME in {tensor.name for tensor in getattr(model, "inputs", None) or ()}
+
+
+def _smallest_that_works(model: keras.Model, factor: int | None) -> tuple[int, tuple[int, ...]]:
+    """Tries sizes, smallest first; returns the first that works and the shape of its result."""
+    too_small = _errors_of_small_images()
+    for size in _SIZES_TRIED_PIXELS:
+        probe = {INPUT_NAME: np.full([1, size, size, 1], _PROBE_KELVIN, np.float32)}
+        if factor is not None:
+            probe[GUIDE_NAME] = np.full(
+                [1, size * factor, size * factor, 1], _PROBE_NDVI, np.float32
+            )
+        try:
+            result = model(probe, training=False)
+        except too_small:
+            continue  # for this network's depth
+        return size, tuple((result if factor is None else result[OUTPUT_NAME]).shape)
+    raise ModelError(
+        "the model takes no single-channel image",
+        found=f"failure for all sizes up to {_SIZES_TRIED_PIXELS[-1]} pixels",
+        expected="a model of build_model or build_guided: [B, h, w, 1] in kelvin",
+    )
+
+
+def _guided_factor(model: keras.Model) -> int:
+    from keras_lstsr.models.guidance import BlockMean
+
+    return int(_layer_of(model, BlockMean).scale_factor)
+
+
+def _statistics_margin(model: keras.Model) -> int:
+    """Coarse pixels from which on a window's statistics lack nothing; bilinear adds the one."""
+    from keras_lstsr.models.guidance import LocalRegression
+
+    return int(_layer_of(model, LocalRegression).wide_window_pixels) // 2 + 1
+
+
+def _layer_of(model: keras.Model, kind: type) -> Any:
+    for layer in model.layers:
+        if isinstance(layer, kind):
+            return layer
+    raise ModelError(
+        "the model takes NDVI, but is none of build_guided",
+        field=model.name,
+        found=f"no layer {kind.__name__}",
+        action="Build it with keras_lstsr.models.guided.build_guided.",
     )
 
 
@@ -263,11 +305,13 @@ def export_saved_model(
 
     The version is written beside and then renamed, so that a server that polls the folder never
     sees half of it. The signature ``serving_default`` takes ``lst_kelvin [B, h, w, 1]`` and
-    returns ``lst_kelvin_fine [B, f·h, f·w, 1]``, float32 kelvin; it refuses values outside the
-    contract's valid range (INVALID_ARGUMENT). The signature ``contract`` returns contract.json.
+    returns ``lst_kelvin_fine [B, f·h, f·w, 1]``, float32 kelvin; that of a guided model also takes
+    ``ndvi`` and returns ``lst_std_kelvin``, both ``[B, f·h, f·w, 1]``. It refuses values outside
+    the contract's valid ranges (INVALID_ARGUMENT). The signature ``contract`` returns
+    contract.json.
 
     Args:
-        model: A model of ``build_model``.
+        model: A model of ``build_model`` or ``build_guided``.
         output: The model's folder, e.g. ``models/lstsr``.
         provenance: Goes into the contract.
 
@@ -292,9 +336,9 @@ def export_saved_model(
     # TF Serving looks at folders whose name is a number; this one is none.
     partial = Path(tempfile.mkdtemp(prefix=f".{model_version}.partial-", dir=output))
     try:
-        _write_archive(model, contract, partial)
+        write_archive(model, contract, partial)
         (partial / CONTRACT_FILE).write_text(contract.to_json(), encoding="utf-8")
-        _write_warmup_requests(partial / WARMUP_FILE, contract)
+        write_warmup_requests(partial / WARMUP_FILE, contract)
         partial.chmod(0o755)  # mkdtemp's 0700 would hide the model from a server's own user
         try:
             partial.rename(output / str(model_version))
@@ -316,82 +360,3 @@ def existing_versions(models_dir: str | PathLike[str]) -> list[int]:
         return sorted(
             int(entry.name) for entry in entries if entry.name.isdecimal() and entry.is_dir()
         )
-
-
-def _write_archive(model: keras.Model, contract: Contract, folder: Path) -> None:
-    import keras
-    import tensorflow as tf
-
-    low, high = VALID_RANGE_KELVIN
-    contract_text = contract.to_json()
-
-    def serving_default(lst_kelvin: tf.Tensor) -> dict[str, tf.Tensor]:
-        # A server cannot raise a ModelError; this makes it answer INVALID_ARGUMENT with the
-        # range that it found. NaN marks missing pixels and is no error.
-        missing = tf.math.is_nan(lst_kelvin)
-        least = tf.reduce_min(tf.where(missing, np.inf, lst_kelvin))
-        greatest = tf.reduce_max(tf.where(missing, -np.inf, lst_kelvin))
-        check = tf.debugging.Assert(
-            (least >= low) & (greatest <= high),
-            [
-                f"{INPUT_NAME}: values outside {low:g}...{high:g} K cannot be temperatures in "
-                "kelvin. Send kelvin, with NaN for missing pixels. Least and greatest value found:",
-                least,
-                greatest,
-            ],
-        )
-        with tf.control_dependencies([check]):
-            return {
-                OUTPUT_NAME: tf.cast(model({INPUT_NAME: lst_kelvin}, training=False), tf.float32)
-            }
-
-    def describe(contract_version: tf.Tensor) -> dict[str, tf.Tensor]:
-        # One answer per item of the batch: TF Serving's batching wants that of all signatures.
-        return {CONTRACT_SIGNATURE_OUTPUT: tf.fill(tf.shape(contract_version), contract_text)}
-
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint(
-        SERVING_SIGNATURE,
-        serving_default,
-        input_signature=[
-            keras.InputSpec(shape=(None, None, None, 1), dtype="float32", name=INPUT_NAME)
-        ],
-    )
-    archive.add_endpoint(
-        CONTRACT_SIGNATURE,
-        describe,
-        input_signature=[
-            keras.InputSpec(shape=(None,), dtype="int32", name=CONTRACT_SIGNATURE_INPUT)
-        ],
-    )
-    archive.write_out(folder, verbose=False)
-
-
-def _write_warmup_requests(path: Path, contract: Contract) -> None:
-    try:
-        from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
-    except ImportError as error:
-        raise MissingExtraError(
-            "warm-up requests need TF Serving's protocol buffers",
-            field="tensorflow-serving-api",
-            action="Install them with `pip install 'keras-lstsr[serving]'`.",
-        ) from error
-    import tensorflow as tf
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for size in WARMUP_SIZES_PIXELS:
-            size = max(size, contract.minimum_size_pixels)
-            # A ramp with one gap, so that the paths for valid and for missing pixels both run.
-            lst_kelvin = np.linspace(270.0, 310.0, size * size, dtype=np.float32)
-            lst_kelvin[size + 1 if size > 1 else 0] = np.nan
-            request = predict_pb2.PredictRequest()
-            request.model_spec.signature_name = SERVING_SIGNATURE
-            request.inputs[INPUT_NAME].CopyFrom(
-                tf.make_tensor_proto(lst_kelvin.reshape(1, size, size, 1))
-            )
-            log = prediction_log_pb2.PredictionLog(
-                predict_log=prediction_log_pb2.PredictLog(request=request)
-            )
-            writer.write(log.SerializeToString())

@@ -71,3 +71,38 @@ def tiny_models_dir(tiny_model: Any, tmp_path_factory: pytest.TempPathFactory) -
         tiny_model, folder, provenance={"run_name": "tiny", "dataset_fingerprint": "f" * 64}
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def untrained_guided_model() -> Any:
+    """A small network of ``build_guided`` that adds nothing to its first guess."""
+    from keras_lstsr.config import GuidedModelConfig
+    from keras_lstsr.models.guided import build_guided
+
+    return build_guided(GuidedModelConfig(width=4))
+
+
+@pytest.fixture(scope="session")
+def tiny_guided_model(untrained_guided_model: Any) -> Any:
+    """The same with random weights: it adds some 0.2 K, and its spread varies."""
+    import keras
+    import numpy as np
+
+    model = keras.models.clone_model(untrained_guided_model)
+    rng = np.random.default_rng(0)
+    model.set_weights(
+        [rng.normal(0, 1 / np.sqrt(np.prod(w.shape[:-1])), w.shape) for w in model.get_weights()]
+    )
+    return model
+
+
+@pytest.fixture(scope="session")
+def tiny_guided_models_dir(
+    tiny_guided_model: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A model's folder with ``tiny_guided_model`` as version 1; not to be changed."""
+    from keras_lstsr.export import export_saved_model
+
+    folder = tmp_path_factory.mktemp("guided_models") / "lstsr"
+    export_saved_model(tiny_guided_model, folder, provenance={"run_name": "tiny-guided"})
+    return folder

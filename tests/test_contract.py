@@ -43,7 +43,7 @@ def test_alignment_is_a_whole_number_of_the_deepest_strides(factor, alignment):
 
 
 def test_a_contract_of_another_version_or_damaged_is_refused(contract, tmp_path):
-    newer = contract.to_json().replace('"contract_version": 1', '"contract_version": 2')
+    newer = contract.to_json().replace('"contract_version": 1', '"contract_version": 3')
     with pytest.raises(ModelError, match="contract_version"):
         Contract.from_json(newer)
     with pytest.raises(ModelError, match=r"no readable contract.*keras-lstsr export"):
@@ -99,3 +99,86 @@ def test_nan_and_the_ends_of_the_range_are_kelvin():
 def test_reading_a_contract_loads_no_tensorflow():
     code = "import keras_lstsr.contract, sys; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.fixture
+def guided_contract():
+    return Contract.of_guided_model(
+        model_version=1,
+        scale_factor=4,
+        minimum_size_pixels=1,
+        margin_pixels=13,
+        provenance={"run_name": "g"},
+    )
+
+
+def test_a_guided_contract_says_what_its_tensors_mean(guided_contract):
+    assert Contract.from_json(guided_contract.to_json()) == guided_contract
+    content = json.loads(guided_contract.to_json())
+    assert content["contract_version"] == 2
+    lst, ndvi = content["inputs"]
+    assert (lst["name"], lst["units"], lst["optional"]) == ("lst_kelvin", "kelvin", False)
+    assert (ndvi["name"], ndvi["units"], ndvi["optional"]) == ("ndvi", "1", True)
+    assert ndvi["valid_range"] == [-1.0, 1.0]
+    assert ndvi["shape"] == [None, None, None, 1]
+    assert "NaN" in ndvi["missing"]
+    names = [tensor["name"] for tensor in content["outputs"]]
+    assert names == ["lst_kelvin_fine", "lst_std_kelvin"]
+    assert content["alignment_pixels"] * content["scale_factor"] == 8
+    assert guided_contract.guide.name == "ndvi"
+    assert guided_contract.gives_std
+
+
+# As written by the first releases.
+CONTRACT_OF_VERSION_1 = """{
+  "contract_version": 1, "model_version": 3, "signature": "serving_default",
+  "inputs": [{"name": "lst_kelvin", "dtype": "float32", "shape": [null, null, null, 1],
+    "dimensions": ["batch", "row", "column", "channel"], "units": "kelvin",
+    "missing": "NaN; a missing pixel gives missing fine pixels", "valid_range": [150.0, 400.0]}],
+  "outputs": [{"name": "lst_kelvin_fine", "dtype": "float32", "shape": [null, null, null, 1],
+    "dimensions": ["batch", "row", "column", "channel"], "units": "kelvin",
+    "missing": "NaN where the input pixel is missing", "valid_range": null}],
+  "scale_factor": 4, "minimum_size_pixels": 4, "alignment_pixels": 16,
+  "provenance": {"run_name": "r"}
+}"""
+
+
+def test_a_contract_of_version_1_is_read_as_a_model_of_one_image(contract):
+    old = Contract.from_json(CONTRACT_OF_VERSION_1)
+    assert old == contract
+    assert contract.contract_version == 1
+    assert old.guide is None
+    assert not old.gives_std
+    assert old.margin_pixels == 0
+
+
+def test_a_fitting_guide_passes_and_none_stands_for_missing_throughout(guided_contract):
+    values = np.random.default_rng(0).uniform(-1, 1, (2, 20, 28, 1))
+    values[0, 0, 0, 0] = np.nan
+    checked = guided_contract.checked_guide(values, (2, 5, 7, 1))
+    assert checked.dtype == np.float32
+    np.testing.assert_allclose(checked, values, rtol=1e-6)
+    none = guided_contract.checked_guide(None, (2, 5, 7, 1))
+    assert none.shape == (2, 20, 28, 1)
+    assert np.isnan(none).all()
+
+
+@pytest.mark.parametrize(
+    ("guide", "message"),
+    [
+        (np.zeros((1, 5, 7, 1)), r"fine grid of its LST; found \[1, 5, 7, 1\]; expected \[1, 20"),
+        (np.zeros((20, 28)), "fine grid"),
+        (np.zeros((1, 20, 28, 1), np.int16), "no floating-point numbers; found int16.*0.0001"),
+        (np.full((1, 20, 28, 1), 4500.0), "cannot be NDVI; found 560 of 560.*0.0001"),
+        (np.full((1, 20, 28, 1), -1.5), "cannot be NDVI"),
+    ],
+)
+def test_a_guide_that_does_not_fit_is_refused_by_name(guided_contract, guide, message):
+    with pytest.raises(ModelError, match=f"ndvi: .*{message}"):
+        guided_contract.checked_guide(guide, (1, 5, 7, 1))
+
+
+def test_a_model_of_one_image_takes_no_guide(contract):
+    assert contract.checked_guide(None, (1, 5, 7, 1)) is None
+    with pytest.raises(ModelError, match="takes no guide; found inputs lst_kelvin"):
+        contract.checked_guide(np.zeros((1, 20, 28, 1)), (1, 5, 7, 1))

@@ -146,7 +146,7 @@ def quick_archive(monkeypatch):
     """Spares the tests of the folder's life the making of a graph."""
     monkeypatch.setattr(
         export_module,
-        "_write_archive",
+        "write_archive",
         lambda model, contract, folder: (folder / "saved_model.pb").write_bytes(b"ours"),
     )
 
@@ -156,7 +156,7 @@ def test_a_failed_export_leaves_nothing_behind(tiny_model, tmp_path, monkeypatch
     def fail(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export_module, "_write_warmup_requests", fail)
+    monkeypatch.setattr(export_module, "write_warmup_requests", fail)
     with pytest.raises(KeyboardInterrupt):
         export_saved_model(tiny_model, tmp_path, provenance={})
     assert list(tmp_path.iterdir()) == []
@@ -165,13 +165,13 @@ def test_a_failed_export_leaves_nothing_behind(tiny_model, tmp_path, monkeypatch
 @pytest.mark.usefixtures("quick_archive")
 def test_a_version_never_shows_half_written(tiny_model, tmp_path, monkeypatch):
     seen = []
-    write = export_module._write_warmup_requests
+    write = export_module.write_warmup_requests
 
     def spy(path, contract):
         seen.append(existing_versions(tmp_path))
         write(path, contract)
 
-    monkeypatch.setattr(export_module, "_write_warmup_requests", spy)
+    monkeypatch.setattr(export_module, "write_warmup_requests", spy)
     export_saved_model(tiny_model, tmp_path, provenance={})
     assert seen == [[]]
     assert existing_versions(tmp_path) == [1]
@@ -179,14 +179,14 @@ def test_a_version_never_shows_half_written(tiny_model, tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("quick_archive")
 def test_a_version_taken_meanwhile_is_not_overwritten(tiny_model, tmp_path, monkeypatch):
-    write = export_module._write_warmup_requests
+    write = export_module.write_warmup_requests
 
     def overtake(path, contract):
         write(path, contract)
         (tmp_path / "1").mkdir()
         (tmp_path / "1" / "saved_model.pb").write_bytes(b"theirs")
 
-    monkeypatch.setattr(export_module, "_write_warmup_requests", overtake)
+    monkeypatch.setattr(export_module, "write_warmup_requests", overtake)
     with pytest.raises(ModelError, match="another export"):
         export_saved_model(tiny_model, tmp_path, provenance={})
     assert (tmp_path / "1" / "saved_model.pb").read_bytes() == b"theirs"
@@ -229,3 +229,80 @@ def test_another_backend_and_no_tensorflow_are_told_before_anything_is_written(
 
 def test_the_same_weights_have_the_same_hash_in_another_model(tiny_model, run_dir):
     assert weights_sha256(load_keras_model(run_dir)) == weights_sha256(tiny_model)
+
+
+GUIDED_OPERATIONS = """
+    All Equal IdentityN Mean Pow Sigmoid Softplus Sqrt Square StopGradient
+"""
+
+
+def test_a_guided_model_is_recognised_by_its_inputs(untrained_guided_model, tiny_model):
+    contract = model_contract(untrained_guided_model, provenance={"run_name": "g"})
+    assert [tensor.name for tensor in contract.inputs] == ["lst_kelvin", "ndvi"]
+    assert (contract.scale_factor, contract.minimum_size_pixels) == (4, 1)
+    # Windows of 25 pixels lack none from the 13th pixel on; the bilinear kernel takes one more.
+    assert contract.margin_pixels == 13
+    assert contract.provenance["parameters"] == untrained_guided_model.count_params()
+    assert model_contract(tiny_model, provenance={}).guide is None
+
+
+def test_a_model_with_ndvi_of_another_make_is_refused():
+    lst = keras.Input((None, None, 1), name="lst_kelvin")
+    ndvi = keras.Input((None, None, 1), name="ndvi")
+    model = keras.Model({"lst_kelvin": lst, "ndvi": ndvi}, keras.layers.Add()([lst, ndvi]))
+    with pytest.raises(ModelError, match=r"none of build_guided; found no layer BlockMean"):
+        model_contract(model, provenance={})
+
+
+def test_a_guided_signature_has_both_inputs_and_outputs(tiny_guided_models_dir):
+    signatures = saved_model(tiny_guided_models_dir / "1").meta_graphs[0].signature_def
+    serving = signatures["serving_default"]
+    assert sorted(serving.inputs) == ["lst_kelvin", "ndvi"]
+    assert sorted(serving.outputs) == ["lst_kelvin_fine", "lst_std_kelvin"]
+    for tensor in (*serving.inputs.values(), *serving.outputs.values()):
+        assert tensor.dtype == tf.float32.as_datatype_enum
+        assert [side.size for side in tensor.tensor_shape.dim] == [-1, -1, -1, 1]
+    contract = Contract.read(tiny_guided_models_dir / "1")
+    assert contract.contract_version == 2
+    assert contract.provenance["run_name"] == "tiny-guided"
+
+
+def test_a_guided_graph_uses_only_operations_that_older_servers_know(tiny_guided_models_dir):
+    graph = saved_model(tiny_guided_models_dir / "1").meta_graphs[0].graph_def
+    used = {node.op for node in graph.node}
+    used |= {node.op for function in graph.library.function for node in function.node_def}
+    assert used <= set((LONG_KNOWN_OPERATIONS + GUIDED_OPERATIONS).split())
+    assert graph.versions.min_consumer <= 12
+
+
+def test_guided_warmup_requests_hold_both_tensors(tiny_guided_models_dir):
+    version = tiny_guided_models_dir / "1"
+    loaded = tf.saved_model.load(str(version))
+    sizes = []
+    path = version / "assets.extra" / "tf_serving_warmup_requests"
+    for record in tf.data.TFRecordDataset(str(path)):
+        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        tensors = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
+        sizes.append((tensors["lst_kelvin"].shape[1], tensors["ndvi"].shape[1]))
+        loaded.signatures["serving_default"](
+            **{name: tf.constant(values) for name, values in tensors.items()}
+        )
+    assert sizes == [(16, 64), (64, 256)]
+
+
+@pytest.mark.parametrize(
+    ("lst", "ndvi", "message"),
+    [
+        (21.5, np.full((1, 32, 32, 1), 0.5), r"kelvin.*\[21.5\]"),
+        (290, np.full((1, 32, 32, 1), 5000.0), r"cannot be NDVI.*\[5000\]"),
+        (290, np.full((1, 8, 8, 1), 0.5), r"4 times the rows.*\[1 32 32 1\].*\[1 8 8 1\]"),
+    ],
+)
+def test_the_guided_graph_itself_refuses_what_does_not_fit(
+    tiny_guided_models_dir, lst, ndvi, message
+):
+    loaded = tf.saved_model.load(str(tiny_guided_models_dir / "1"))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        loaded.signatures["serving_default"](
+            lst_kelvin=tf.fill([1, 8, 8, 1], float(lst)), ndvi=tf.constant(ndvi, tf.float32)
+        )

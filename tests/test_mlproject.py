@@ -19,11 +19,12 @@ from beam_jobs.rasters_to_tfrecords import build_parser
 from keras_lstsr.cli.main import cli
 from tests.conftest import ROOT
 
-ENTRIES = ("main", "prepare", "train", "sweep", "evaluate", "export", "predict")
+ENTRIES = ("main", "prepare", "train", "pretrain", "sweep", "evaluate", "export", "predict")
 REQUIRED = {
     "main": {},
     "prepare": {"input": "scenes/MOD11A1*.hdf"},
     "train": {"records": "a folder"},
+    "pretrain": {"pairs": "a folder"},
     "sweep": {"records": "a folder"},
     "evaluate": {"run": "run", "records": "records"},
     "export": {"run": "run"},

@@ -1,4 +1,4 @@
-"""``keras-lstsr export``: a trained run as a SavedModel for TF Serving."""
+"""``keras-lstsr export``: a trained model as a SavedModel for TF Serving."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import click
 def command(run: Path, output: Path) -> None:
     """Exports the best model of RUN (a folder of `keras-lstsr train`) as the next version.
 
+    RUN may also be a .keras file, or the word pretrained: the model that comes with this package.
     The version has named signatures, contract.json and warm-up requests, and appears whole: a
     server that watches the folder takes it up by itself.
     """
@@ -28,11 +29,19 @@ def command(run: Path, output: Path) -> None:
     from rich.console import Console
 
     from keras_lstsr.contract import Contract
-    from keras_lstsr.export import export_run
+    from keras_lstsr.export import export_run, export_saved_model, load_keras_model
+    from keras_lstsr.inference.pretrained import PRETRAINED, pretrained_model
 
     console = Console(highlight=False, soft_wrap=True)
     with console.status("Exporting"):
-        version = export_run(run, output)
+        if str(run) == PRETRAINED and not run.exists():
+            model, provenance = pretrained_model()
+            version = export_saved_model(model, output, provenance=provenance)
+        elif run.suffix == ".keras":
+            provenance = {"run_name": run.stem}
+            version = export_saved_model(load_keras_model(run), output, provenance=provenance)
+        else:
+            version = export_run(run, output)
     contract = Contract.read(version)
     sizes = f"×{contract.scale_factor}, at least {contract.minimum_size_pixels} pixels a side"
     console.print(f"{version}: version {contract.model_version} ({sizes})", markup=False)

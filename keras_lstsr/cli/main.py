@@ -17,6 +17,7 @@ COMMANDS = {
     "simulate": "Write physically plausible scenes with known truth.",
     "prepare": "Convert rasters into TFRecords with an Apache Beam job.",
     "train": "Train a network on records.",
+    "pretrain": "Train the NDVI-guided model on pairs, cross-validated by place.",
     "import-weights": "Turn weights of the papers' PyTorch code into a run folder.",
     "sweep": "Train variations of one experiment, as nested runs.",
     "evaluate": "Score models and classical methods beside bicubic; writes an HTML report.",

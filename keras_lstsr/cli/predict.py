@@ -16,7 +16,8 @@ import click
 @click.option(
     "--model",
     type=click.Path(path_type=Path),
-    help="A run folder, a .keras file, or a SavedModel (a version, or the folder of versions).",
+    help="A run folder, a .keras file, or a SavedModel (a version, or the folder of versions). "
+    "Default: the pretrained model, which takes --ndvi.",
 )
 @click.option("--server", metavar="HOST:PORT", help="A server to ask instead of --model.")
 @click.option("--model-name", default="lstsr", show_default=True, help="Its name at the server.")
@@ -25,6 +26,16 @@ import click
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,
     help="GeoTIFF to write; the quicklook gets the same name with .png.",
+)
+@click.option(
+    "--ndvi",
+    type=click.Path(path_type=Path),
+    help="NDVI of 250 m of about the same day: MOD09GQ or MYD09GQ HDF, or a GeoTIFF of any grid.",
+)
+@click.option(
+    "--uncertainty",
+    is_flag=True,
+    help="Write OUTPUT_std.tif, too: the standard deviation of the error of detail, in kelvin.",
 )
 @click.option(
     "--layer", type=click.Choice(["day", "night"]), help="Default: day, or the only layer."
@@ -40,24 +51,18 @@ import click
     "--tile",
     "tile_pixels",
     type=int,
-    default=128,
-    show_default=True,
-    help="Side of a tile in coarse pixels.",
+    help="Side of a tile in coarse pixels. Default: 128, or 228 for a model that takes NDVI.",
 )
 @click.option(
     "--overlap",
     "overlap_pixels",
     type=int,
-    default=32,
-    show_default=True,
-    help="Overlap of neighbouring tiles in coarse pixels.",
+    help="Overlap of neighbouring tiles in coarse pixels. Default: 32, or what the model needs.",
 )
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
-    default=4,
-    show_default=True,
-    help="Tiles per call of the model.",
+    help="Tiles per call of the model. Default: 4, or 1 for a model that takes NDVI.",
 )
 @click.option(
     "--dtype",
@@ -78,6 +83,9 @@ import click
     type=click.Choice(["day", "night"]),
     help="GeoTIFF: time of day, if the file tells none.",
 )
+@click.option("--ndvi-scale", type=float, help="NDVI GeoTIFF: units per stored unit, e.g. 0.0001.")
+@click.option("--ndvi-nodata", type=float, help="NDVI GeoTIFF: value that marks missing pixels.")
+@click.option("--ndvi-date", metavar="YYYY-MM-DD", help="NDVI's date, if the file tells none.")
 @click.option("--timeout", default=300.0, show_default=True, help="Seconds for a server's answer.")
 def command(
     source: Path,
@@ -85,24 +93,31 @@ def command(
     server: str | None,
     model_name: str,
     output: Path,
+    ndvi: Path | None,
+    uncertainty: bool,
     layer: Any,
     qc_policy: str,
-    tile_pixels: int,
-    overlap_pixels: int,
-    batch_size: int,
+    tile_pixels: int | None,
+    overlap_pixels: int | None,
+    batch_size: int | None,
     dtype: Any,
     quicklook: bool,
     timeout: float,
+    ndvi_scale: float | None,
+    ndvi_nodata: float | None,
+    ndvi_date: str | None,
     **raster_options: Any,
 ) -> None:
     """Predicts INPUT (MOD11A1 or MYD11A1 HDF, or an LST GeoTIFF) on a grid four times finer.
 
     The result is a cloud-optimised GeoTIFF on exactly nested pixels, in kelvin, NaN where the
     input has no valid temperature, with its provenance in the tags, and a quicklook beside it.
-    Give exactly one of --model and --server.
+
+    Without --model and --server, the pretrained model is used. Give it NDVI by --ndvi: without,
+    its result is about bicubic upsampling.
     """
-    if (model is None) == (server is None):
-        raise click.UsageError("Give exactly one of --model and --server.")
+    if model is not None and server is not None:
+        raise click.UsageError("Give only one of --model and --server.")
     # A termination must run the clean-up of the file being written, as Ctrl+C does.
     previous = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     click.get_current_context().call_on_close(lambda: signal.signal(signal.SIGTERM, previous))
@@ -112,13 +127,18 @@ def command(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
-    from keras_lstsr.inference.predictor import load_predictor
+    from keras_lstsr.inference.guide import share_text
+    from keras_lstsr.inference.predictor import Predictor, load_predictor, load_pretrained
     from keras_lstsr.inference.product import predict_product
 
     console = Console(highlight=False, soft_wrap=True)
     with console.status("Loading the model"):
-        predictor = load_predictor(
-            model, server=server, model_name=model_name, timeout_seconds=timeout
+        predictor: Predictor = (
+            load_pretrained()
+            if model is None and server is None
+            else load_predictor(
+                model, server=server, model_name=model_name, timeout_seconds=timeout
+            )
         )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
     with Progress(*columns, console=console) as progress:
@@ -129,20 +149,34 @@ def command(
             output,
             layer=layer,
             qc_policy=qc_policy,
-            raster_options={
-                name: value for name, value in raster_options.items() if value is not None
-            },
+            raster_options=_given(raster_options),
+            ndvi=ndvi,
+            ndvi_options=_given({"scale": ndvi_scale, "nodata": ndvi_nodata, "date": ndvi_date}),
+            uncertainty=uncertainty,
             tile_pixels=tile_pixels,
             overlap_pixels=overlap_pixels,
             batch_size=batch_size,
             dtype=dtype,
             quicklook=quicklook,
             progress=lambda tiles, total: progress.update(task, completed=tiles, total=total),
+            announce=lambda note: console.print(f"Note: {note}", markup=False),
         )
     console.print(
         f"{done.output}: {done.shape[0]} × {done.shape[1]} pixels, layer {done.layer}, "
         f"{done.valid_share:.1%} valid, {done.minimum_kelvin:.2f} to {done.maximum_kelvin:.2f} K",
         markup=False,
     )
+    if done.ndvi_missing_share is not None:
+        missing = share_text(done.ndvi_missing_share)
+        console.print(f"NDVI: missing on {missing} of the fine pixels with LST")
+    if done.uncertainty is not None:
+        console.print(
+            f"{done.uncertainty}: standard deviation, median {done.median_std_kelvin:.2f} K",
+            markup=False,
+        )
     if done.quicklook is not None:
         console.print(f"{done.quicklook}: quicklook", markup=False)
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}

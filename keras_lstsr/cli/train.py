@@ -103,16 +103,19 @@ def command(
             )
 
 
-def apply_settings(config_path: Path, settings: tuple[str, ...]) -> Any:
+def apply_settings(
+    config_path: Path | None, settings: tuple[str, ...], kind: type[Any] | None = None
+) -> Any:
     """Reads the settings and overrides single ones.
 
     Args:
-        config_path: The YAML file.
+        config_path: The YAML file; None starts from the defaults.
         settings: ``section.name=value``; values are read as YAML, so ``null``, ``true`` and
             numbers are what they look like.
+        kind: What the settings are of; ``ExperimentConfig`` by default.
 
     Returns:
-        The validated ``ExperimentConfig``.
+        The validated settings, of ``kind``.
 
     Raises:
         ConfigError: If the file or a setting is invalid.
@@ -122,11 +125,13 @@ def apply_settings(config_path: Path, settings: tuple[str, ...]) -> Any:
     from keras_lstsr.config import ExperimentConfig
     from keras_lstsr.errors import ConfigError
 
-    config = ExperimentConfig.from_yaml(config_path)
+    kind = kind or ExperimentConfig
+    config = kind() if config_path is None else kind.from_yaml(config_path)
     if not settings:
         return config
     # What the file leaves out is filled in once more: defaults depend on the architecture.
-    content = yaml.safe_load(config_path.read_text(encoding="utf-8")) or {}
+    text = "" if config_path is None else config_path.read_text(encoding="utf-8")
+    content = yaml.safe_load(text) or {}
     for setting in settings:
         name, separator, text = setting.partition("=")
         *sections, last = name.strip().split(".")
@@ -153,4 +158,4 @@ def apply_settings(config_path: Path, settings: tuple[str, ...]) -> Any:
                 action="docs/configuration.md lists all settings.",
             )
         place[last] = value
-    return ExperimentConfig.from_dict(content, source=config_path)
+    return kind.from_dict(content, source=config_path)

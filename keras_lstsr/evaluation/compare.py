@@ -12,26 +12,26 @@ from numpy.typing import NDArray
 
 from keras_lstsr.errors import GridError, ProductError
 from keras_lstsr.evaluation.benchmark import BASELINE, BenchmarkResult
-from keras_lstsr.evaluation.coregistration import (
-    REFERENCE_METHOD,
-    Coregistration,
-    SetRegistration,
-    register_pairs,
-)
 from keras_lstsr.evaluation.methods import FALLBACK_ATTRIBUTES, PairMethod
-from keras_lstsr.evaluation.pairs import Pair, PairSource
 from keras_lstsr.evaluation.protocols import PairProtocol
 from keras_lstsr.evaluation.report_content import SceneMaps, Spectra
 from keras_lstsr.evaluation.scoring import (
     CONSISTENCY_METRIC,
     PAIR_METRICS,
     ImageMaps,
-    extent_of,
     score_maps,
 )
 from keras_lstsr.grids.registration import Shift
 from keras_lstsr.grids.resample import block_mean
 from keras_lstsr.metrics.spectra import fourier_ring_correlation, radial_power_spectrum
+from keras_lstsr.pairs.files import Pair, PairSource
+from keras_lstsr.pairs.masks import extent_of
+from keras_lstsr.pairs.registration import (
+    REFERENCE_METHOD,
+    Coregistration,
+    SetRegistration,
+    register_pairs,
+)
 
 UNSHIFTED = "_unshifted"
 SUBPIXEL = "_subpixel"
@@ -99,8 +99,8 @@ def evaluate_pairs(
         protocols: How to score; the first gives maps, spectra and scatter.
         factor: Fine pixels along a coarse pixel's side.
         coregister: What to do about a truth that is not where it says; see
-            ``coregistration.Coregistration``. Protocols that compare with no foreign truth are not
-            concerned.
+            ``pairs.registration.Coregistration``. Protocols that compare with no foreign truth are
+            not concerned.
         progress: Called after each pair.
 
     Returns:

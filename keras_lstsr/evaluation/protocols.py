@@ -22,21 +22,18 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
-from scipy import ndimage
 
 from keras_lstsr.errors import ConfigError, GridError
-from keras_lstsr.evaluation.pairs import Pair, cropped_to_guide
 from keras_lstsr.evaluation.scoring import ImageMaps
 from keras_lstsr.grids.georeference import raster_crs, raster_on_grid
 from keras_lstsr.grids.registration import Shift, shifted
 from keras_lstsr.grids.resample import block_mean, norm_l4
 from keras_lstsr.grids.warp import warp_bilinear
 from keras_lstsr.metrics import image
+from keras_lstsr.pairs.files import Pair, cropped_to_guide
+from keras_lstsr.pairs.masks import ASTER_ERODED_PIXELS, ASTER_MINIMUM_KELVIN, eroded
 
 Warp = Literal["gdal", "exact"]
-
-ASTER_MINIMUM_KELVIN = 270.0
-ASTER_ERODED_PIXELS = 6
 
 
 class PairProtocol(Protocol):
@@ -102,7 +99,7 @@ class AsterProtocol:
     uses_shift = True
 
     def prepared(self, pair: Pair, factor: int) -> Pair:
-        """Crops LST and guide; see ``pairs.cropped_to_guide``."""
+        """Crops LST and guide; see ``pairs.files.cropped_to_guide``."""
         return cropped_to_guide(pair, factor)
 
     def images(
@@ -135,7 +132,7 @@ class NestedProtocol:
     uses_shift = False
 
     def prepared(self, pair: Pair, factor: int) -> Pair:
-        """Crops LST and guide; see ``pairs.cropped_to_guide``."""
+        """Crops LST and guide; see ``pairs.files.cropped_to_guide``."""
         return cropped_to_guide(pair, factor)
 
     def images(
@@ -187,7 +184,7 @@ class ReportProtocol:
         return f"1 km → 250 m as in the MixGL report, {parts}"
 
     def prepared(self, pair: Pair, factor: int) -> Pair:
-        """Crops LST and guide; see ``pairs.cropped_to_guide``."""
+        """Crops LST and guide; see ``pairs.files.cropped_to_guide``."""
         return cropped_to_guide(pair, factor)
 
     def images(
@@ -272,13 +269,6 @@ PROTOCOLS: dict[str, tuple[PairProtocol, ...]] = {
     "4km": (FourKilometreProtocol(),),
 }
 """Name on the command line → protocols."""
-
-
-def eroded(usable: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
-    """Erodes a mask ``[H, W]`` by the four neighbours, step by step; beyond the border is False."""
-    if pixels == 0:
-        return usable
-    return np.asarray(ndimage.binary_erosion(usable, iterations=pixels), dtype=np.bool_)
 
 
 def warped(source: xr.DataArray, target: xr.DataArray, how: Warp) -> NDArray[np.float32]:

@@ -15,10 +15,10 @@ from keras_lstsr import __version__
 from keras_lstsr.errors import LstsrError
 from keras_lstsr.evaluation.benchmark import BASELINE, BenchmarkResult
 from keras_lstsr.evaluation.compare import PairsEvaluation, shift_text
-from keras_lstsr.evaluation.coregistration import SetRegistration
 from keras_lstsr.evaluation.html import write_html_report
 from keras_lstsr.evaluation.report import summary_metrics, write_tables
 from keras_lstsr.evaluation.report_content import RegistrationShift, ReportContent
+from keras_lstsr.pairs.registration import SetRegistration
 
 REPORT_NAME = "report.html"
 REGISTRATION_TABLE = "registration.csv"

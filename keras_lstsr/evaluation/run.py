@@ -22,9 +22,7 @@ from keras_lstsr.evaluation.benchmark import (
     predictor_method,
 )
 from keras_lstsr.evaluation.compare import PairsEvaluation, Progress, evaluate_pairs
-from keras_lstsr.evaluation.coregistration import Coregistration
 from keras_lstsr.evaluation.methods import choose_methods
-from keras_lstsr.evaluation.pairs import LoadedPair, PairSource, find_pairs
 from keras_lstsr.evaluation.protocols import (
     PROTOCOLS,
     AsterProtocol,
@@ -34,10 +32,12 @@ from keras_lstsr.evaluation.protocols import (
 )
 from keras_lstsr.evaluation.publish import report_content, write_evaluation
 from keras_lstsr.evaluation.report import comparison_figure, write_tables
-from keras_lstsr.evaluation.simulated import simulated_pairs
 from keras_lstsr.grids.resample import upsample_bicubic
 from keras_lstsr.inference.predictor import Predictor
 from keras_lstsr.inference.scene import predict_scene
+from keras_lstsr.pairs.files import LoadedPair, PairSource, find_pairs
+from keras_lstsr.pairs.registration import Coregistration
+from keras_lstsr.pairs.simulated import simulated_pairs
 from keras_lstsr.products import lst_layers, open_product
 from keras_lstsr.records.dataset import load_arrays
 
@@ -112,7 +112,7 @@ def evaluate_methods(
 
     Args:
         output: Folder for tables and report.
-        pairs: Folder of pairs; see ``pairs.find_pairs``.
+        pairs: Folder of pairs; see ``pairs.files.find_pairs``.
         simulated_scenes: Instead of ``pairs``: score on this many simulated scenes, against the
             truth on their own grid.
         methods: As ``methods.parse_method`` reads them; with no model either, all.

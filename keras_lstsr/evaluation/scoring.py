@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from keras_lstsr.errors import GridError
 from keras_lstsr.evaluation.benchmark import MINIMUM_SCORED_PIXELS, ImageScore
 from keras_lstsr.metrics import image
+from keras_lstsr.pairs.masks import extent_of
 
 # Around the scored pixels: a Gaussian of sigma 4 reaches 16 pixels.
 _MARGIN_PIXELS = 16
@@ -92,14 +93,3 @@ def _values(
     if method in maps.consistency:
         values[CONSISTENCY_METRIC] = maps.consistency[method]
     return values
-
-
-def extent_of(marked: NDArray[np.bool_], margin: int = 0) -> tuple[slice, slice]:
-    """Returns rows and columns of the box around all marked pixels, widened by a margin."""
-    slices = []
-    for axis, length in enumerate(marked.shape):
-        where = np.flatnonzero(marked.any(axis=1 - axis))
-        slices.append(
-            slice(max(int(where[0]) - margin, 0), min(int(where[-1]) + 1 + margin, length))
-        )
-    return slices[0], slices[1]

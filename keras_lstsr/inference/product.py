@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from os import PathLike
@@ -14,19 +14,23 @@ import numpy as np
 import xarray as xr
 
 from keras_lstsr import __version__
-from keras_lstsr.errors import LstsrError, ProductError
-from keras_lstsr.inference.predictor import Predictor
+from keras_lstsr.contract import OUTPUT_NAME, STD_NAME
+from keras_lstsr.errors import LstsrError, ModelError, ProductError
+from keras_lstsr.inference.blending import Progress
+from keras_lstsr.inference.guide import WITHOUT_GUIDE, FallbackRule
+from keras_lstsr.inference.ndvi import granule_difference, guide_tags, open_ndvi
+from keras_lstsr.inference.prediction import Predictor
 from keras_lstsr.inference.scene import (
-    DEFAULT_BATCH_SIZE,
-    DEFAULT_OVERLAP_PIXELS,
-    DEFAULT_TILE_PIXELS,
-    Progress,
+    TileSettings,
     predict_scene,
+    predict_scene_with_std,
+    tile_settings,
 )
 from keras_lstsr.inference.writer import write_cog, write_quicklook
-from keras_lstsr.products import lst_layers, open_product
+from keras_lstsr.products import lst_layers, ndvi_layer, open_product
 
 Layer = Literal["day", "night"]
+Announce = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,11 @@ class ProductPrediction:
         valid_share: Share of the input's pixels that are valid, 0…1.
         minimum_kelvin: Least value of the result.
         maximum_kelvin: Greatest value of the result.
+        uncertainty: The GeoTIFF of standard deviations, or None.
+        median_std_kelvin: Median standard deviation, or None where it was not asked for.
+        ndvi_missing_share: Share of the fine pixels with LST that have no NDVI, 0…1; None
+            without NDVI.
+        notes: What the user should know of the result: missing NDVI, other dates, fallbacks.
     """
 
     output: Path
@@ -50,6 +59,10 @@ class ProductPrediction:
     valid_share: float
     minimum_kelvin: float
     maximum_kelvin: float
+    uncertainty: Path | None = None
+    median_std_kelvin: float | None = None
+    ndvi_missing_share: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 def predict_product(
@@ -60,54 +73,98 @@ def predict_product(
     layer: Layer | None = None,
     qc_policy: str = "default",
     raster_options: Mapping[str, Any] | None = None,
-    tile_pixels: int = DEFAULT_TILE_PIXELS,
-    overlap_pixels: int = DEFAULT_OVERLAP_PIXELS,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    ndvi: str | PathLike[str] | None = None,
+    ndvi_options: Mapping[str, Any] | None = None,
+    uncertainty: bool = False,
+    tile_pixels: int | None = None,
+    overlap_pixels: int | None = None,
+    batch_size: int | None = None,
     dtype: Literal["float32", "uint16"] = "float32",
     quicklook: bool = True,
+    fallback_rule: FallbackRule | None = None,
     progress: Progress | None = None,
+    announce: Announce = lambda note: None,
 ) -> ProductPrediction:
     """Predicts one LST layer of a product and writes a COG and a quicklook beside it.
 
     Args:
         source: MOD11A1 or MYD11A1 HDF, or an LST GeoTIFF.
         predictor: What predicts.
-        output: The GeoTIFF; the quicklook has the same name with ``.png``.
+        output: The GeoTIFF; the quicklook has the same name with ``.png``, the uncertainty with
+            ``_std`` before its ending.
         layer: Which layer of a product with several; None takes day, or the only one.
-        qc_policy: ``"strict"``, ``"default"`` or ``"lenient"``.
+        qc_policy: ``"strict"``, ``"default"`` or ``"lenient"``; NDVI's too.
         raster_options: Further options of ``open_product``, for GeoTIFF.
+        ndvi: MOD09GQ or MYD09GQ HDF, or an NDVI GeoTIFF, for a model that takes a guide; without
+            it, such a model works from LST alone.
+        ndvi_options: ``scale``, ``offset``, ``nodata`` or ``date`` of an NDVI GeoTIFF.
+        uncertainty: Whether to write the standard deviation of the error, too.
         tile_pixels: See ``predict_scene``.
         overlap_pixels: See ``predict_scene``.
         batch_size: See ``predict_scene``.
         dtype: See ``write_cog``.
         quicklook: Whether to write the PNG.
+        fallback_rule: See ``predict_scene``.
         progress: See ``predict_scene``.
+        announce: Called with each of the result's notes as soon as it is known.
 
     Returns:
         What was written and its figures.
 
     Raises:
-        ProductError: If the input cannot be read, has no such layer, or no valid pixel in it.
-        LstsrError: If the output is the input or cannot be written; or see ``predict_scene``.
+        ProductError: If an input cannot be read, has no such layer or no NDVI, or no valid pixel
+            in it, or the two granules are of different tiles.
+        ModelError: If NDVI is given to a model that takes none, or the uncertainty is asked of a
+            model that gives none.
+        LstsrError: If the output is an input or cannot be written; or see ``predict_scene``.
     """
     output = Path(output)
-    if output.resolve() == Path(source).resolve():
-        raise LstsrError(
-            "the output would replace the input", path=output, action="Choose another output."
-        )
-    scene = open_product(source, qc_policy=qc_policy, **(raster_options or {}))
-    name, coarse = choose_layer(scene, layer)
-    fine = predict_scene(
-        coarse,
-        predictor,
+    std_output = output.with_name(f"{output.stem}_std{output.suffix}") if uncertainty else None
+    for path in filter(None, (output, std_output)):
+        _check_output(path, [source, ndvi])
+    _check_model(predictor, ndvi=ndvi is not None, uncertainty=uncertainty)
+    settings = tile_settings(
+        predictor.contract,
         tile_pixels=tile_pixels,
         overlap_pixels=overlap_pixels,
         batch_size=batch_size,
+    )
+    scene = open_product(source, qc_policy=qc_policy, **(raster_options or {}))
+    name, coarse = choose_layer(scene, layer)
+    notes: list[str] = []
+
+    def note(text: str) -> None:
+        if text and text not in notes:
+            notes.append(text)
+            announce(text)
+
+    guide_scene = None if ndvi is None else open_ndvi(ndvi, qc_policy, ndvi_options or {})
+    if guide_scene is not None:
+        note(granule_difference(scene, guide_scene))
+    elif predictor.contract.guide is not None:
+        note(WITHOUT_GUIDE)
+    predict = predict_scene_with_std if uncertainty else predict_scene
+    result = predict(
+        coarse,
+        predictor,
+        None if guide_scene is None else ndvi_layer(guide_scene),
+        tile_pixels=settings.tile_pixels,
+        overlap_pixels=settings.overlap_pixels,
+        batch_size=settings.batch_size,
+        fallback_rule=fallback_rule,
         progress=progress,
     )
-    tags = provenance_tags(scene, name, predictor)
-    tags |= {"tile_pixels": tile_pixels, "overlap_pixels": overlap_pixels}
+    fine = result if isinstance(result, xr.DataArray) else result[OUTPUT_NAME]
+    std = result[STD_NAME] if isinstance(result, xr.Dataset) and STD_NAME in result else None
+    note(_fallback_note(fine, std_output))
+    note(fine.attrs.get("sharpening_notes", ""))
+    tags = provenance_tags(scene, name, predictor) | _tile_tags(settings)
+    tags |= guide_tags(guide_scene, fine)
     write_cog(fine, output, tags=tags, dtype=dtype)
+    if std is None:
+        std_output = None
+    elif std_output is not None:
+        write_cog(std, std_output, tags=tags | _STD_TAGS, dtype=dtype)
     picture = output.with_suffix(".png") if quicklook else None
     if picture is not None:
         write_quicklook(coarse, fine, picture, title=_title(scene, name))
@@ -119,7 +176,49 @@ def predict_product(
         valid_share=valid_share(coarse),
         minimum_kelvin=float(np.nanmin(fine.values)),
         maximum_kelvin=float(np.nanmax(fine.values)),
+        uncertainty=std_output,
+        median_std_kelvin=None if std is None else float(np.nanmedian(std.values)),
+        ndvi_missing_share=fine.attrs.get("guide_missing_share"),
+        notes=tuple(notes),
     )
+
+
+_STD_TAGS = {
+    "quantity": "uncertainty",
+    "meaning": "standard deviation of the error of the 250 m detail; a bias that the whole scene "
+    "has is not in it",
+}
+
+
+def _check_output(output: Path, inputs: list[str | PathLike[str] | None]) -> None:
+    if any(path is not None and output.resolve() == Path(path).resolve() for path in inputs):
+        raise LstsrError(
+            "the output would replace the input", path=output, action="Choose another output."
+        )
+
+
+def _check_model(predictor: Predictor, *, ndvi: bool, uncertainty: bool) -> None:
+    if ndvi:
+        predictor.contract.check_takes_guide()
+    if uncertainty and not predictor.contract.gives_std:
+        raise ModelError(
+            "this model gives no uncertainty",
+            field=STD_NAME,
+            found=f"outputs {', '.join(entry.name for entry in predictor.contract.outputs)}",
+            action="Leave --uncertainty out, or take a model with a guide.",
+        )
+
+
+def _fallback_note(fine: xr.DataArray, std_output: Path | None) -> str:
+    fallback = fine.attrs.get("sharpening_fallback")
+    if not fallback:
+        return ""
+    lacking = "" if std_output is None else " There is no uncertainty of it."
+    return f"The result is {fallback}.{lacking}"
+
+
+def _tile_tags(settings: TileSettings) -> dict[str, object]:
+    return {"tile_pixels": settings.tile_pixels, "overlap_pixels": settings.overlap_pixels}
 
 
 def choose_layer(scene: xr.Dataset, layer: Layer | None) -> tuple[str, xr.DataArray]:

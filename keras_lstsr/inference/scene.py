@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import rioxarray  # noqa: F401  (registers the .rio accessor)
@@ -10,25 +10,88 @@ import xarray as xr
 from affine import Affine
 from numpy.typing import NDArray
 
-from keras_lstsr.contract import OUTPUT_NAME, check_kelvin
-from keras_lstsr.errors import GridError, ModelError
-from keras_lstsr.grids.tiling import Tile, Tiling, make_tiling
-from keras_lstsr.inference.predictor import Predictor
+from keras_lstsr.contract import OUTPUT_NAME, STD_NAME, Contract, check_kelvin
+from keras_lstsr.errors import GridError
+from keras_lstsr.grids.tiling import make_tiling
+from keras_lstsr.inference.blending import Progress, predict_tiles_with_std
+from keras_lstsr.inference.guide import (
+    WITHOUT_GUIDE,
+    FallbackRule,
+    guide_of_scene,
+    guide_use,
+)
+from keras_lstsr.inference.prediction import Prediction, Predictor
+from keras_lstsr.sharpening.interpolation import interpolated
 
 DEFAULT_TILE_PIXELS = 128
 DEFAULT_OVERLAP_PIXELS = 32
 DEFAULT_BATCH_SIZE = 4
+# Six tiles of 228 with overlaps of 33 or 34 are a MODIS tile's 1200: 30 % more than the scene
+# itself, and 1.5 GiB for one tile at the network's finest level.
+DEFAULT_GUIDED_TILE_PIXELS = 228
+DEFAULT_GUIDED_BATCH_SIZE = 1
+_BLEND_PIXELS = 6
+_TRIM_FRACTION = 0.25
 
-Progress = Callable[[int, int], None]
+
+@dataclass(frozen=True)
+class TileSettings:
+    """How a scene is cut.
+
+    Attributes:
+        tile_pixels: Side of a tile in coarse pixels.
+        overlap_pixels: Overlap of neighbouring tiles in coarse pixels.
+        batch_size: Tiles per call.
+        trim_fraction: Share of an overlap that is unused at either side; see ``axis_weights``.
+    """
+
+    tile_pixels: int
+    overlap_pixels: int
+    batch_size: int
+    trim_fraction: float
+
+
+def tile_settings(
+    contract: Contract,
+    *,
+    tile_pixels: int | None = None,
+    overlap_pixels: int | None = None,
+    batch_size: int | None = None,
+) -> TileSettings:
+    """Chooses what the caller leaves open, by the model's contract.
+
+    A model that takes statistics in windows has a margin in which they lack pixels. Tiles then
+    overlap by two margins and a strip in which they are blended, so that no statistics differ
+    from those of the whole scene where they count.
+    """
+    margin = contract.margin_pixels
+    guided = contract.guide is not None
+    if tile_pixels is None:
+        tile_pixels = DEFAULT_GUIDED_TILE_PIXELS if guided else DEFAULT_TILE_PIXELS
+    if batch_size is None:
+        batch_size = DEFAULT_GUIDED_BATCH_SIZE if guided else DEFAULT_BATCH_SIZE
+    if overlap_pixels is None:
+        overlap_pixels = DEFAULT_OVERLAP_PIXELS
+        if margin:
+            alignment = contract.alignment_pixels
+            overlap_pixels = -(-(2 * margin + _BLEND_PIXELS) // alignment) * alignment
+    trim = _TRIM_FRACTION
+    if margin and overlap_pixels > 0:
+        # A smaller overlap cannot spare both margins; a little of it stays for the blending.
+        most = max(trim, 0.5 - 0.5 / overlap_pixels)
+        trim = min(max(trim, margin / overlap_pixels), most)
+    return TileSettings(tile_pixels, overlap_pixels, batch_size, trim)
 
 
 def predict_scene(
     lst_kelvin: xr.DataArray,
     predictor: Predictor,
+    guide: xr.DataArray | None = None,
     *,
-    tile_pixels: int = DEFAULT_TILE_PIXELS,
-    overlap_pixels: int = DEFAULT_OVERLAP_PIXELS,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    tile_pixels: int | None = None,
+    overlap_pixels: int | None = None,
+    batch_size: int | None = None,
+    fallback_rule: FallbackRule | None = None,
     progress: Progress | None = None,
 ) -> xr.DataArray:
     """Predicts a scene of any size on the grid that is finer by the model's factor.
@@ -36,46 +99,151 @@ def predict_scene(
     The scene goes to the predictor in overlapping tiles whose results are blended; a tile
     without a valid pixel is skipped. Tiles at the far borders are shifted inwards, so that
     nothing is padded; only a scene below the network's least size is filled up with NaN. Memory
-    holds the scene, the result and one batch. Where the overlap covers the network's receptive
-    field, the result does not depend on the tiles.
+    holds the scene, the guide, the result and one batch. Where the overlap covers the network's
+    receptive field, the result does not depend on the tiles.
 
     Args:
         lst_kelvin: LST ``[y, x]`` in kelvin, NaN where missing, with CRS and transform.
         predictor: What predicts a tile.
-        tile_pixels: Side of a tile in coarse pixels, a multiple of the contract's alignment.
+        guide: NDVI ``[y, x]`` of any grid of about the fine pixels' size, NaN where missing, with
+            CRS and transform; it is brought onto the fine grid. Without it a model that takes a
+            guide works from LST alone.
+        tile_pixels: Side of a tile in coarse pixels, a multiple of the contract's alignment; by
+            default 128, and 228 for a model that takes a guide.
         overlap_pixels: Overlap of neighbouring tiles in coarse pixels, likewise; at most half
-            a tile.
-        batch_size: Tiles per call.
+            a tile; by default 32 or what the model's margin asks for.
+        batch_size: Tiles per call; by default 4, and 1 for a model that takes a guide.
+        fallback_rule: Sees the scene first, and may give a reason to take bicubic upsampling
+            instead of the model.
         progress: Called with (tiles done, tiles in all) after every batch.
 
     Returns:
         ``lst_kelvin_fine`` ``[y, x]`` float32 in kelvin with the same CRS; each coarse pixel
-        holds factor × factor fine ones exactly. NaN on all fine pixels of a missing pixel.
+        holds factor × factor fine ones exactly. NaN on all fine pixels of a missing pixel, and
+        nowhere else. Attributes, where they apply: ``guide_missing_share`` and
+        ``guide_explained_share`` (see ``GuideUse``), ``sharpening_notes`` where a guide or part
+        of it is missing, ``sharpening_fallback`` where the rule took bicubic.
 
     Raises:
-        GridError: If the array is not two-dimensional or has no CRS or a turned grid, or tile
-            and overlap do not fit.
-        ModelError: If the values cannot be kelvin, or the model returns what it must not.
+        GridError: If an array is not two-dimensional or has no CRS or a turned grid, or tile
+            and overlap do not fit, or the guide is clearly coarser than the fine grid or has no
+            valid pixel in the scene.
+        ModelError: If the values cannot be kelvin or NDVI, the model takes no guide but one is
+            given, or the model returns what it must not.
         ServingError: If a server cannot be reached or refuses.
     """
-    grid = coarse_transform(lst_kelvin)
-    values = np.asarray(lst_kelvin.values, np.float32)
-    check_kelvin(values, name=str(lst_kelvin.name or "lst_kelvin"))
-    tiling = make_tiling(
-        (values.shape[0], values.shape[1]),
+    settings = tile_settings(
+        predictor.contract,
         tile_pixels=tile_pixels,
         overlap_pixels=overlap_pixels,
-        factor=predictor.scale_factor,
+        batch_size=batch_size,
+    )
+    result = _predicted(
+        lst_kelvin, predictor, guide, settings, fallback_rule, progress, with_std=False
+    )
+    return result[OUTPUT_NAME]
+
+
+def predict_scene_with_std(
+    lst_kelvin: xr.DataArray,
+    predictor: Predictor,
+    guide: xr.DataArray | None = None,
+    *,
+    tile_pixels: int | None = None,
+    overlap_pixels: int | None = None,
+    batch_size: int | None = None,
+    fallback_rule: FallbackRule | None = None,
+    progress: Progress | None = None,
+) -> xr.Dataset:
+    """Predicts a scene, and the standard deviation of the error where the model gives it.
+
+    Where tiles overlap, their standard deviations are averaged with the weights of their
+    temperatures: one network seeing the same ground errs alike in both, and the standard
+    deviation of a weighted mean of fully correlated errors is the weighted mean.
+
+    Args: as of ``predict_scene``.
+
+    Returns:
+        ``lst_kelvin_fine``, as of ``predict_scene``, and ``lst_std_kelvin`` on the same grid; the
+        latter is left out where the model gives none, or bicubic stands in for it.
+
+    Raises: as ``predict_scene``.
+    """
+    settings = tile_settings(
+        predictor.contract,
+        tile_pixels=tile_pixels,
+        overlap_pixels=overlap_pixels,
+        batch_size=batch_size,
+    )
+    return _predicted(
+        lst_kelvin, predictor, guide, settings, fallback_rule, progress, with_std=True
+    )
+
+
+def _predicted(
+    lst_kelvin: xr.DataArray,
+    predictor: Predictor,
+    guide: xr.DataArray | None,
+    settings: TileSettings,
+    fallback_rule: FallbackRule | None,
+    progress: Progress | None,
+    *,
+    with_std: bool,
+) -> xr.Dataset:
+    grid = raster_transform(lst_kelvin)
+    values = np.asarray(lst_kelvin.values, np.float32)
+    check_kelvin(values, name=str(lst_kelvin.name or "lst_kelvin"))
+    factor = predictor.scale_factor
+    tiling = make_tiling(
+        (values.shape[0], values.shape[1]),
+        tile_pixels=settings.tile_pixels,
+        overlap_pixels=settings.overlap_pixels,
+        factor=factor,
         alignment_pixels=predictor.contract.alignment_pixels,
+        trim_fraction=settings.trim_fraction,
     )
-    fine = predict_tiles(
-        values, predictor, tiling, list(tiling), batch_size=batch_size, progress=progress
-    )
-    attributes = {"units": "K", "long_name": "land surface temperature"}
-    attributes |= {
+    attributes: dict[str, object] = {
         name: lst_kelvin.attrs[name] for name in ("day_night",) if name in lst_kelvin.attrs
     }
-    return _on_nested_grid(fine, lst_kelvin, grid, predictor.scale_factor, attributes)
+    ndvi, use = None, None
+    if guide is not None:
+        predictor.contract.check_takes_guide()
+        ndvi = guide_of_scene(
+            guide, raster_transform(guide), values.shape, grid, lst_kelvin.rio.crs, factor
+        )
+        use = guide_use(values, ndvi, factor)
+        attributes |= use.as_attributes()
+    notes = [WITHOUT_GUIDE] if predictor.contract.guide is not None and use is None else []
+    notes += use.notes() if use is not None else []
+    reason = fallback_rule(values, ndvi, use) if fallback_rule is not None else ""
+    if reason:
+        prediction = Prediction(interpolated(values, factor, "bicubic"))
+        attributes["sharpening_fallback"] = f"bicubic, since {reason}"
+    else:
+        prediction = predict_tiles_with_std(
+            values,
+            predictor,
+            tiling,
+            tiling,
+            batch_size=settings.batch_size,
+            guide=ndvi,
+            progress=progress,
+            with_std=with_std,
+        )
+        attributes |= {"sharpening_notes": " ".join(notes)} if notes else {}
+    names = {
+        OUTPUT_NAME: (prediction.lst_kelvin, "land surface temperature"),
+        STD_NAME: (prediction.std_kelvin, "standard deviation of the error of its detail"),
+    }
+    return xr.Dataset(
+        {
+            name: _on_nested_grid(
+                fine, lst_kelvin, grid, factor, {"units": "K", "long_name": text, **attributes}
+            ).rename(name)
+            for name, (fine, text) in names.items()
+            if fine is not None
+        }
+    )
 
 
 def _on_nested_grid(
@@ -83,7 +251,7 @@ def _on_nested_grid(
     coarse: xr.DataArray,
     grid: Affine,
     factor: int,
-    attributes: dict[str, str],
+    attributes: dict[str, object],
 ) -> xr.DataArray:
     """Puts the result on the grid that is finer by ``factor`` and nests in the coarse one."""
     nested = grid @ Affine.scale(1 / factor)
@@ -96,37 +264,35 @@ def _on_nested_grid(
         name: (name, values, coarse[name].attrs if name in coarse.coords else {})
         for name, values in centres.items()
     }
-    result = xr.DataArray(
-        fine, coords=coordinates, dims=coarse.dims, name=OUTPUT_NAME, attrs=attributes
-    )
+    result = xr.DataArray(fine, coords=coordinates, dims=coarse.dims, attrs=attributes)
     result = result.rio.write_crs(coarse.rio.crs).rio.write_transform(nested)
     return result.rio.write_nodata(np.nan, encoded=True)
 
 
-def coarse_transform(coarse: xr.DataArray) -> Affine:
-    """Returns the transform of a scene's grid, after checking that it is one.
+def raster_transform(raster: xr.DataArray) -> Affine:
+    """Returns the transform of a raster's grid, after checking that it is one.
 
     Raises:
         GridError: If the array has not two dimensions, no CRS, or a turned or sheared grid.
     """
-    name = str(coarse.name or "lst_kelvin")
-    if coarse.ndim != 2 or 0 in coarse.shape:
+    name = str(raster.name or "raster")
+    if raster.ndim != 2 or 0 in raster.shape:
         raise GridError(
-            "the scene is no two-dimensional raster",
+            "this is no two-dimensional raster",
             field=name,
-            found=f"dimensions {dict(coarse.sizes)}",
+            found=f"dimensions {dict(raster.sizes)}",
             expected="dimensions y and x",
         )
-    if coarse.rio.crs is None:
+    if raster.rio.crs is None:
         raise GridError(
-            "the scene has no coordinate reference system",
+            "the raster has no coordinate reference system",
             field=name,
             action="Open it with open_product, or give it one by .rio.write_crs.",
         )
-    transform = _transform(coarse)
+    transform = _transform(raster)
     if transform.b or transform.d:
         raise GridError(
-            "the scene's grid is turned or sheared",
+            "the grid is turned or sheared",
             field=name,
             found=tuple(transform)[:6],
             expected="rows and columns along the axes of the CRS",
@@ -152,106 +318,3 @@ def _transform(raster: xr.DataArray) -> Affine:
     if np.allclose([*first, *last], [columns + 0.5, rows + 0.5, *expected], rtol=0, atol=1e-2):
         return stored @ shift
     return raster.rio.transform(recalc=True)  # coarsened or reversed since it was opened
-
-
-def predict_tiles(
-    values: NDArray[np.float32],
-    predictor: Predictor,
-    tiling: Tiling,
-    tiles: Iterable[Tile],
-    *,
-    batch_size: int,
-    progress: Progress | None = None,
-) -> NDArray[np.float32]:
-    """Predicts windows of an array and blends them; the order of the windows does not matter.
-
-    Args:
-        values: LST ``[H, W]`` in kelvin, NaN where missing.
-        predictor: What predicts a tile.
-        tiling: The plan that the windows belong to.
-        tiles: All windows of the tiling, in any order.
-        batch_size: Windows per call.
-        progress: Called with (windows done, windows in all) after every batch.
-
-    Returns:
-        ``[f·H, f·W]`` kelvin, NaN on the fine pixels of missing ones.
-
-    Raises:
-        ModelError: If the model's result has the wrong shape, or NaN where it must not.
-    """
-    factor = predictor.scale_factor
-    missing = np.isnan(values)
-    result = np.full([side * factor for side in values.shape], np.nan, np.float32)
-    if missing.all():
-        return result
-    # Weighted sums of anomalies keep float32's digits: at 300 K its step is 3e-5 K.
-    reference = np.float32(np.nanmean(values, dtype=np.float64))
-    result.fill(reference)
-    done = 0
-    for batch in _batches(tiles, batch_size, missing):
-        if not batch.skipped:
-            patches = np.stack([values[tile.index()] for tile in batch.tiles])
-            for tile, fine in zip(batch.tiles, _predict_batch(patches, predictor), strict=True):
-                result[tiling.fine_index(tile)] += tiling.weight(tile) * (fine - reference)
-        done += len(batch.tiles)
-        if progress is not None:
-            progress(done, len(tiling))
-    gaps = result.reshape(values.shape[0], factor, values.shape[1], factor)
-    gaps[np.broadcast_to(missing[:, None, :, None], gaps.shape)] = np.nan
-    return result
-
-
-class _Batch:
-    """Windows of one shape that are predicted, or skipped, together."""
-
-    def __init__(self, tiles: list[Tile], *, skipped: bool) -> None:
-        self.tiles = tiles
-        self.skipped = skipped
-
-
-def _batches(
-    tiles: Iterable[Tile], batch_size: int, missing: NDArray[np.bool_]
-) -> Iterator[_Batch]:
-    """Groups windows of equal shape; those without a valid pixel are batches to skip."""
-    waiting: dict[tuple[int, int], list[Tile]] = {}
-    for tile in tiles:
-        if missing[tile.index()].all():
-            yield _Batch([tile], skipped=True)
-            continue
-        group = waiting.setdefault(tile.shape, [])
-        group.append(tile)
-        if len(group) == batch_size:
-            yield _Batch(waiting.pop(tile.shape), skipped=False)
-    for group in waiting.values():
-        yield _Batch(group, skipped=False)
-
-
-def _predict_batch(patches: NDArray[np.float32], predictor: Predictor) -> NDArray[np.float32]:
-    """Predicts ``[B, h, w]``; gaps come back as 0, since the blend multiplies them."""
-    factor = predictor.scale_factor
-    height, width = patches.shape[1:]
-    least = predictor.contract.minimum_size_pixels
-    padding = [(0, 0), (0, max(0, least - height)), (0, max(0, least - width))]
-    padded = np.pad(patches, padding, constant_values=np.nan)
-    fine = predictor.predict(padded[..., None])
-    expected = (len(padded), padded.shape[1] * factor, padded.shape[2] * factor, 1)
-    if fine.shape != expected:
-        raise ModelError(
-            "the model's result has the wrong shape",
-            field=OUTPUT_NAME,
-            found=list(fine.shape),
-            expected=list(expected),
-            action="The model does not keep its contract: export it again.",
-        )
-    fine = fine[:, : height * factor, : width * factor, 0]
-    missing = np.repeat(np.repeat(np.isnan(patches), factor, axis=1), factor, axis=2)
-    broken = ~np.isfinite(fine) & ~missing
-    if broken.any():
-        raise ModelError(
-            "the model returns no number where its input is valid",
-            field=OUTPUT_NAME,
-            found=f"{int(broken.sum())} such fine pixels in a batch of {len(patches)} tiles",
-            expected="NaN on the fine pixels of missing pixels only",
-            action="Its weights may hold NaN: train or export it again.",
-        )
-    return np.where(missing, np.float32(0), fine)

@@ -10,6 +10,7 @@ import keras
 
 from keras_lstsr.config import LossConfig
 from keras_lstsr.errors import ConfigError
+from keras_lstsr.losses.detail import DetailLoss
 from keras_lstsr.losses.mixgl import REPORT_OPTIONS, MixedGradientLoss
 from keras_lstsr.losses.monitoring import AlphaWeight, MeanGradientError, mge_options
 from keras_lstsr.losses.perceptual import PerceptualLoss
@@ -25,6 +26,7 @@ __all__ = [
     "PRESETS",
     "REPORT_OPTIONS",
     "AlphaWeight",
+    "DetailLoss",
     "MaskedCharbonnier",
     "MaskedHuber",
     "MaskedMeanAbsoluteError",

@@ -13,6 +13,7 @@ from keras_lstsr.models.dmcn import build_dmcn
 from keras_lstsr.models.edsr import build_edsr
 from keras_lstsr.models.guidance import BlockMean, CoarseWeight, LocalRegression
 from keras_lstsr.models.guided import (
+    GuideDetail,
     GuidedFeatures,
     StandardDeviation,
     StopGradient,
@@ -39,6 +40,7 @@ __all__ = [
     "CoreNetwork",
     "CropToReference",
     "FillGaps",
+    "GuideDetail",
     "GuidedFeatures",
     "LocalRegression",
     "MaskGaps",

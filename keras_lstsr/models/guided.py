@@ -7,6 +7,7 @@ NDVI the result is close to bicubic upsampling, and the uncertainty says so.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -27,6 +28,30 @@ _LST_SCALE_KELVIN, _NARROW_SCALE_KELVIN, _WARMTH_SCALE_KELVIN = 5.0, 2.0, 15.0
 _SPREAD_SCALE_KELVIN, _SLOPE_SCALE, _DETAIL_SCALE, _REFERENCE_KELVIN = 3.0, 20.0, 0.1, 300.0
 # Standard deviations that the uncertainty can take, in kelvin.
 _LEAST_STD_KELVIN, _INITIAL_STD_KELVIN = 0.05, 1.0
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class GuideDetail(keras.layers.Layer):
+    """What the guide shows below a coarse pixel; none where the guide is missing.
+
+    Inputs: ``[filled guide, its coarse means upsampled, guide]``, ``[B, H, W, 1]`` each; the last
+    is NaN where missing. Output: ``[B, H, W, 1]``, the first less the second, 0 where missing.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+
+    def call(self, inputs: list[Any]) -> Any:
+        """See the class."""
+        filled, smooth, guide = inputs
+        return ops.where(ops.isnan(guide), 0.0, filled - smooth)
+
+    def compute_output_shape(
+        self, input_shape: list[tuple[int | None, ...]]
+    ) -> tuple[int | None, ...]:
+        """The guide's shape."""
+        return tuple(input_shape[0])
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -89,7 +114,7 @@ class StandardDeviation(keras.layers.Layer):
 
     def call(self, values: Any) -> Any:
         """Maps ``[B, H, W, 1]``."""
-        shift = float(ops.log(ops.exp(_INITIAL_STD_KELVIN) - 1.0))
+        shift = math.log(math.expm1(_INITIAL_STD_KELVIN))
         return (ops.softplus(values + shift) + _LEAST_STD_KELVIN) * self.calibration
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -149,14 +174,16 @@ def build_guided(
     )([filled_lst, coarse_guide, CoarseWeight(factor, name="weight")([lst, ndvi])])
     bicubic = Upsample(factor, name="upsample_lst")(filled_lst)
     guide_bicubic = Upsample(factor, name="upsample_guide")(coarse_guide)
-    detail = layers.Subtract(dtype="float32", name="guide_detail")([guide, guide_bicubic])
+    detail = GuideDetail(name="guide_detail")([guide, guide_bicubic, ndvi])
     smooth = Upsample(factor, "bilinear", name="upsample_statistics")(statistics)
     residual = Upsample(factor, name="upsample_residual")(statistics[..., 1:2])
     features, guess = GuidedFeatures(name="features")([bicubic, guide, detail, smooth, residual])
-    padded = PadToMinimum(SIDE_MULTIPLE, SIDE_MULTIPLE, dtype="float32", name="pad")(features)
+    padded = PadToMinimum(SIDE_MULTIPLE, SIDE_MULTIPLE, "end", dtype="float32", name="pad")(
+        features
+    )
     correction, spread = guided_network(config.width)(padded)
-    correction = CropToReference(name="crop_correction")([correction, guess])
-    spread = CropToReference(name="crop_spread")([spread, guess])
+    correction = CropToReference(side="end", name="crop_correction")([correction, guess])
+    spread = CropToReference(side="end", name="crop_spread")([spread, guess])
     kelvin = layers.Add(dtype="float32", name="first_guess_plus_correction")(
         [bicubic, guess, correction]
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import keras
 from keras import ops
 
 from keras_lstsr.models.layers import PACKAGE
+
+Side = Literal["both", "end"]
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -84,12 +86,14 @@ class PadToMinimum(keras.layers.Layer):
         minimum: Smallest height and width that leaves this layer.
         multiple: Heights and widths that leave it are multiples of this number; it divides
             ``minimum``.
+        side: ``"both"``, or ``"end"`` alone, so that pixels keep their phase on strided grids.
     """
 
-    def __init__(self, minimum: int, multiple: int = 1, **kwargs: Any) -> None:
+    def __init__(self, minimum: int, multiple: int = 1, side: Side = "both", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.minimum = int(minimum)
         self.multiple = int(multiple)
+        self.side = side
 
     def _padded(self, length: Any) -> Any:
         rounded = -(-length // self.multiple) * self.multiple
@@ -98,13 +102,14 @@ class PadToMinimum(keras.layers.Layer):
         return ops.maximum(rounded, self.minimum)
 
     def call(self, values: Any) -> Any:
-        """Pads ``[B, h, w, C]``, on both sides alike."""
+        """Pads ``[B, h, w, C]``."""
         for axis in (1, 2):
             length = ops.shape(values)[axis]
             padded = self._padded(length)
             if isinstance(length, int) and padded == length:
                 continue
-            position = ops.arange(padded, dtype="int32") - (padded - length) // 2
+            before = (padded - length) // 2 if self.side == "both" else 0
+            position = ops.arange(padded, dtype="int32") - before
             wrapped = ops.mod(position, 2 * length)
             mirrored = ops.minimum(wrapped, 2 * length - 1 - wrapped)
             values = ops.take(values, mirrored, axis=axis)
@@ -118,23 +123,30 @@ class PadToMinimum(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {**super().get_config(), "minimum": self.minimum, "multiple": self.multiple}
+        return {
+            **super().get_config(),
+            "minimum": self.minimum,
+            "multiple": self.multiple,
+            "side": self.side,
+        }
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class CropToReference(keras.layers.Layer):
-    """Crops the centre of an image to the size that ``PadToMinimum`` was given.
+    """Crops an image to the size that ``PadToMinimum`` was given.
 
     Args:
         scale_factor: 1, or the network's factor where the padding was put on its coarse input.
+        side: That of ``PadToMinimum``.
 
     Inputs: ``[padded, reference]``. Output: ``padded`` with ``reference``'s height and width.
     """
 
-    def __init__(self, scale_factor: int = 1, **kwargs: Any) -> None:
+    def __init__(self, scale_factor: int = 1, side: Side = "both", **kwargs: Any) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.scale_factor = int(scale_factor)
+        self.side = side
 
     def call(self, inputs: list[Any]) -> Any:
         """Crops the first tensor to the height and width of the second."""
@@ -145,6 +157,8 @@ class CropToReference(keras.layers.Layer):
                 continue
             # Odd paddings have their extra pixel at the end, whole coarse pixels throughout.
             before = (size - wanted) // (2 * self.scale_factor) * self.scale_factor
+            if self.side == "end":
+                before = 0
             crop: list[slice] = [slice(None)] * 4
             crop[axis] = slice(before, before + wanted)
             padded = padded[tuple(crop)]
@@ -159,4 +173,4 @@ class CropToReference(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {**super().get_config(), "scale_factor": self.scale_factor}
+        return {**super().get_config(), "scale_factor": self.scale_factor, "side": self.side}

@@ -225,7 +225,7 @@ class RunFolder:
                 )
 
 
-def flatten(config: ExperimentConfig) -> dict[str, Any]:
+def flatten(config: BaseModel) -> dict[str, Any]:
     """Returns the settings by dotted name, e.g. ``{"training.epochs": 100}``."""
     flat: dict[str, Any] = {}
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from keras_lstsr.cli import main as entry
 from keras_lstsr.cli.evaluate import command
-from tests.evaluation.made_pairs import make_pair, write_pair
+from tests.pairs.made_pairs import make_pair, write_pair
 
 
 @pytest.fixture(scope="module")

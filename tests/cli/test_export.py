@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from keras_lstsr.cli import main as cli_main
 from keras_lstsr.contract import Contract
+from keras_lstsr.inference import pretrained
 
 
 @pytest.fixture
@@ -28,6 +29,23 @@ def test_a_run_becomes_a_version_and_the_command_says_how_to_serve_it(run_dir, t
     assert f"{models / '1'}: version 1 (×4" in result.output
     assert contract.provenance["weights_sha256"] in result.output
     assert f"keras-lstsr serve {models}" in result.output
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_pretrained_weights_and_keras_files_are_exported(
+    tiny_guided_model, tmp_path, monkeypatch, by_name
+):
+    weights = tmp_path / "guided.keras"
+    tiny_guided_model.save(weights)
+    monkeypatch.setattr(pretrained, "PRETRAINED_FILE", str(weights))
+    monkeypatch.setattr(pretrained, "PRETRAINED_CARD_FILE", str(tmp_path / "guided.json"))
+    source = "pretrained" if by_name else str(weights)
+    models = tmp_path / "models"
+    result = CliRunner().invoke(cli_main.cli, ["export", source, "--output", str(models)])
+    assert result.exit_code == 0, result.output
+    contract = Contract.read(models / "1")
+    assert contract.guide is not None
+    assert contract.provenance["run_name"] == ("pretrained" if by_name else "guided")
 
 
 def test_no_run_is_a_clear_error_with_status_2(tmp_path, monkeypatch, capsys):

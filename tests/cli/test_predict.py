@@ -84,13 +84,11 @@ def test_a_server_predicts_the_same_file(
     assert tags[0] == tags[1]  # provenance too comes over the wire
 
 
-@pytest.mark.parametrize("options", [[], ["--model", "a", "--server", "b:1"]])
-def test_exactly_one_of_model_and_server(options):
-    result = CliRunner().invoke(
-        cli_main.cli, ["predict", "in.hdf", "--output", "out.tif", *options]
-    )
+def test_not_both_of_model_and_server():
+    options = ["--output", "out.tif", "--model", "a", "--server", "b:1"]
+    result = CliRunner().invoke(cli_main.cli, ["predict", "in.hdf", *options])
     assert result.exit_code == 2
-    assert "exactly one of --model and --server" in result.output
+    assert "only one of --model and --server" in result.output
 
 
 @pytest.mark.parametrize(
@@ -264,3 +262,119 @@ def test_an_all_cloud_granule_is_an_error(tiny_models_dir, tmp_path, monkeypatch
     assert scene.mod11a1.name in text.replace("\n", "") and "cloud" in text
     assert "Traceback" not in text
     assert list(tmp_path.glob("out*")) == []
+
+
+@pytest.fixture
+def shipped(tiny_guided_model, tmp_path, monkeypatch):
+    """Puts a tiny guided model in the place of the weights that come with the package."""
+    from keras_lstsr.inference import pretrained
+
+    tiny_guided_model.save(tmp_path / "guided.keras")
+    monkeypatch.setattr(pretrained, "PRETRAINED_FILE", str(tmp_path / "guided.keras"))
+    monkeypatch.setattr(pretrained, "PRETRAINED_CARD_FILE", str(tmp_path / "guided.json"))
+
+
+@pytest.mark.usefixtures("shipped")
+def test_the_pretrained_model_sharpens_a_granule_with_ndvi(tmp_path, monkeypatch, capsys):
+    from keras_lstsr.simulate import simulate_scenes
+
+    (scene,) = simulate_scenes(tmp_path / "in", scenes=1, seed=3, size_pixels=48, cloud_fraction=0)
+    output = tmp_path / "out" / "fine.tif"
+    code, text = run(
+        scene.mod11a1, "--ndvi", scene.mod09gq, "--uncertainty", "--output", output,
+        monkeypatch=monkeypatch, capsys=capsys,
+    )  # fmt: skip
+    assert code in (0, None), text
+    written = sorted(path.name for path in output.parent.iterdir())
+    assert written == ["fine.png", "fine.tif", "fine_std.tif"]
+    assert f"{output}: 192 × 192 pixels, layer day" in text
+    assert "NDVI: missing on " in text
+    assert f"{output.with_name('fine_std.tif')}: standard deviation, median " in text
+    assert "LST alone" not in text
+    with rasterio.open(output) as file:
+        assert file.tags()["model_run"] == "pretrained"
+        assert file.tags()["ndvi_granule"] == scene.mod09gq.name
+
+
+@pytest.mark.usefixtures("shipped")
+def test_without_ndvi_the_pretrained_model_says_that_it_is_about_bicubic(
+    kelvin_file, tmp_path, monkeypatch, capsys
+):
+    code, text = run(
+        kelvin_file, "--output", tmp_path / "fine.tif", "--no-quicklook",
+        monkeypatch=monkeypatch, capsys=capsys,
+    )  # fmt: skip
+    assert code in (0, None), text
+    assert "Note: Without NDVI the model works from LST alone" in text
+    assert text.count("Note:") == 1
+
+
+def test_a_served_guided_model_predicts_the_same_file(
+    kelvin_file, tiny_guided_models_dir, tmp_path, monkeypatch, capsys
+):
+    from serving.local_server import LocalServer
+
+    ndvi = np.random.default_rng(1).integers(0, 9000, (80, 120)).astype(np.int16)
+    write_lst(tmp_path / "vi.tif", ndvi, units="", transform=TRANSFORM @ Affine.scale(0.25))
+    results = []
+    with LocalServer(tiny_guided_models_dir, port=0) as server:
+        for name, option, value in (
+            ("local", "--model", tiny_guided_models_dir),
+            ("served", "--server", server.address),
+        ):
+            code, text = run(
+                kelvin_file, option, value, "--output", tmp_path / f"{name}.tif", "--uncertainty",
+                "--ndvi", tmp_path / "vi.tif", "--ndvi-scale", 0.0001, "--ndvi-nodata", -3000,
+                "--ndvi-date", "2021-08-14", "--no-quicklook",
+                monkeypatch=monkeypatch, capsys=capsys,
+            )  # fmt: skip
+            assert code in (0, None), text
+            assert "Note: NDVI is of 2021-08-14, 1 day before LST (2021-08-15)" in text
+            results.append([])
+            for path in (tmp_path / f"{name}.tif", tmp_path / f"{name}_std.tif"):
+                with rasterio.open(path) as file:
+                    results[-1].append((file.read(1), {**file.tags(), "created": ""}))
+    for (local, tags), (served, served_tags) in zip(*results, strict=True):
+        np.testing.assert_allclose(local, served, rtol=0, atol=1e-4)
+        assert tags == served_tags
+
+
+def test_a_model_of_one_image_refuses_ndvi(
+    kelvin_file, tiny_models_dir, tmp_path, monkeypatch, capsys
+):
+    code, text = run(
+        kelvin_file, "--model", tiny_models_dir, "--ndvi", kelvin_file,
+        "--output", tmp_path / "out.tif", monkeypatch=monkeypatch, capsys=capsys,
+    )  # fmt: skip
+    assert code == 2
+    assert "Error: ndvi: this model takes no guide" in text
+
+
+def test_missing_pretrained_weights_are_an_error_with_a_way_out(
+    kelvin_file, tmp_path, monkeypatch, capsys
+):
+    from keras_lstsr.inference import pretrained
+
+    monkeypatch.setattr(pretrained, "PRETRAINED_FILE", str(tmp_path / "guided.keras"))
+    code, text = run(
+        kelvin_file, "--output", tmp_path / "out.tif", monkeypatch=monkeypatch, capsys=capsys
+    )
+    assert code == 2
+    assert "guided.keras: the pretrained weights are not there" in text
+    assert "--model" in text
+
+
+@pytest.mark.real_data
+@pytest.mark.usefixtures("shipped")
+def test_a_real_pair_of_lst_and_ndvi(lstsr_data, tmp_path, monkeypatch, capsys):
+    pairs = lstsr_data / "modis_aster"
+    output = tmp_path / "lst_250m.tif"
+    code, text = run(
+        pairs / "000_lst_1km.tif", "--ndvi", pairs / "000_ndvi_250m.tif", "--uncertainty",
+        "--output", output, monkeypatch=monkeypatch, capsys=capsys,
+    )  # fmt: skip
+    assert code in (0, None), text
+    with rasterio.open(pairs / "000_lst_1km.tif") as coarse, rasterio.open(output) as fine:
+        assert fine.shape == tuple(4 * side for side in coarse.shape)
+        assert fine.crs == coarse.crs
+        assert float(fine.tags()["guide_missing_share"]) < 0.5

@@ -1,31 +1,5 @@
 """Fixtures of made pairs."""
 
-from __future__ import annotations
+from tests.pairs.conftest import make_pair, pairs_dir
 
-from collections.abc import Callable
-from pathlib import Path
-
-import pytest
-
-from keras_lstsr.evaluation.pairs import Pair
-from tests.evaluation import made_pairs
-
-PairMaker = Callable[..., Pair]
-
-
-@pytest.fixture(scope="session")
-def make_pair() -> PairMaker:
-    """See ``made_pairs.make_pair``."""
-    return made_pairs.make_pair
-
-
-@pytest.fixture(scope="session")
-def pairs_dir(make_pair: PairMaker, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four pairs in two groups, truths one pixel down and right of where they are; read only."""
-    folder = tmp_path_factory.mktemp("pairs")
-    for number in range(4):
-        made = make_pair(f"{number:03d}", seed=number, off=(1, 1), noise_kelvin=0.3)
-        made_pairs.write_pair(folder, made)
-    groups = "".join(f"{number:03d},{number // 2}\n" for number in range(4))
-    (folder / "pairs.csv").write_text("id,overlap_group\n" + groups)
-    return folder
+__all__ = ["make_pair", "pairs_dir"]

@@ -9,13 +9,13 @@ from keras_lstsr.errors import GridError, ProductError
 from keras_lstsr.evaluation.benchmark import BenchmarkResult, ImageScore
 from keras_lstsr.evaluation.compare import evaluate_pairs, representative_images
 from keras_lstsr.evaluation.methods import choose_methods
-from keras_lstsr.evaluation.pairs import LoadedPair, find_pairs
 from keras_lstsr.evaluation.protocols import (
     AsterProtocol,
     FourKilometreProtocol,
     ReportProtocol,
 )
 from keras_lstsr.evaluation.scoring import PAIR_METRICS
+from keras_lstsr.pairs.files import LoadedPair, find_pairs
 
 
 @pytest.fixture(scope="module")

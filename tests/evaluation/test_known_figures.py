@@ -10,8 +10,8 @@ import pytest
 
 from keras_lstsr.evaluation.compare import evaluate_pairs
 from keras_lstsr.evaluation.methods import choose_methods
-from keras_lstsr.evaluation.pairs import find_pairs
 from keras_lstsr.evaluation.protocols import AsterProtocol
+from keras_lstsr.pairs.files import find_pairs
 
 pytestmark = [pytest.mark.real_data, pytest.mark.slow]
 

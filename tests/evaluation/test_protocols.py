@@ -14,14 +14,13 @@ from keras_lstsr.evaluation.protocols import (
     FourKilometreProtocol,
     NestedProtocol,
     ReportProtocol,
-    eroded,
     warped,
 )
 from keras_lstsr.evaluation.scoring import PAIR_METRICS, score_maps
 from keras_lstsr.grids.registration import Shift
 from keras_lstsr.grids.resample import block_mean, norm_l4
 from keras_lstsr.sharpening import sharpen
-from tests.evaluation.made_pairs import raster
+from tests.pairs.made_pairs import raster
 
 EXACT = {"tsharp": {}, "tsharp_block": {"residual": "block"}}
 
@@ -90,16 +89,6 @@ def test_gdal_and_exact_warps_agree_on_a_ramp():
         np.testing.assert_allclose(warped(source, target, how), expected, atol=1e-3)
     with pytest.raises(ConfigError, match="unknown warp"):
         warped(source, target, "cubic")
-
-
-def test_erosion_is_by_the_four_neighbours():
-    usable = np.ones((9, 9), bool)
-    usable[4, 4] = False
-    distance = np.add.outer(np.abs(np.arange(-4, 5)), np.abs(np.arange(-4, 5)))
-    expected = distance > 2
-    expected[[0, 1, -1, -2]] = expected[:, [0, 1, -1, -2]] = False
-    np.testing.assert_array_equal(eroded(usable, 2), expected)
-    assert eroded(usable, 0) is usable
 
 
 @pytest.mark.parametrize("subdivisions", [1, 2, 4])

@@ -12,8 +12,8 @@ from keras_lstsr.errors import LstsrError
 from keras_lstsr.evaluation import publish
 from keras_lstsr.evaluation.compare import evaluate_pairs
 from keras_lstsr.evaluation.methods import choose_methods
-from keras_lstsr.evaluation.pairs import find_pairs
 from keras_lstsr.evaluation.protocols import AsterProtocol
+from keras_lstsr.pairs.files import find_pairs
 
 
 @pytest.fixture(scope="module")

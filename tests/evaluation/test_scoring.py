@@ -11,11 +11,10 @@ from keras_lstsr.evaluation.scoring import (
     QUARTER_METRICS,
     SCORED_METRICS,
     ImageMaps,
-    extent_of,
     score_maps,
 )
 from keras_lstsr.metrics import image
-from tests.evaluation.made_pairs import texture
+from tests.pairs.made_pairs import texture
 
 
 def test_scores_are_those_of_the_whole_image():
@@ -34,13 +33,6 @@ def test_scores_are_those_of_the_whole_image():
     assert score.values == pytest.approx(expected, rel=1e-9)
     assert tuple(score.values) == PAIR_METRICS
     assert score.scored_pixels == 60 * 70 - 2
-
-
-def test_extent_with_margin():
-    marked = np.zeros((20, 30), bool)
-    marked[4:6, 25] = True
-    assert extent_of(marked) == (slice(4, 6), slice(25, 26))
-    assert extent_of(marked, 5) == (slice(0, 11), slice(20, 30))
 
 
 def test_results_of_another_shape_are_refused():

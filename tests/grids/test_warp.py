@@ -12,7 +12,7 @@ from pyproj import Transformer
 
 from keras_lstsr.errors import GridError
 from keras_lstsr.grids import warp
-from keras_lstsr.grids.warp import bilinear_samples, warp_area, warp_bilinear
+from keras_lstsr.grids.warp import bilinear_samples, warp_area, warp_bilinear, warp_spline
 from tests.grids.rasters import (
     PIXEL_M,
     SINUSOIDAL,
@@ -215,3 +215,41 @@ def test_errors_name_the_raster():
         warp_area(rotated, source)
     with pytest.raises(GridError, match="min_valid_fraction"):
         warp_area(source, source, min_valid_fraction=1.2)
+
+
+def test_spline_puts_values_where_they_lie_across_crs():
+    source = position_raster()
+    like = target_over(source, 232.0, (30, 40), 3000.0)
+    result = warp_spline(source, like)
+    rows, columns = np.mgrid[:30, :40] + 0.5
+    np.testing.assert_allclose(
+        result.values, encoded(source, *ground(like, columns, rows, UTM)), atol=0.05
+    )
+    assert result.rio.crs == like.rio.crs and result.dtype == source.dtype
+
+
+def test_spline_keeps_waves_that_bilinear_smooths():
+    rows, columns = np.mgrid[:60, :60] + 0.5
+
+    def wave(row, column):
+        return 300 + 5 * np.sin(row * 2 * np.pi / 5) * np.cos(column * 2 * np.pi / 6)
+
+    source = raster(wave(rows, columns), sinusoidal_transform(250.0))
+    like = raster(
+        np.zeros((40, 40)), source.rio.transform() @ Affine.translation(10.4, 9.7), SINUSOIDAL
+    )
+    true = wave(rows[:40, :40] + 9.7, columns[:40, :40] + 10.4)
+    errors = [
+        np.std(np.asarray(how(source, like).values) - true) for how in (warp_spline, warp_bilinear)
+    ]
+    assert errors[0] < 0.1 < 0.5 < errors[1]
+
+
+def test_spline_has_the_gaps_of_bilinear():
+    source = position_raster()
+    source.values[20:24, 30:33] = np.nan
+    like = target_over(source, 232.0, (60, 70), -1000.0)
+    gaps = np.isnan(warp_spline(source, like).values)
+    np.testing.assert_array_equal(gaps, np.isnan(warp_bilinear(source, like).values))
+    assert 0 < gaps.mean() < 1
+    assert np.isnan(warp_spline(source * np.nan, like).values).all()

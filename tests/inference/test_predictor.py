@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,11 +12,14 @@ import pytest
 from keras_lstsr.contract import Contract
 from keras_lstsr.errors import ModelError, ServingError
 from keras_lstsr.export import weights_sha256
+from keras_lstsr.grids.resample import upsample_bicubic
+from keras_lstsr.inference import pretrained
 from keras_lstsr.inference.predictor import (
     KerasPredictor,
     Predictor,
     SavedModelPredictor,
     load_predictor,
+    load_pretrained,
     newest_version_dir,
     server_address,
 )
@@ -156,3 +162,130 @@ def test_the_contract_of_both_is_the_same_but_for_the_export(predictors):
     assert keras_contract.inputs == exported.inputs
     assert keras_contract.outputs == exported.outputs
     assert keras_contract.minimum_size_pixels == exported.minimum_size_pixels
+
+
+@pytest.fixture(scope="module")
+def guided(tiny_guided_model, tiny_guided_models_dir):
+    return KerasPredictor(tiny_guided_model), SavedModelPredictor(tiny_guided_models_dir)
+
+
+def guide(*shape, gaps=True):
+    rng = np.random.default_rng(5)
+    values = rng.uniform(-0.1, 0.9, (*shape, 1)).astype(np.float32)
+    if gaps:
+        values[rng.random(values.shape) < 0.1] = np.nan
+    return values
+
+
+@pytest.mark.parametrize("with_guide", [True, False])
+@pytest.mark.parametrize("shape", [(1, 16, 16), (2, 17, 23), (1, 1, 3)])
+def test_guided_keras_and_saved_model_agree_at_any_size(guided, shape, with_guide):
+    values = kelvin(*shape)
+    batch, height, width = shape
+    ndvi = guide(batch, 4 * height, 4 * width) if with_guide else None
+    first, second = (predictor.predict_with_std(values, ndvi) for predictor in guided)
+    missing = np.repeat(np.repeat(np.isnan(values), 4, axis=1), 4, axis=2)
+    for one, other in (
+        (first.lst_kelvin, second.lst_kelvin),
+        (first.std_kelvin, second.std_kelvin),
+    ):
+        assert one.shape == (batch, 4 * height, 4 * width, 1)
+        assert one.dtype == other.dtype == np.float32
+        np.testing.assert_array_equal(np.isnan(one), missing)
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
+    assert (first.std_kelvin[~missing] > 0).all()
+    np.testing.assert_array_equal(guided[0].predict(values, ndvi), first.lst_kelvin)
+
+
+def test_no_guide_is_a_guide_that_is_missing_throughout(guided):
+    values = kelvin(1, 12, 12)
+    without = guided[0].predict(values)
+    nothing = np.full((1, 48, 48, 1), np.nan, np.float32)
+    np.testing.assert_array_equal(guided[0].predict(values, nothing), without)
+    with_ndvi = guided[0].predict(values, guide(1, 48, 48))
+    assert np.nanmax(np.abs(with_ndvi - without)) > 0.1
+
+
+def test_predictors_say_whether_they_take_a_guide(predictors, guided):
+    assert [predictor.takes_guide for predictor in (*predictors, *guided)] == [0, 0, 1, 1]
+    assert all(isinstance(predictor, Predictor) for predictor in (*predictors, *guided))
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_model_of_one_image_refuses_a_guide_and_gives_no_std(predictors, number):
+    values = kelvin(1, 8, 8)
+    with pytest.raises(ModelError, match="takes no guide"):
+        predictors[number].predict(values, guide(1, 32, 32))
+    prediction = predictors[number].predict_with_std(values)
+    assert prediction.std_kelvin is None
+    np.testing.assert_array_equal(prediction.lst_kelvin, predictors[number].predict(values))
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_guides_that_do_not_fit_are_refused(guided, number):
+    with pytest.raises(ModelError, match="fine grid"):
+        guided[number].predict(kelvin(1, 8, 8), guide(1, 8, 8))
+    with pytest.raises(ModelError, match="cannot be NDVI"):
+        guided[number].predict(kelvin(1, 8, 8), guide(1, 32, 32) * 10_000)
+
+
+def test_an_untrained_guided_model_is_bicubic_without_a_guide(untrained_guided_model):
+    values = kelvin(1, 20, 24, gaps=False)
+    prediction = KerasPredictor(untrained_guided_model).predict_with_std(values)
+    expected = upsample_bicubic(values[0, ..., 0], 4)
+    np.testing.assert_allclose(prediction.lst_kelvin[0, ..., 0], expected, rtol=0, atol=1e-3)
+    assert np.ptp(prediction.std_kelvin) < 1e-5
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch, tiny_guided_model):
+    """Puts other weights in the place of those that come with the package."""
+    monkeypatch.setattr(pretrained, "PRETRAINED_FILE", str(tmp_path / "guided.keras"))
+    monkeypatch.setattr(pretrained, "PRETRAINED_CARD_FILE", str(tmp_path / "guided.json"))
+    tiny_guided_model.save(tmp_path / "guided.keras")
+    return tmp_path
+
+
+def test_the_pretrained_model_loads_with_its_card(shipped, tiny_guided_model):
+    assert load_pretrained().provenance["run_name"] == "pretrained"
+    card = {"dataset_fingerprint": "ab", "scores": {"rmse_kelvin": 1.5}}
+    (shipped / "guided.json").write_text(json.dumps(card))
+    predictor = load_predictor("pretrained")
+    assert predictor.takes_guide
+    assert predictor.provenance["model_card"] == card
+    assert predictor.provenance["dataset_fingerprint"] == "ab"
+    assert predictor.provenance["weights_sha256"] == weights_sha256(tiny_guided_model)
+
+
+def test_missing_or_damaged_pretrained_files_get_clear_errors(shipped):
+    (shipped / "guided.json").write_text("[]")
+    with pytest.raises(ModelError, match=r"guided\.json.*model card"):
+        load_pretrained()
+    (shipped / "guided.keras").unlink()
+    with pytest.raises(ModelError, match=r"guided\.keras: the pretrained weights are not there"):
+        load_pretrained()
+
+
+@pytest.mark.slow
+def test_a_guided_model_predicts_the_same_on_jax(tiny_guided_model, guided, tmp_path):
+    tiny_guided_model.save(tmp_path / "model.keras")
+    values, ndvi = kelvin(1, 12, 12), guide(1, 48, 48)
+    np.savez(tmp_path / "in.npz", lst=values, ndvi=ndvi)
+    code = (
+        "import sys, numpy as np; from pathlib import Path\n"
+        "from keras_lstsr.inference.predictor import load_predictor\n"
+        "folder = Path(sys.argv[1]); given = np.load(folder / 'in.npz')\n"
+        "p = load_predictor(folder / 'model.keras')\n"
+        "a, b = p.predict_with_std(given['lst'], given['ndvi']), p.predict(given['lst'])\n"
+        "np.savez(folder / 'out.npz', lst=a.lst_kelvin, std=a.std_kelvin, alone=b)\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        check=True,
+    )
+    expected, result = guided[0].predict_with_std(values, ndvi), np.load(tmp_path / "out.npz")
+    np.testing.assert_allclose(result["lst"], expected.lst_kelvin, rtol=0, atol=2e-3)
+    np.testing.assert_allclose(result["std"], expected.std_kelvin, rtol=0, atol=2e-3)
+    np.testing.assert_allclose(result["alone"], guided[0].predict(values), rtol=0, atol=2e-3)

@@ -9,10 +9,18 @@ import rioxarray  # noqa: F401
 import xarray as xr
 from affine import Affine
 
-from keras_lstsr.errors import LstsrError, ProductError
-from keras_lstsr.inference.predictor import SavedModelPredictor
-from keras_lstsr.inference.product import choose_layer, predict_product, valid_share
-from keras_lstsr.products import open_product
+from keras_lstsr.errors import GridError, LstsrError, ModelError, ProductError
+from keras_lstsr.inference.ndvi import granule_difference
+from keras_lstsr.inference.predictor import KerasPredictor, SavedModelPredictor
+from keras_lstsr.inference.product import (
+    choose_layer,
+    predict_product,
+    valid_share,
+)
+from keras_lstsr.inference.scene import predict_scene_with_std
+from keras_lstsr.products import ndvi_layer, open_product
+from keras_lstsr.sharpening.interpolation import interpolated
+from keras_lstsr.simulate import simulate_scenes
 
 TRANSFORM = Affine(1000, 0, 400_000, 0, -1000, 5_000_000)
 
@@ -133,3 +141,171 @@ def test_the_input_is_never_replaced(geotiff, tiny_models_dir):
     with pytest.raises(LstsrError, match="would replace the input"):
         predict_product(geotiff, SavedModelPredictor(tiny_models_dir), geotiff)
     assert geotiff.read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def granules(tmp_path_factory):
+    """A MOD11A1 granule and the MOD09GQ granule of its tile and day."""
+    folder = tmp_path_factory.mktemp("granules")
+    (made,) = simulate_scenes(folder, scenes=1, seed=3, size_pixels=48, cloud_fraction=0.1)
+    return made
+
+
+@pytest.fixture(scope="module")
+def guided(tiny_guided_model):
+    return KerasPredictor(tiny_guided_model, {"run_name": "tiny-guided"})
+
+
+def write_ndvi(path, values, transform, *, crs="EPSG:32633", **profile):
+    height, width = values.shape
+    profile = {
+        "driver": "GTiff", "width": width, "height": height, "count": 1,
+        "dtype": values.dtype.name, "crs": crs, "transform": transform, **profile,
+    }  # fmt: skip
+    with rasterio.open(path, "w", **profile) as file:
+        file.write(values, 1)
+    return path
+
+
+@pytest.fixture
+def ndvi_file(tmp_path):
+    """NDVI under the LST GeoTIFF, of another day, missing in the last 20 columns."""
+    values = np.random.default_rng(1).uniform(0, 0.9, (148, 212)).astype(np.float32)
+    values[:, -20:] = np.nan
+    path = tmp_path / "greenness_2006-01-05.tif"
+    return write_ndvi(path, values, TRANSFORM @ Affine.scale(0.25), nodata=np.nan)
+
+
+def test_granules_of_lst_and_ndvi_become_a_map_and_its_uncertainty(granules, guided, tmp_path):
+    told = []
+    done = predict_product(
+        granules.mod11a1, guided, tmp_path / "fine.tif", ndvi=granules.mod09gq, uncertainty=True,
+        announce=told.append,
+    )  # fmt: skip
+    assert done.uncertainty == tmp_path / "fine_std.tif"
+    coarse = choose_layer(open_product(granules.mod11a1), None)[1]
+    ndvi = ndvi_layer(open_product(granules.mod09gq))
+    expected = predict_scene_with_std(coarse, guided, ndvi)
+    with rasterio.open(done.output) as file:
+        np.testing.assert_array_equal(file.read(1), expected["lst_kelvin_fine"].values)
+        tags = file.tags()
+    with rasterio.open(done.uncertainty) as file:
+        std = file.read(1)
+        np.testing.assert_array_equal(std, expected["lst_std_kelvin"].values)
+        assert file.descriptions == ("lst_std_kelvin",)
+        assert file.units == ("K",)
+        assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        std_tags = file.tags()
+    assert done.median_std_kelvin == pytest.approx(np.nanmedian(std))
+    assert tags["ndvi_granule"] == granules.mod09gq.name
+    assert tags["ndvi_product"] == "MOD09GQ"
+    assert tags["ndvi_date"] == tags["acquisition_date"] == granules.date.isoformat()
+    assert float(tags["guide_missing_share"]) == pytest.approx(done.ndvi_missing_share)
+    assert 0 < float(tags["guide_explained_share"]) < 1
+    assert (tags["tile_pixels"], tags["overlap_pixels"]) == ("228", "32")
+    assert tags["model_run"] == std_tags["model_run"] == "tiny-guided"
+    assert std_tags["quantity"] == "uncertainty"
+    assert std_tags["source_granule"] == granules.mod11a1.name
+    assert list(done.notes) == told
+    assert all("NDVI is missing" in note for note in told)
+
+
+def test_a_geotiff_of_ndvi_needs_no_tags_and_its_gaps_and_date_are_told(
+    geotiff, ndvi_file, guided, tmp_path
+):
+    done = predict_product(geotiff, guided, tmp_path / "fine.tif", ndvi=ndvi_file, quicklook=False)
+    dates, gaps = done.notes
+    assert "NDVI is of 2006-01-05, 4 days before LST (2006-01-09)" in dates
+    assert f"missing on {done.ndvi_missing_share:.1%}" in gaps
+    coarse = open_product(geotiff)["lst_kelvin"].values
+    valid = np.repeat(np.repeat(~np.isnan(coarse), 4, 0), 4, 1)
+    assert done.ndvi_missing_share == pytest.approx(valid[:, -20:].sum() / valid.sum(), abs=1e-5)
+    with rasterio.open(done.output) as file:
+        np.testing.assert_array_equal(~np.isnan(file.read(1)), valid)
+        assert gaps in file.tags()["sharpening_notes"]
+    assert done.uncertainty is None
+    assert sorted(path.name for path in tmp_path.glob("fine*")) == ["fine.tif"]
+
+
+def test_scaled_integers_of_ndvi_are_told_apart(geotiff, guided, tmp_path):
+    stored = np.random.default_rng(1).integers(0, 9000, (148, 212)).astype(np.int16)
+    stored[0, 0] = -3000
+    path = write_ndvi(tmp_path / "vi.tif", stored, TRANSFORM @ Affine.scale(0.25))
+    with pytest.raises(ProductError, match=r"raw integers instead of NDVI"):
+        predict_product(geotiff, guided, tmp_path / "fine.tif", ndvi=path)
+    options = {"scale": 0.0001, "nodata": -3000, "date": "2006-01-10"}
+    done = predict_product(geotiff, guided, tmp_path / "fine.tif", ndvi=path, ndvi_options=options)
+    assert done.ndvi_missing_share == pytest.approx(1 / (16 * (37 * 53 - 40)), abs=1e-6)
+    assert "1 day after LST" in done.notes[0]
+
+
+def test_without_ndvi_a_guided_model_says_what_it_can_do(geotiff, guided, tmp_path):
+    done = predict_product(
+        geotiff, guided, tmp_path / "fine.tif", uncertainty=True, dtype="uint16", quicklook=False
+    )
+    (note,) = done.notes
+    assert "LST alone" in note and "about bicubic" in note
+    assert done.ndvi_missing_share is None
+    with rasterio.open(done.output) as file:
+        assert "ndvi_granule" not in file.tags()
+        assert file.tags()["sharpening_notes"] == note
+    with rasterio.open(done.uncertainty) as file:
+        assert (file.dtypes, file.scales) == (("uint16",), (0.01,))
+
+
+def test_a_fallback_to_bicubic_is_told_and_has_no_uncertainty(geotiff, ndvi_file, guided, tmp_path):
+    done = predict_product(
+        geotiff, guided, tmp_path / "fine.tif", ndvi=ndvi_file, uncertainty=True, quicklook=False,
+        fallback_rule=lambda lst, guide, use: "the guide is no use",
+    )  # fmt: skip
+    assert done.uncertainty is None
+    assert any("bicubic, since the guide is no use" in note for note in done.notes)
+    with rasterio.open(done.output) as file:
+        assert file.tags()["sharpening_fallback"] == "bicubic, since the guide is no use"
+        coarse = open_product(geotiff)["lst_kelvin"].values
+        np.testing.assert_array_equal(file.read(1), interpolated(coarse, 4, "bicubic"))
+    assert not (tmp_path / "fine_std.tif").exists()
+
+
+def test_ndvi_that_cannot_belong_to_the_scene_is_refused(
+    granules, geotiff, ndvi_file, guided, tiny_model, tmp_path
+):
+    output = tmp_path / "fine.tif"
+    with pytest.raises(GridError, match="does not overlap"):
+        predict_product(granules.mod11a1, guided, output, ndvi=ndvi_file)
+    with pytest.raises(ProductError, match="holds no NDVI; found MOD11A1"):
+        predict_product(granules.mod11a1, guided, output, ndvi=granules.mod11a1)
+    with pytest.raises(ProductError, match=r"nothing\.tif"):
+        predict_product(granules.mod11a1, guided, output, ndvi=tmp_path / "nothing.tif")
+    empty = write_ndvi(tmp_path / "e.tif", np.full((9, 9), np.nan, np.float32), TRANSFORM)
+    with pytest.raises(ProductError, match="NDVI has no valid pixel"):
+        predict_product(geotiff, guided, output, ndvi=empty)
+    with pytest.raises(ModelError, match="takes no guide"):
+        predict_product(geotiff, KerasPredictor(tiny_model), output, ndvi=ndvi_file)
+    with pytest.raises(ModelError, match="gives no uncertainty"):
+        predict_product(geotiff, KerasPredictor(tiny_model), output, uncertainty=True)
+    with pytest.raises(LstsrError, match="would replace the input"):
+        predict_product(geotiff, guided, ndvi_file, ndvi=ndvi_file)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("lst", "ndvi", "words"),
+    [
+        (("h18v04", "2019-11-01"), ("h18v04", "2019-11-01"), ""),
+        (("", "2019-11-01"), ("h18v04", ""), ""),
+        (("h18v04", "2019-11-01"), ("", "2019-10-31"), "1 day before LST"),
+        (("h18v04", "2019-11-01"), ("h18v04", "2020-11-01"), "366 days after LST"),
+    ],
+)
+def test_the_days_between_granules_are_told(lst, ndvi, words):
+    scenes = [xr.Dataset(attrs={"tile": t, "acquisition_date": d}) for t, d in (lst, ndvi)]
+    text = granule_difference(*scenes)
+    assert words in text
+    assert bool(words) == bool(text)
+
+
+def test_granules_of_different_tiles_are_an_error():
+    scenes = [xr.Dataset(attrs={"tile": tile}) for tile in ("h18v04", "h17v04")]
+    with pytest.raises(ProductError, match="different tiles; found h17v04; expected h18v04"):
+        granule_difference(*scenes)

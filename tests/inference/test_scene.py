@@ -9,10 +9,16 @@ from scipy.ndimage import gaussian_filter
 
 from keras_lstsr.contract import Contract
 from keras_lstsr.errors import GridError, ModelError
-from keras_lstsr.grids.resample import upsample_nearest
+from keras_lstsr.grids.resample import upsample_bicubic, upsample_nearest
 from keras_lstsr.grids.tiling import make_tiling
+from keras_lstsr.inference.blending import predict_tiles
 from keras_lstsr.inference.predictor import KerasPredictor
-from keras_lstsr.inference.scene import predict_scene, predict_tiles
+from keras_lstsr.inference.scene import (
+    predict_scene,
+    predict_scene_with_std,
+    tile_settings,
+)
+from keras_lstsr.sharpening.interpolation import interpolated
 
 SINUSOIDAL = "+proj=sinu +lon_0=0 +x_0=0 +y_0=0 +R=6371007.181 +units=m +no_defs"
 
@@ -206,3 +212,210 @@ def test_a_model_that_breaks_its_contract_is_found_out(broken, message):
     predictor.predict = lambda values: broken(honest(values))
     with pytest.raises(ModelError, match=message):
         predict_scene(scene(kelvin(20, 20)), predictor)
+
+
+def ndvi_of(height, width, *, gaps=0.0, seed=1):
+    rng = np.random.default_rng(seed)
+    values = 0.4 + 1.2 * gaussian_filter(rng.normal(size=(4 * height, 4 * width)), 2)
+    values = np.clip(values, -0.2, 0.95)
+    if gaps:
+        texture = gaussian_filter(rng.normal(size=values.shape), 16)
+        values[texture > np.quantile(texture, 1 - gaps)] = np.nan
+    return values.astype(np.float32)
+
+
+def block_mean(values):
+    return values.reshape(values.shape[0] // 4, 4, -1, 4).mean(axis=(1, 3), dtype=np.float32)
+
+
+def pair(height, width, *, lst_gaps=0.0, ndvi_gaps=0.0):
+    """LST that falls with NDVI by 15 K a unit, and NDVI on the fine grid."""
+    ndvi = ndvi_of(height, width)
+    lst = 305 - 15 * block_mean(ndvi) + 0.2 * (kelvin(height, width, gaps=lst_gaps) - 295)
+    ndvi[np.isnan(ndvi_of(height, width, gaps=ndvi_gaps))] = np.nan
+    coarse = scene(lst.astype(np.float32))
+    fine_grid = coarse.rio.transform() @ Affine.scale(0.25)
+    return coarse, scene(ndvi, transform=fine_grid).rename("ndvi")
+
+
+@pytest.fixture(scope="module")
+def untrained(untrained_guided_model):
+    return KerasPredictor(untrained_guided_model)
+
+
+@pytest.fixture(scope="module")
+def guided(tiny_guided_model):
+    return KerasPredictor(tiny_guided_model)
+
+
+def test_without_a_correction_the_result_is_the_local_regression(untrained):
+    ndvi = ndvi_of(40, 40)
+    coarse_ndvi = block_mean(ndvi)
+    lst = scene(305 - 15 * coarse_ndvi)
+    guide = scene(ndvi, transform=lst.rio.transform() @ Affine.scale(0.25))
+    fine = predict_scene(lst, untrained, guide)
+    detail = ndvi - upsample_bicubic(coarse_ndvi, 4)
+    added = fine.values - upsample_bicubic(lst.values, 4)
+    # The slope is drawn to zero by a guide variance of 1e-4 beside about 0.005.
+    assert np.abs(added + 15 * detail).max() < 0.1 * 15 * np.abs(detail).max()
+    np.testing.assert_allclose(np.polyfit(detail.ravel(), added.ravel(), 1)[0], -15, rtol=0.04)
+    assert fine.attrs["guide_missing_share"] == 0
+    assert fine.attrs["guide_explained_share"] == pytest.approx(1, abs=1e-4)
+    assert "sharpening_notes" not in fine.attrs
+
+
+def test_without_a_guide_an_untrained_model_is_bicubic_and_says_so(untrained):
+    lst, _ = pair(40, 50)
+    result = predict_scene_with_std(lst, untrained)
+    fine = result["lst_kelvin_fine"]
+    np.testing.assert_allclose(fine.values, upsample_bicubic(lst.values, 4), rtol=0, atol=1e-3)
+    assert "about bicubic" in fine.attrs["sharpening_notes"]
+    assert "guide_missing_share" not in fine.attrs
+    # softplus^-1(1 K) + 0.05 K, the same everywhere
+    np.testing.assert_allclose(result["lst_std_kelvin"].values, 1.05, rtol=0, atol=1e-4)
+
+
+def test_gaps_of_lst_are_gaps_and_gaps_of_ndvi_are_none(guided):
+    lst, guide = pair(60, 50, lst_gaps=0.2, ndvi_gaps=0.3)
+    result = predict_scene_with_std(lst, guided, guide, tile_pixels=40, overlap_pixels=16)
+    missing = np.isnan(upsample_nearest(lst.values, 4))
+    share = (np.isnan(guide.values) & ~missing).sum() / (~missing).sum()
+    assert 0.1 < share < 0.5
+    for name in ("lst_kelvin_fine", "lst_std_kelvin"):
+        np.testing.assert_array_equal(np.isnan(result[name].values), missing)
+        assert result[name].attrs["guide_missing_share"] == pytest.approx(share, abs=1e-5)
+        assert f"missing on {share:.1%}" in result[name].attrs["sharpening_notes"]
+        assert result[name].attrs["units"] == "K"
+        assert result[name].rio.transform() == guide.rio.transform()
+    assert (result["lst_std_kelvin"].values[~missing] > 0).all()
+    only = predict_scene(lst, guided, guide, tile_pixels=40, overlap_pixels=16)
+    xr.testing.assert_identical(only, result["lst_kelvin_fine"])
+
+
+def test_far_from_ndvi_the_first_guess_is_bicubic(untrained):
+    lst, guide = pair(60, 60)
+    guide[:, 120:] = np.nan
+    fine = predict_scene(lst, untrained, guide)
+    bicubic = upsample_bicubic(lst.values, 4)
+    # FillGaps reaches 8 fine pixels into the gap and gives it texture of its rim.
+    np.testing.assert_allclose(fine.values[:, 140:], bicubic[:, 140:], rtol=0, atol=2e-3)
+    assert np.abs(fine.values - bicubic)[:, :110].max() > 0.3
+
+
+@pytest.mark.parametrize("gaps", [0.0, 0.1])
+def test_tiles_of_the_first_guess_are_the_whole_scene(untrained, gaps):
+    # The default overlap spares the margins in which windows of 25 pixels are cut.
+    lst, guide = pair(150, 133, lst_gaps=gaps)
+    whole = untrained.predict(lst.values[None, ..., None], guide.values[None, ..., None])[0, ..., 0]
+    tiled = predict_scene(lst, untrained, guide, tile_pixels=80).values
+    np.testing.assert_allclose(tiled, whole, rtol=0, atol=2e-3)
+    abrupt = predict_scene(lst, untrained, guide, tile_pixels=80, overlap_pixels=0).values
+    assert np.nanmax(np.abs(abrupt - whole)) > 0.02
+
+
+def test_tiles_of_a_corrected_result_are_nearly_the_whole_scene(guided):
+    lst, guide = pair(150, 134)  # even: the network sees odd sides in another phase
+    whole = guided.predict_with_std(lst.values[None, ..., None], guide.values[None, ..., None])
+    tiled = predict_scene_with_std(lst, guided, guide, tile_pixels=80)
+    for name, expected in (
+        ("lst_kelvin_fine", whole.lst_kelvin),
+        ("lst_std_kelvin", whole.std_kelvin),
+    ):
+        error = np.abs(tiled[name].values - expected[0, ..., 0])
+        # The U-Net reaches 17 pixels beyond its features, which need 13 themselves, but weakly.
+        assert error.max() < 1e-3
+
+
+def test_the_settings_follow_the_contract(guided, tiny_model):
+    settings = tile_settings(guided.contract)
+    assert (settings.tile_pixels, settings.overlap_pixels, settings.batch_size) == (228, 32, 1)
+    assert settings.trim_fraction * settings.overlap_pixels == pytest.approx(13)
+    chosen = tile_settings(guided.contract, tile_pixels=40, overlap_pixels=8, batch_size=3)
+    assert (chosen.tile_pixels, chosen.overlap_pixels, chosen.batch_size) == (40, 8, 3)
+    assert 0.25 <= chosen.trim_fraction < 0.5
+    single = tile_settings(KerasPredictor(tiny_model).contract)
+    assert (single.tile_pixels, single.overlap_pixels, single.batch_size) == (128, 32, 4)
+    assert single.trim_fraction == 0.25
+    with pytest.raises(GridError, match="multiple of 2"):
+        predict_scene(*(pair(20, 20)[:1]), guided, tile_pixels=51)
+
+
+def test_windows_of_scenes_take_the_guide_that_lies_under_them(untrained):
+    lst, guide = pair(60, 80)
+    window = lst[16:48, 20:70]  # keeps the transform of the whole
+    fine = predict_scene(window, untrained, guide)
+    cut = predict_scene(window, untrained, guide[64:192, 80:280])
+    np.testing.assert_array_equal(fine.values, cut.values)
+    whole = predict_scene(lst, untrained, guide)[64:192, 80:280]
+    inner = (slice(60, -60), slice(60, -60))
+    np.testing.assert_allclose(fine.values[inner], whole.values[inner], rtol=0, atol=2e-3)
+
+
+def test_a_guide_of_another_grid_is_warped_onto_the_fine_one(untrained):
+    lst, guide = pair(30, 30)
+    doubled = upsample_nearest(guide.values, 2)
+    finer = scene(doubled, transform=guide.rio.transform() @ Affine.scale(0.5))
+    np.testing.assert_allclose(
+        predict_scene(lst, untrained, finer).values,
+        predict_scene(lst, untrained, guide).values,
+        rtol=0,
+        atol=1e-3,
+    )
+
+
+def test_a_small_scene_is_filled_up_with_its_guide(guided):
+    contract = guided.contract.model_copy(update={"minimum_size_pixels": 12})
+    asked = []
+
+    class Demanding:
+        scale_factor, provenance, takes_guide = 4, {}, True
+
+        def __init__(self):
+            self.contract = contract
+
+        def predict(self, lst_kelvin, guide=None):
+            asked.append((lst_kelvin.shape, guide.shape))
+            return guided.predict(lst_kelvin, guide)
+
+    lst, guide = pair(5, 7)
+    fine = predict_scene(lst, Demanding(), guide)
+    assert asked == [((1, 12, 12, 1), (1, 48, 48, 1))]
+    assert np.isfinite(fine.values).all()
+
+
+def test_a_rule_can_take_bicubic_instead(guided):
+    lst, guide = pair(30, 34, lst_gaps=0.1)
+    seen = []
+
+    def rule(values, ndvi, use):
+        seen.append((values.shape, ndvi.shape, use.explained_share))
+        return "the guide explains too little"
+
+    result = predict_scene_with_std(lst, guided, guide, fallback_rule=rule)
+    assert list(result.data_vars) == ["lst_kelvin_fine"]
+    fine = result["lst_kelvin_fine"]
+    assert fine.attrs["sharpening_fallback"] == "bicubic, since the guide explains too little"
+    np.testing.assert_array_equal(fine.values, interpolated(lst.values, 4, "bicubic"))
+    assert seen[0][:2] == ((30, 34), (120, 136))
+    kept = predict_scene(lst, guided, guide, fallback_rule=lambda *arguments: "")
+    xr.testing.assert_identical(kept, predict_scene(lst, guided, guide))
+
+
+def test_guides_that_cannot_be_used_are_refused(guided, untrained, tiny_model):
+    lst, guide = pair(20, 20)
+    with pytest.raises(ModelError, match="takes no guide"):
+        predict_scene(lst, KerasPredictor(tiny_model), guide)
+    with pytest.raises(ModelError, match="cannot be NDVI"):
+        predict_scene(lst, guided, guide * 10_000)
+    far = scene(guide.values, transform=guide.rio.transform() @ Affine.translation(9999, 0))
+    with pytest.raises(GridError, match="does not overlap"):
+        predict_scene(lst, guided, far)
+    with pytest.raises(GridError, match="no coordinate reference system"):
+        predict_scene(lst, guided, guide.drop_vars("spatial_ref"))
+
+
+def test_a_constant_guide_is_told(untrained):
+    lst, guide = pair(20, 20)
+    fine = predict_scene(lst, untrained, guide.copy(data=np.full_like(guide.values, 0.5)))
+    assert "same in all LST pixels" in fine.attrs["sharpening_notes"]
+    np.testing.assert_allclose(fine.values, upsample_bicubic(lst.values, 4), rtol=0, atol=1e-3)

@@ -15,6 +15,7 @@ from keras_lstsr.inference.predictor import (
 )
 from serving import client as client_module
 from serving.client import LstsrClient
+from serving.local_server import LocalServer
 
 
 def kelvin(*shape, gaps=True):
@@ -136,8 +137,6 @@ def test_no_server_is_an_error_that_says_how_to_start_one():
 
 
 def test_a_server_that_stops_meanwhile_is_unreachable(tiny_models_dir):
-    from serving.local_server import LocalServer
-
     with LocalServer(tiny_models_dir, port=0) as server:
         client = LstsrClient(server.address)
     with client, pytest.raises(ServingError, match="cannot be reached"):
@@ -167,3 +166,75 @@ def test_the_command_ends_with_status_2_and_no_traceback(monkeypatch, capsys):
     error = capsys.readouterr().err
     assert error.startswith("Error: 127.0.0.1:9: the prediction server cannot be reached")
     assert "Traceback" not in error
+
+
+@pytest.fixture(scope="module")
+def guided_client(tiny_guided_models_dir):
+    with (
+        LocalServer(tiny_guided_models_dir, port=0) as running,
+        LstsrClient(running.address) as connected,
+    ):
+        yield connected
+
+
+def ndvi(*shape):
+    rng = np.random.default_rng(10)
+    values = rng.uniform(0, 0.9, (*shape, 1)).astype(np.float32)
+    values[rng.random(values.shape) < 0.1] = np.nan
+    return values
+
+
+@pytest.mark.parametrize("with_guide", [True, False])
+@pytest.mark.parametrize("shape", [(1, 17, 23), (3, 8, 8)])
+def test_a_served_guided_model_answers_as_keras_does(
+    guided_client, tiny_guided_model, shape, with_guide
+):
+    values = kelvin(*shape)
+    guide = ndvi(shape[0], 4 * shape[1], 4 * shape[2]) if with_guide else None
+    assert guided_client.takes_guide
+    expected = KerasPredictor(tiny_guided_model).predict_with_std(values, guide)
+    served = guided_client.predict_with_std(values, guide)
+    np.testing.assert_allclose(served.lst_kelvin, expected.lst_kelvin, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(served.std_kelvin, expected.std_kelvin, rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(np.isnan(served.lst_kelvin), np.isnan(expected.lst_kelvin))
+
+
+def test_only_the_outputs_wanted_are_sent(guided_client, monkeypatch):
+    answers = []
+    call = guided_client.call
+    monkeypatch.setattr(
+        guided_client, "call",
+        lambda *arguments, **options: answers.append(call(*arguments, **options)) or answers[-1],
+    )  # fmt: skip
+    guided_client.predict(kelvin(1, 8, 8), ndvi(1, 32, 32))
+    guided_client.predict_with_std(kelvin(1, 8, 8), ndvi(1, 32, 32))
+    assert [sorted(answer) for answer in answers] == [
+        ["lst_kelvin_fine"],
+        ["lst_kelvin_fine", "lst_std_kelvin"],
+    ]
+
+
+def test_guided_batches_are_split_with_their_guides(guided_client, tiny_guided_model, monkeypatch):
+    monkeypatch.setattr(guided_client, "message_bytes", 3 * 32 * 32 * 4)
+    values, guide = kelvin(4, 8, 8), ndvi(4, 32, 32)
+    split = guided_client.predict(values, guide)  # a request holds LST, too: 2 items a message
+    whole = KerasPredictor(tiny_guided_model).predict(values, guide)
+    np.testing.assert_allclose(split, whole, rtol=0, atol=1e-4)
+
+
+def test_the_server_tells_the_guided_signature(guided_client):
+    _, signatures = guided_client.metadata()
+    tensor = ("float32", "[?, ?, ?, 1]")
+    assert signatures["serving_default"] == {
+        "inputs": {"lst_kelvin": tensor, "ndvi": tensor},
+        "outputs": {"lst_kelvin_fine": tensor, "lst_std_kelvin": tensor},
+    }
+
+
+def test_a_server_wants_both_tensors_and_says_so(guided_client):
+    with pytest.raises(ServingError, match=r"INVALID_ARGUMENT.*required: \{ndvi\}"):
+        guided_client.call("serving_default", {"lst_kelvin": kelvin(1, 8, 8)})
+    with pytest.raises(ServingError, match=r"INVALID_ARGUMENT.*4 times the rows"):
+        guided_client.call(
+            "serving_default", {"lst_kelvin": kelvin(1, 8, 8), "ndvi": ndvi(1, 8, 8)}
+        )

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from keras_lstsr.errors import GridError
-from keras_lstsr.evaluation.coregistration import register_pairs
 from keras_lstsr.evaluation.methods import SharpeningMethod
-from keras_lstsr.evaluation.pairs import LoadedPair, find_pairs
+from keras_lstsr.pairs.files import LoadedPair, find_pairs
+from keras_lstsr.pairs.registration import register_pairs
 
 
 @pytest.mark.parametrize("off", [(0, 0), (1, 1), (-2, 3)])

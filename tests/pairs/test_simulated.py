@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from keras_lstsr.errors import ConfigError, ProductError
-from keras_lstsr.evaluation.pairs import Pair
-from keras_lstsr.evaluation.simulated import simulated_pairs
 from keras_lstsr.grids.resample import norm_l4
 from keras_lstsr.metrics import image
+from keras_lstsr.pairs.files import Pair
+from keras_lstsr.pairs.simulated import simulated_pairs
 from keras_lstsr.sharpening.residual import upsampled_residual
 from keras_lstsr.sharpening.tsharp import tsharp
 

@@ -10,8 +10,8 @@ import xarray as xr
 from affine import Affine
 from scipy import ndimage
 
-from keras_lstsr.evaluation.pairs import Pair
 from keras_lstsr.grids.resample import block_mean
+from keras_lstsr.pairs.files import Pair
 
 PIXEL_M = 250.0
 LEFT_M, TOP_M = 400_000.0, 5_000_000.0
@@ -73,6 +73,13 @@ def make_pair(
             name="lst_kelvin",
         ),
     )
+
+
+def moved(made: xr.DataArray, *, rows: int) -> xr.DataArray:
+    """The same raster so many of its pixels further south."""
+    transform = made.rio.transform() @ Affine.translation(0, rows)
+    again = made.assign_coords(y=made.y + rows * transform.e)
+    return again.rio.write_transform(transform)
 
 
 def write_pair(folder: Path, pair: Pair) -> None:

@@ -16,8 +16,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from keras_lstsr.errors import ConfigError, ProductError
-from keras_lstsr.evaluation.pairs import Pair
 from keras_lstsr.grids.resample import block_mean, upsample_nearest
+from keras_lstsr.pairs.files import Pair
 from keras_lstsr.products import lst_layers, ndvi_layer, open_product
 from keras_lstsr.simulate import DEFAULT_NOISE_KELVIN, SimulatedScene, simulate_scenes
 

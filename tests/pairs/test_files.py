@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from keras_lstsr.errors import ConfigError, ProductError
-from keras_lstsr.evaluation.pairs import (
+from keras_lstsr.pairs.files import (
     LoadedPair,
     cropped_to_guide,
     find_pairs,
     load_pairs,
     overlap_groups,
 )
-from tests.evaluation.made_pairs import raster, write_pair
+from tests.pairs.made_pairs import raster, write_pair
 
 
 def test_finds_and_reads_pairs(pairs_dir, make_pair):
