@@ -160,6 +160,8 @@ class GuidedModelConfig(_Settings):
             scene it sees, and whose slope steadies the narrow one; odd.
         slope_prior: How far the narrow window's slope is drawn to the wide one's: the weight of
             the wide window's guide variance beside the narrow one's own.
+        level_window_pixels: Side of the window, in coarse pixels, over which the network's
+            correction is kept at a mean of zero, so that the level of LST stays MODIS's; odd.
     """
 
     width: int = Field(default=32, ge=1)
@@ -167,8 +169,9 @@ class GuidedModelConfig(_Settings):
     narrow_window_pixels: int = Field(default=5, ge=3)
     wide_window_pixels: int = Field(default=25, ge=5)
     slope_prior: float = Field(default=0.3, ge=0)
+    level_window_pixels: int = Field(default=7, ge=1)
 
-    @field_validator("narrow_window_pixels", "wide_window_pixels")
+    @field_validator("narrow_window_pixels", "wide_window_pixels", "level_window_pixels")
     @classmethod
     def _odd(cls, value: int) -> int:
         if value % 2 == 0:
@@ -369,6 +372,9 @@ class AugmentationConfig(_Settings):
         lst_contrast: Standard deviation of the logarithm of the factor by which LST and truth
             alike depart from the patch's mean.
         lst_offset_kelvin: Standard deviation of what is added to LST and truth alike.
+        other_contrast_share: Share of patches whose LST and truth depart from the mean by a
+            factor between −1 and 1 instead, evenly drawn: by night and in other seasons LST hardly
+            follows NDVI, or the other way round, and the model is to read that from the scene.
         lst_noise_kelvin: Standard deviation of the noise of each coarse pixel; LST alone.
         ndvi_contrast: As ``lst_contrast``, of NDVI.
         ndvi_offset: Standard deviation of what is added to NDVI.
@@ -386,6 +392,7 @@ class AugmentationConfig(_Settings):
     turns: bool = True
     lst_contrast: float = Field(default=0.2, ge=0)
     lst_offset_kelvin: float = Field(default=5.0, ge=0)
+    other_contrast_share: float = Field(default=0.15, ge=0, le=1)
     lst_noise_kelvin: float = Field(default=0.15, ge=0)
     ndvi_contrast: float = Field(default=0.1, ge=0)
     ndvi_offset: float = Field(default=0.02, ge=0)

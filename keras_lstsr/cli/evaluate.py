@@ -57,8 +57,8 @@ _PROTOCOLS = ("aster", "report", "4km")
     "models",
     multiple=True,
     metavar="[LABEL=]PATH",
-    help="Model to score on the pairs: run folder, .keras file or SavedModel; may be given several "
-    "times.",
+    help="Model to score on the pairs: run folder, .keras file, SavedModel or the word pretrained; "
+    "may be given several times.",
 )
 @click.option(
     "--protocol",
@@ -210,6 +210,8 @@ def _on_pairs(model: Path | None, options: dict[str, Any]) -> None:
         console.print(_table(result))
     if options["mlflow"]:
         _log(evaluation, paths, models, coregister, options)
+    for note in evaluation.training_notes:
+        console.print(f"[yellow]{note}[/yellow]", highlight=False)
     report = options["output"] / "report.html"
     console.print(f"Report: {report}; tables beside it", highlight=False, soft_wrap=True)
 

@@ -56,6 +56,7 @@ class PairsEvaluation:
         fallbacks: Method → what it did otherwise on which pairs, in words.
         left_out: Pairs without a score in the first result: too little that is clear.
         scene_rule: By what rule the scenes were chosen, in words.
+        training_notes: Which models were trained on pairs that they are scored on, in words.
     """
 
     results: list[BenchmarkResult]
@@ -69,6 +70,7 @@ class PairsEvaluation:
     fallbacks: dict[str, list[str]] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     scene_rule: str = ""
+    training_notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,8 @@ def score_out_of_fold(
         GridError: If a prediction is missing or of another shape than its guide.
     """
     methods: dict[str, PairMethod] = {name: SharpeningMethod(name, factor) for name in baselines}
-    methods[GUIDED] = _OutOfFold(predictions)
-    named = [_NamedSource(source) for source in sources]
+    methods[GUIDED] = OutOfFold(predictions)
+    named = [NamedSource(source) for source in sources]
     scores = CrossValidationScores(rows=[], means={}, details={})
     means, details = {}, {}
     for variant in VARIANTS:
@@ -68,31 +68,39 @@ def score_out_of_fold(
 
 
 @dataclass(frozen=True)
-class _NamedSource:
+class NamedSource:
     """A source whose LST says of which pair it is: methods see rasters alone."""
 
     source: PairSource
 
     @property
     def name(self) -> str:
+        """The pair's name."""
         return self.source.name
 
     @property
     def group(self) -> str:
+        """The pair's group."""
         return self.source.group
 
     def load(self) -> Pair:
+        """Reads the pair and writes its name into the attributes of LST."""
         pair = self.source.load()
         return replace(pair, lst=pair.lst.assign_attrs({_PAIR: pair.name}))
 
 
-class _OutOfFold:
-    """Looks up what the model of the pair's fold has predicted."""
+class OutOfFold:
+    """What the model of each pair's fold has predicted, as a ``PairMethod`` of ``NamedSource``.
+
+    Args:
+        predictions: As for ``score_out_of_fold``.
+    """
 
     def __init__(self, predictions: Mapping[str, NDArray[np.floating]]) -> None:
         self._predictions = predictions
 
     def __call__(self, lst: xr.DataArray, guide: xr.DataArray) -> xr.DataArray:
+        """See ``PairMethod``."""
         name = lst.attrs[_PAIR]
         values = self._predictions.get(name)
         if values is None or values.shape != guide.shape:

@@ -16,12 +16,17 @@ import xarray as xr
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.evaluation.benchmark import BASELINE
 from keras_lstsr.inference.predictor import Predictor, load_predictor
+from keras_lstsr.inference.pretrained import PRETRAINED, has_pretrained_weights
 from keras_lstsr.inference.scene import predict_scene
 from keras_lstsr.sharpening import METHODS, sharpen
 from keras_lstsr.sharpening.fallback import SharpeningWarning
 
 # What a result carries where a method went on otherwise than asked.
 FALLBACK_ATTRIBUTES = ("sharpening_fallback", "sharpening_notes")
+
+
+PRETRAINED_LABEL = "guided"
+"""What the pretrained model is called in the tables."""
 
 
 class PairMethod(Protocol):
@@ -76,7 +81,7 @@ class SharpeningMethod:
 
 
 class PredictorMethod:
-    """A network that sees LST alone, as a ``PairMethod``.
+    """A network as a ``PairMethod``; it gets the guide if it takes one.
 
     Args:
         predictor: Any predictor.
@@ -87,7 +92,7 @@ class PredictorMethod:
 
     def __call__(self, lst: xr.DataArray, guide: xr.DataArray) -> xr.DataArray:
         """See ``PairMethod``."""
-        return predict_scene(lst, self.predictor)
+        return predict_scene(lst, self.predictor, guide if self.predictor.takes_guide else None)
 
 
 def parse_method(text: str) -> SharpeningMethod:
@@ -131,8 +136,8 @@ def choose_methods(
 
     Args:
         method_texts: As ``parse_method`` reads them; with no method and no model, all classical
-            methods with their defaults.
-        model_texts: Paths as ``load_predictor`` takes them, or ``LABEL=PATH``.
+            methods with their defaults, and the pretrained model where its weights are installed.
+        model_texts: Paths as ``load_predictor`` takes them, ``pretrained``, or ``LABEL=PATH``.
         factor: What all methods must refine by.
 
     Returns:
@@ -143,7 +148,9 @@ def choose_methods(
         ConfigError: If a method is unknown or named twice, or a model refines by another factor.
         ModelError: If a model cannot be loaded.
     """
-    texts = list(method_texts) or ([] if model_texts else list(METHODS))
+    texts, model_texts = list(method_texts), list(model_texts)
+    if not texts and not model_texts:
+        texts, model_texts = list(METHODS), [PRETRAINED] if has_pretrained_weights() else []
     methods: dict[str, PairMethod] = {}
     if BASELINE not in texts:
         methods[BASELINE] = SharpeningMethod(BASELINE, factor)
@@ -175,6 +182,8 @@ def choose_methods(
 
 def label_and_path(text: str) -> tuple[str, str]:
     """Reads ``LABEL=PATH`` or ``PATH``, whose label is the file's or folder's name."""
+    if text == PRETRAINED:
+        return PRETRAINED_LABEL, text
     label, sign, path = text.partition("=")
     if sign and label and path and "/" not in label and not Path(text).exists():
         return label, path

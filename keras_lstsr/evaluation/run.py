@@ -22,7 +22,7 @@ from keras_lstsr.evaluation.benchmark import (
     predictor_method,
 )
 from keras_lstsr.evaluation.compare import PairsEvaluation, Progress, evaluate_pairs
-from keras_lstsr.evaluation.methods import choose_methods
+from keras_lstsr.evaluation.methods import PredictorMethod, choose_methods
 from keras_lstsr.evaluation.protocols import (
     PROTOCOLS,
     AsterProtocol,
@@ -32,6 +32,7 @@ from keras_lstsr.evaluation.protocols import (
 )
 from keras_lstsr.evaluation.publish import report_content, write_evaluation
 from keras_lstsr.evaluation.report import comparison_figure, write_tables
+from keras_lstsr.evaluation.seen_pairs import training_note
 from keras_lstsr.grids.resample import upsample_bicubic
 from keras_lstsr.inference.predictor import Predictor
 from keras_lstsr.inference.scene import predict_scene
@@ -148,6 +149,13 @@ def evaluate_methods(
     )
     data = f"{simulated_scenes} simulated scenes" if pairs is None else f"“{Path(pairs).name}”"
     notes = [f"Methods: {', '.join(built)}."]
+    evaluation.training_notes = [
+        note
+        for label, method in built.items()
+        if isinstance(method, PredictorMethod)
+        and (note := training_note(label, method.predictor, sources[:limit]))
+    ]
+    notes += evaluation.training_notes
     if any(protocol.name == "aster" for protocol in chosen):
         notes.append(f"Results are warped onto ASTER's grid bilinearly ({warp}).")
     content = report_content(

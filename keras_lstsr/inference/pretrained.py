@@ -16,6 +16,11 @@ PRETRAINED_FILE = "weights/guided.keras"
 PRETRAINED_CARD_FILE = "weights/guided.json"
 
 
+def has_pretrained_weights() -> bool:
+    """Returns whether this installation holds the weights."""
+    return (files("keras_lstsr") / PRETRAINED_FILE).is_file()
+
+
 def pretrained_model() -> tuple[keras.Model, dict[str, Any]]:
     """Loads the guided model with the weights that come with this package.
 
@@ -30,7 +35,7 @@ def pretrained_model() -> tuple[keras.Model, dict[str, Any]]:
 
     package = files("keras_lstsr")
     weights, card = package / PRETRAINED_FILE, package / PRETRAINED_CARD_FILE
-    if not weights.is_file():
+    if not has_pretrained_weights():
         raise ModelError(
             "the pretrained weights are not there",
             path=str(weights),

@@ -11,7 +11,12 @@ from keras_lstsr.errors import ConfigError
 from keras_lstsr.models.architectures import CORE_NETWORKS, CoreNetwork
 from keras_lstsr.models.dmcn import build_dmcn
 from keras_lstsr.models.edsr import build_edsr
-from keras_lstsr.models.guidance import BlockMean, CoarseWeight, LocalRegression
+from keras_lstsr.models.guidance import (
+    BlockMean,
+    CoarseWeight,
+    LocalRegression,
+    WindowMean,
+)
 from keras_lstsr.models.guided import (
     GuideDetail,
     GuidedFeatures,
@@ -52,6 +57,7 @@ __all__ = [
     "StandardDeviation",
     "StopGradient",
     "Upsample",
+    "WindowMean",
     "build_dmcn",
     "build_edsr",
     "build_guided",

@@ -53,6 +53,38 @@ class BlockMean(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
+class WindowMean(keras.layers.Layer):
+    """Averages each pixel's window; beyond the border no pixel counts.
+
+    Args:
+        window_pixels: Side of the window, odd.
+
+    Input and output: ``[B, h, w, 1]`` without NaN.
+    """
+
+    def __init__(self, window_pixels: int, **kwargs: Any) -> None:
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.window_pixels = int(window_pixels)
+
+    def call(self, values: Any) -> Any:
+        """Averages ``[B, h, w, 1]``."""
+        # Divided by the share of pixels that are there, whatever a backend counts at the border.
+        sums = ops.concatenate([values, ops.ones_like(values)], axis=-1)
+        for pool in ((self.window_pixels, 1), (1, self.window_pixels)):
+            sums = ops.average_pool(sums, pool, strides=1, padding="same")
+        return sums[..., :1] / sums[..., 1:]
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The input's shape."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "window_pixels": self.window_pixels}
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
 class CoarseWeight(keras.layers.Layer):
     """Weight of each coarse pixel in a regression: 1 where LST and all of the guide are there.
 

@@ -14,7 +14,12 @@ import keras
 from keras import layers, ops
 
 from keras_lstsr.config import GuidedModelConfig
-from keras_lstsr.models.guidance import BlockMean, CoarseWeight, LocalRegression
+from keras_lstsr.models.guidance import (
+    BlockMean,
+    CoarseWeight,
+    LocalRegression,
+    WindowMean,
+)
 from keras_lstsr.models.layers import PACKAGE, FillGaps, MaskGaps, Upsample
 from keras_lstsr.models.padding import CropToReference, PadToMinimum
 
@@ -183,6 +188,10 @@ def build_guided(
     )
     correction, spread = guided_network(config.width)(padded)
     correction = CropToReference(side="end", name="crop_correction")([correction, guess])
+    coarse_correction = BlockMean(factor, name="coarse_correction")(correction)
+    level = WindowMean(config.level_window_pixels, name="correction_level")(coarse_correction)
+    level = Upsample(factor, "bilinear", name="upsample_level")(level)
+    correction = layers.Subtract(dtype="float32", name="detail_alone")([correction, level])
     spread = CropToReference(side="end", name="crop_spread")([spread, guess])
     kelvin = layers.Add(dtype="float32", name="first_guess_plus_correction")(
         [bicubic, guess, correction]

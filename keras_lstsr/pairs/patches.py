@@ -118,6 +118,9 @@ def _warmed(
     """Stretches LST and truth about the mean of LST, and makes both warmer or colder."""
     contrast = np.exp(_normal(rng, settings.lst_contrast))
     offset = _normal(rng, settings.lst_offset_kelvin)
+    other = rng.uniform(-1, 1)
+    if rng.random() < settings.other_contrast_share:
+        contrast = np.asarray(other)
     middle = _mean(lst)
     lst, truth = ((middle + offset + contrast * (each - middle)) for each in (lst, truth))
     return lst, truth

@@ -46,7 +46,33 @@ def test_unknown_names():
 def test_bicubic_is_always_there():
     assert list(choose_methods(["tsharp"])) == ["bicubic", "tsharp"]
     assert list(choose_methods(["tsharp", "bicubic"])) == ["tsharp", "bicubic"]
+
+
+def test_without_a_choice_all_methods_are_compared_and_the_pretrained_model_if_there(
+    untrained_guided_model, make_pair, monkeypatch
+):
+    from keras_lstsr.evaluation import methods as room
+    from keras_lstsr.inference.predictor import KerasPredictor
+
+    monkeypatch.setattr(room, "has_pretrained_weights", lambda: False)
     assert tuple(choose_methods()) == METHODS
+    monkeypatch.setattr(room, "has_pretrained_weights", lambda: True)
+    monkeypatch.setattr(
+        room, "load_predictor", {"pretrained": KerasPredictor(untrained_guided_model)}.__getitem__
+    )
+    methods = choose_methods()
+    assert list(methods) == [*METHODS, "guided"]
+    pair = make_pair(coarse_pixels=10)
+    assert np.isfinite(methods["guided"](pair.lst, pair.guide).values).all()
+
+
+def test_a_guided_network_gets_the_guide(untrained_guided_model, make_pair):
+    from keras_lstsr.inference.predictor import KerasPredictor
+
+    pair = make_pair(coarse_pixels=10)
+    method = PredictorMethod(KerasPredictor(untrained_guided_model))
+    empty = pair.guide.copy(data=np.full_like(pair.guide.values, 0.5))
+    assert np.abs(method(pair.lst, pair.guide) - method(pair.lst, empty)).max() > 0.05
 
 
 def test_a_fallback_is_no_warning_but_an_attribute(make_pair):
@@ -63,6 +89,7 @@ def test_labels_of_models(tmp_path):
     assert label_and_path("runs/first") == ("first", "runs/first")
     assert label_and_path("runs/first/model.keras") == ("first", "runs/first/model.keras")
     assert label_and_path("other.keras") == ("other", "other.keras")
+    assert label_and_path("pretrained") == ("guided", "pretrained")
     odd = tmp_path / "lr=0.1"
     odd.mkdir()
     assert label_and_path(str(odd)) == (odd.stem, str(odd))

@@ -10,7 +10,12 @@ from keras import ops
 from keras_lstsr.config import GuidedModelConfig
 from keras_lstsr.grids.resample import block_mean, upsample_bicubic
 from keras_lstsr.models import build_guided
-from keras_lstsr.models.guidance import BlockMean, CoarseWeight, LocalRegression
+from keras_lstsr.models.guidance import (
+    BlockMean,
+    CoarseWeight,
+    LocalRegression,
+    WindowMean,
+)
 from keras_lstsr.models.guided import StandardDeviation
 
 SMALL = GuidedModelConfig(width=4)
@@ -197,3 +202,23 @@ def test_block_mean_is_that_of_grids():
     values = ndvi_field(24, 16)
     mine = ops.convert_to_numpy(BlockMean(4)(values[None, ..., None]))[0, ..., 0]
     np.testing.assert_allclose(mine, block_mean(values, 4), rtol=1e-6)
+
+
+def test_the_correction_keeps_the_level(trained, untrained):
+    """What the network adds has no mean over windows of the size it is told."""
+    rng = np.random.default_rng(7)
+    lst, ndvi = rng.normal(300, 3, (32, 32)).astype("float32"), ndvi_field(128, 128)
+    added = (
+        predict(trained, lst, ndvi)["lst_kelvin_fine"]
+        - predict(untrained, lst, ndvi)["lst_kelvin_fine"]
+    )
+    assert np.abs(added).max() > 0.1
+    assert abs(added.mean()) < 0.02 * np.abs(added).max()
+
+
+def test_window_means_against_brute_force():
+    values = ndvi_field(9, 7, seed=8)
+    result = ops.convert_to_numpy(WindowMean(5)(values[None, ..., None]))[0, ..., 0]
+    for row, column in ((0, 0), (4, 3), (8, 6), (2, 6)):
+        window = values[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3]
+        assert result[row, column] == pytest.approx(window.mean(), rel=1e-5)
