@@ -232,7 +232,7 @@ def test_the_same_weights_have_the_same_hash_in_another_model(tiny_model, run_di
 
 
 GUIDED_OPERATIONS = """
-    All Equal IdentityN Mean Pow Sigmoid Softplus Sqrt Square StopGradient
+    All Equal IdentityN Mean OnesLike Pow Sigmoid Softplus Sqrt Square StopGradient
 """
 
 

@@ -18,8 +18,13 @@ from keras_lstsr.errors import ConfigError
 from tests.conftest import ROOT
 from tests.training.conftest import TINY, write_records
 
-# Sweeps have a test of their own, tests/training/test_sweep.py.
-SETTINGS = [p for p in sorted((ROOT / "configs").iterdir()) if "sweep" not in p.stem]
+# Sweeps and the pretraining have tests of their own, test_sweep.py and test_pretrain.py.
+OTHERS = ("sweep", "pretrain")
+SETTINGS = [
+    path
+    for path in sorted((ROOT / "configs").iterdir())
+    if not any(word in path.stem for word in OTHERS)
+]
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,8 @@ def test_blocks_are_those_of_resample():
 
 @settings(deadline=None, max_examples=40)
 @given(
-    factor=st.floats(1, 5),
+    # In eighths, so that no overlap is a sliver, which warp_area takes for rounding noise.
+    factor=st.integers(8, 40).map(lambda eighths: eighths / 8),
     height=st.integers(6, 15),
     width=st.integers(6, 15),
     seed=st.integers(0, 99),
