@@ -23,6 +23,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
 from beam_jobs.publish import publish, remove_staging
+from keras_lstsr.checksum import file_sha256
 from keras_lstsr.errors import LstsrError
 from keras_lstsr.products import lst_layers, ndvi_layer
 from keras_lstsr.records.codec import encode_patch
@@ -65,12 +66,6 @@ def local_copy(path: str) -> Iterator[Path]:
             while chunk := source.read(_CHUNK_BYTES):
                 copy.write(chunk)
         yield target
-
-
-def file_sha256(path: Path) -> str:
-    """Returns the SHA-256 of a local file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class OutlineRasterFn(beam.DoFn):

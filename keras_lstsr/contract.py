@@ -8,6 +8,7 @@ provenance from the server alone. This module imports no TensorFlow.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -355,16 +356,14 @@ def check_kelvin(
         ModelError: If any value that is not NaN lies outside the range; the message says how
             many, their range, and what they look like (Celsius, raw integers, a fill value).
     """
-    found = _found_outside(values, valid_range)
-    if found is None:
-        return
     low, high = valid_range
-    raise ModelError(
+    _refuse_outside(
+        values,
+        valid_range,
         "these values cannot be temperatures in kelvin",
         field=name,
-        found=found,
         expected=f"kelvin from {low:g} to {high:g}, NaN where missing",
-        action=_unit_hint(values[~np.isnan(values)], low, high),
+        action=lambda present: _unit_hint(present, low, high),
     )
 
 
@@ -384,29 +383,41 @@ def check_ndvi(
     Raises:
         ModelError: If any value that is not NaN lies outside the range.
     """
-    found = _found_outside(values, valid_range)
-    if found is None:
-        return
     low, high = valid_range
-    raise ModelError(
+    _refuse_outside(
+        values,
+        valid_range,
         "these values cannot be NDVI",
         field=name,
-        found=found,
         expected=f"{low:g} to {high:g}, NaN where missing",
-        action="Multiply integers by their scale (0.0001 for MODIS vegetation indices) and mark "
-        "fill values as NaN.",
+        action=lambda present: (
+            "Multiply integers by their scale (0.0001 for MODIS vegetation "
+            "indices) and mark fill values as NaN."
+        ),
     )
 
 
-def _found_outside(values: NDArray[np.floating], valid_range: tuple[float, float]) -> str | None:
-    """Describes values that lie outside the range; None where there are none."""
+def _refuse_outside(
+    values: NDArray[np.floating],
+    valid_range: tuple[float, float],
+    problem: str,
+    *,
+    field: str,
+    expected: str,
+    action: Callable[[NDArray[np.floating]], str],
+) -> None:
+    """Raises where values lie outside the range; ``action`` sees all that are present."""
     present = values[~np.isnan(values)]
     outside = (present < valid_range[0]) | (present > valid_range[1])
     if not outside.any():
-        return None
-    return (
-        f"{np.count_nonzero(outside)} of {present.size} values outside the range; values run "
-        f"from {present.min():.6g} to {present.max():.6g}, median {np.median(present):.6g}"
+        return
+    raise ModelError(
+        problem,
+        field=field,
+        found=f"{np.count_nonzero(outside)} of {present.size} values outside the range; values "
+        f"run from {present.min():.6g} to {present.max():.6g}, median {np.median(present):.6g}",
+        expected=expected,
+        action=action(present),
     )
 
 

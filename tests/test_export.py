@@ -120,12 +120,20 @@ def test_the_graph_takes_an_image_without_any_valid_pixel(tiny_models_dir):
     assert np.isnan(result["lst_kelvin_fine"].numpy()).all()
 
 
-def test_the_graph_uses_only_operations_that_older_servers_know(tiny_models_dir):
-    graph = saved_model(tiny_models_dir / "2").meta_graphs[0].graph_def
-    used = {node.op for node in graph.node}
-    used |= {node.op for function in graph.library.function for node in function.node_def}
-    assert used <= set(LONG_KNOWN_OPERATIONS.split())
+def assert_operations(version_dir, known):
+    """All operations of the graph and of its functions are known, and no newer reader is needed."""
+    graph = saved_model(version_dir).meta_graphs[0].graph_def
+    parts = {field.name: value for field, value in graph.ListFields()}
+    used = {node.op for node in parts["node"]}
+    inside = {node.op for function in parts["library"].function for node in function.node_def}
+    assert used
+    assert inside
+    assert used | inside <= set(known.split())
     assert graph.versions.min_consumer <= 12
+
+
+def test_the_graph_uses_only_operations_that_older_servers_know(tiny_models_dir):
+    assert_operations(tiny_models_dir / "2", LONG_KNOWN_OPERATIONS)
 
 
 def test_a_run_is_exported_with_its_provenance(run_dir, tmp_path, tiny_model):
@@ -268,11 +276,7 @@ def test_a_guided_signature_has_both_inputs_and_outputs(tiny_guided_models_dir):
 
 
 def test_a_guided_graph_uses_only_operations_that_older_servers_know(tiny_guided_models_dir):
-    graph = saved_model(tiny_guided_models_dir / "1").meta_graphs[0].graph_def
-    used = {node.op for node in graph.node}
-    used |= {node.op for function in graph.library.function for node in function.node_def}
-    assert used <= set((LONG_KNOWN_OPERATIONS + GUIDED_OPERATIONS).split())
-    assert graph.versions.min_consumer <= 12
+    assert_operations(tiny_guided_models_dir / "1", LONG_KNOWN_OPERATIONS + GUIDED_OPERATIONS)
 
 
 def test_guided_warmup_requests_hold_both_tensors(tiny_guided_models_dir):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from keras_lstsr.cli.run_options import apply_settings, run_options
+
 
 @click.command()
 @click.option(
@@ -28,22 +30,8 @@ import click
     type=click.Path(path_type=Path),
     help="YAML file of settings, such as configs/pretrain.yaml  [default: built-in defaults]",
 )
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Override a setting, e.g. --set training.steps=400; may be given several times.",
-)
 @click.option("--folds", type=int, help="Parts of the pairs, by place  [default: the settings']")
-@click.option("--mlflow/--no-mlflow", default=True, help="Log the run to MLflow.")
-@click.option(
-    "--tracking-uri",
-    help="MLflow's store  [default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]",
-)
-@click.option("--experiment", help="MLflow's experiment  [default: the settings' name]")
-@click.option("--overwrite", is_flag=True, help="Delete a run that is there and start anew.")
-@click.option("--quiet", is_flag=True, help="Print the result alone.")
+@run_options("training.steps=400")
 def command(
     pairs: Path,
     output: Path,
@@ -67,7 +55,6 @@ def command(
 
     from rich.console import Console
 
-    from keras_lstsr.cli.train import apply_settings
     from keras_lstsr.config import PretrainConfig
     from keras_lstsr.pairs.files import find_pairs
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from keras_lstsr.cli.run_options import tracking_uri_option
+
 
 @click.command()
 @click.option(
@@ -28,10 +30,7 @@ import click
     help="Folder for the run folders and summary.csv. Finished runs are not repeated.",
 )
 @click.option("--mlflow/--no-mlflow", default=True, help="Log the runs to MLflow.")
-@click.option(
-    "--tracking-uri",
-    help="MLflow's store  [default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]",
-)
+@tracking_uri_option
 def command(
     config_path: Path, records: Path, output: Path, mlflow: bool, tracking_uri: str | None
 ) -> None:

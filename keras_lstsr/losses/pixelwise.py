@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import keras
@@ -17,7 +18,7 @@ from keras_lstsr.losses.masking import (
 from keras_lstsr.losses.options import positive
 
 
-class MaskedPixelwiseLoss(keras.losses.Loss):
+class MaskedPixelwiseLoss(keras.losses.Loss, ABC):
     """The mean of a penalty of each pixel's error: what all pixelwise losses share.
 
     Returns one value per sample, so that a distributed step divides by the global batch; a sample
@@ -49,9 +50,9 @@ class MaskedPixelwiseLoss(keras.losses.Loss):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.scale_kelvin = positive("scale_kelvin", scale_kelvin)
 
+    @abstractmethod
     def penalty(self, error: Any) -> Any:
         """Penalty of each pixel, of the error divided by ``scale_kelvin``; same shape."""
-        raise NotImplementedError
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Loss per sample, ``[B]``."""

@@ -8,6 +8,7 @@ up. ``keras_lstsr.losses.MeanGradientError`` compares a prediction with NDVI.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import keras
@@ -179,13 +180,14 @@ class PeakSignalToNoiseRatio(_Average):
         return {**super().get_config(), "data_range_kelvin": self.data_range_kelvin}
 
 
-class _PerImageSimilarity(_Average):
+class _PerImageSimilarity(_Average, ABC):
     """Structural similarity per image, averaged over the images that have any."""
 
     def __init__(self, data_range_kelvin: float | None, name: str, dtype: Any) -> None:
         super().__init__(name=name, dtype=dtype)
         self.data_range_kelvin = None if data_range_kelvin is None else float(data_range_kelvin)
 
+    @abstractmethod
     def _similarity(
         self, truth: Any, predicted: Any, scored: Any, mean: Any, c1: Any, c2: Any
     ) -> tuple[Any, Any]:
@@ -194,7 +196,6 @@ class _PerImageSimilarity(_Average):
         ``truth`` and ``predicted`` are anomalies from ``mean``, the truth's own, and 0 where they
         are not scored.
         """
-        raise NotImplementedError
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Adds a batch; ``sample_weight`` is per image, ``[B]``."""

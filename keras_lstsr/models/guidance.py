@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_lstsr.models.layers import PACKAGE
+from keras_lstsr.models.layers import PACKAGE, ScaleFactorLayer
 
 # Spread of NDVI (squared) below which a window says nothing of how LST follows NDVI.
 _LEAST_GUIDE_VARIANCE = 1e-4
@@ -22,7 +22,7 @@ _LEAST_SHARE = 1e-4
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class BlockMean(keras.layers.Layer):
+class BlockMean(ScaleFactorLayer):
     """Averages blocks of ``scale_factor`` × ``scale_factor`` pixels.
 
     Args:
@@ -30,11 +30,6 @@ class BlockMean(keras.layers.Layer):
 
     Input: ``[B, h·f, w·f, C]`` without NaN. Output: ``[B, h, w, C]``.
     """
-
-    def __init__(self, scale_factor: int, **kwargs: Any) -> None:
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
-        self.scale_factor = int(scale_factor)
 
     def call(self, values: Any) -> Any:
         """Averages ``[B, h·f, w·f, C]``."""
@@ -46,10 +41,6 @@ class BlockMean(keras.layers.Layer):
         batch, height, width, channels = input_shape
         coarse = [None if side is None else side // self.scale_factor for side in (height, width)]
         return (batch, coarse[0], coarse[1], channels)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "scale_factor": self.scale_factor}
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -85,7 +76,7 @@ class WindowMean(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class CoarseWeight(keras.layers.Layer):
+class CoarseWeight(ScaleFactorLayer):
     """Weight of each coarse pixel in a regression: 1 where LST and all of the guide are there.
 
     Args:
@@ -94,11 +85,6 @@ class CoarseWeight(keras.layers.Layer):
     Inputs: ``[lst_kelvin, guide]``: ``[B, h, w, 1]`` and ``[B, h·f, w·f, 1]``, NaN where missing.
     Output: ``[B, h, w, 1]``, 0 or 1.
     """
-
-    def __init__(self, scale_factor: int, **kwargs: Any) -> None:
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
-        self.scale_factor = int(scale_factor)
 
     def call(self, inputs: list[Any]) -> Any:
         """Weighs ``[lst_kelvin, guide]``."""
@@ -114,10 +100,6 @@ class CoarseWeight(keras.layers.Layer):
     ) -> tuple[int | None, ...]:
         """LST's shape."""
         return tuple(input_shape[0])
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "scale_factor": self.scale_factor}
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)

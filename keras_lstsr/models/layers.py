@@ -78,8 +78,25 @@ class FillGaps(keras.layers.Layer):
         }
 
 
+class ScaleFactorLayer(keras.layers.Layer):
+    """A layer in float32 that knows how many fine pixels lie along a coarse pixel's side.
+
+    Args:
+        scale_factor: Fine pixels along a coarse pixel's side.
+    """
+
+    def __init__(self, scale_factor: int, **kwargs: Any) -> None:
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.scale_factor = int(scale_factor)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "scale_factor": self.scale_factor}
+
+
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class MaskGaps(keras.layers.Layer):
+class MaskGaps(ScaleFactorLayer):
     """Sets the fine pixels of missing coarse pixels to NaN, and no others.
 
     Args:
@@ -88,11 +105,6 @@ class MaskGaps(keras.layers.Layer):
     Inputs: ``[fine, coarse]``: LST ``[B, h·f, w·f, 1]`` and the model's own input
     ``[B, h, w, 1]``, NaN where there is none. Output: ``fine`` with the gaps of ``coarse``.
     """
-
-    def __init__(self, scale_factor: int, **kwargs: Any) -> None:
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
-        self.scale_factor = int(scale_factor)
 
     def call(self, inputs: list[Any]) -> Any:
         """Masks ``[fine, coarse]``."""
@@ -108,13 +120,9 @@ class MaskGaps(keras.layers.Layer):
         """The fine input's shape."""
         return tuple(input_shape[0])
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "scale_factor": self.scale_factor}
-
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class Upsample(keras.layers.Layer):
+class Upsample(ScaleFactorLayer):
     """Upsamples by an integer factor as ``keras_lstsr.grids.resample`` defines it.
 
     Half-pixel centres, clamped edges. Each sub-pixel phase is a fixed sum of at most five shifted
@@ -133,9 +141,7 @@ class Upsample(keras.layers.Layer):
         method: Literal["bicubic", "bilinear"] = "bicubic",
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
-        self.scale_factor = int(scale_factor)
+        super().__init__(scale_factor, **kwargs)
         self.method = method
         # Plain floats: a NumPy scalar is float64 and would promote a float32 tensor.
         self._phases = [[float(w) for w in row] for row in phase_weights(scale_factor, method)]
@@ -176,11 +182,7 @@ class Upsample(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "scale_factor": self.scale_factor,
-            "method": self.method,
-        }
+        return {**super().get_config(), "method": self.method}
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)

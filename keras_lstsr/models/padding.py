@@ -7,7 +7,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from keras_lstsr.models.layers import PACKAGE
+from keras_lstsr.models.layers import PACKAGE, ScaleFactorLayer
 
 Side = Literal["both", "end"]
 
@@ -132,7 +132,7 @@ class PadToMinimum(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class CropToReference(keras.layers.Layer):
+class CropToReference(ScaleFactorLayer):
     """Crops an image to the size that ``PadToMinimum`` was given.
 
     Args:
@@ -143,9 +143,7 @@ class CropToReference(keras.layers.Layer):
     """
 
     def __init__(self, scale_factor: int = 1, side: Side = "both", **kwargs: Any) -> None:
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
-        self.scale_factor = int(scale_factor)
+        super().__init__(scale_factor, **kwargs)
         self.side = side
 
     def call(self, inputs: list[Any]) -> Any:
@@ -173,4 +171,4 @@ class CropToReference(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {**super().get_config(), "scale_factor": self.scale_factor, "side": self.side}
+        return {**super().get_config(), "side": self.side}

@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lstsr.sharpening.kriging import kriged_residual
-from keras_lstsr.sharpening.regression import fine_trend, global_fit, local_fits, pixels_of_fit
-from keras_lstsr.sharpening.residual import coarse_guide_and_share, guide_bands
+from keras_lstsr.sharpening.trend_and_residual import Windows, trend_and_residual
 from keras_lstsr.sharpening.variogram import Deconvolution
 
 
@@ -53,19 +52,15 @@ def aatprk(
     Source: Wang, Shi & Atkinson (2016), "Area-to-point regression kriging for pan-sharpening":
     the adaptive scheme.
     """
-    bands = guide_bands(lst_kelvin, guide, factor)
-    coarse, share = coarse_guide_and_share(bands, factor)
-    usable = pixels_of_fit(lst_kelvin, coarse, min_lst_kelvin=min_lst_kelvin, share=share)
-    fits = local_fits(
+    return trend_and_residual(
         lst_kelvin,
-        coarse,
-        global_fit(lst_kelvin, coarse, usable=usable),
-        usable=usable,
-        radius_pixels=regression_radius,
-        whole_windows=report is not None,
-        prior_pixels=0.0 if report else prior_pixels,
+        guide,
+        factor,
+        lambda left: kriged_residual(
+            left, factor, radius=radius, range_pixels=range_pixels, report=report
+        ),
+        windows=Windows(
+            regression_radius, 0.0 if report else prior_pixels, whole_windows=report is not None
+        ),
+        min_lst_kelvin=min_lst_kelvin,
     )
-    left = (lst_kelvin - fits.trend(coarse)).astype(lst_kelvin.dtype)
-    result = kriged_residual(left, factor, radius=radius, range_pixels=range_pixels, report=report)
-    result += fine_trend(fits, bands, factor, result.dtype)
-    return result

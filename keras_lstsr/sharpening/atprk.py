@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lstsr.sharpening.kriging import kriged_residual
-from keras_lstsr.sharpening.regression import fine_trend, global_fit, pixels_of_fit
-from keras_lstsr.sharpening.residual import coarse_guide_and_share, guide_bands
+from keras_lstsr.sharpening.trend_and_residual import trend_and_residual
 from keras_lstsr.sharpening.variogram import Deconvolution
 
 
@@ -44,11 +43,12 @@ def atprk(
 
     Source: Wang et al. (2015), "Downscaling MODIS images with area-to-point regression kriging".
     """
-    bands = guide_bands(lst_kelvin, guide, factor)
-    coarse, share = coarse_guide_and_share(bands, factor)
-    usable = pixels_of_fit(lst_kelvin, coarse, min_lst_kelvin=min_lst_kelvin, share=share)
-    fit = global_fit(lst_kelvin, coarse, usable=usable)
-    left = (lst_kelvin - fit.trend(coarse)).astype(lst_kelvin.dtype)
-    result = kriged_residual(left, factor, radius=radius, range_pixels=range_pixels, report=report)
-    result += fine_trend(fit, bands, factor, result.dtype)
-    return result
+    return trend_and_residual(
+        lst_kelvin,
+        guide,
+        factor,
+        lambda left: kriged_residual(
+            left, factor, radius=radius, range_pixels=range_pixels, report=report
+        ),
+        min_lst_kelvin=min_lst_kelvin,
+    )

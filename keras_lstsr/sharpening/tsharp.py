@@ -6,19 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.sharpening.regression import (
-    LinearFit,
-    LocalFits,
-    fine_trend,
-    global_fit,
-    local_fits,
-    pixels_of_fit,
-)
-from keras_lstsr.sharpening.residual import (
-    coarse_guide_and_share,
-    guide_bands,
-    upsampled_residual,
-)
+from keras_lstsr.sharpening.residual import upsampled_residual
+from keras_lstsr.sharpening.trend_and_residual import Windows, trend_and_residual
 
 
 def tsharp(
@@ -63,21 +52,12 @@ def tsharp(
         raise ConfigError(
             "unknown option", field="regression", found=repr(regression), expected="scene or local"
         )
-    bands = guide_bands(lst_kelvin, guide, factor)
-    coarse, share = coarse_guide_and_share(bands, factor)
-    usable = pixels_of_fit(lst_kelvin, coarse, min_lst_kelvin=min_lst_kelvin, share=share)
-    scene = global_fit(lst_kelvin, coarse, usable=usable)
-    fit: LinearFit | LocalFits = scene
-    if regression == "local":
-        fit = local_fits(
-            lst_kelvin,
-            coarse,
-            scene,
-            usable=usable,
-            radius_pixels=regression_radius,
-            prior_pixels=prior_pixels,
-        )
-    left = (lst_kelvin - fit.trend(coarse)).astype(lst_kelvin.dtype)
-    result = upsampled_residual(left, factor, residual)
-    result += fine_trend(fit, bands, factor, result.dtype)
-    return result
+    windows = Windows(regression_radius, prior_pixels) if regression == "local" else None
+    return trend_and_residual(
+        lst_kelvin,
+        guide,
+        factor,
+        lambda left: upsampled_residual(left, factor, residual),
+        windows=windows,
+        min_lst_kelvin=min_lst_kelvin,
+    )

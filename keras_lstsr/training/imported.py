@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from keras_lstsr.checksum import file_sha256
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError, ModelError
 from keras_lstsr.models import build_model
@@ -94,7 +94,7 @@ def import_weights(
         finished=utc_now(),
         imported_weights=ImportedWeights(
             file=file.name,
-            sha256=_sha256(file),
+            sha256=file_sha256(file),
             architecture=architecture,
             entries=len(report.imported),
             ignored=report.ignored_groups(),
@@ -118,8 +118,3 @@ def _settings(
     scaling = {"normalisation": "max", "offset_kelvin": 0.0}
     model = {**_SETTINGS[architecture], **shape, **scaling, **settings}
     return ExperimentConfig.from_dict({"name": name, "model": model})
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

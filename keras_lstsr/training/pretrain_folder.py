@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
+from keras_lstsr.checksum import file_sha256
 from keras_lstsr.config import PretrainConfig
 from keras_lstsr.errors import ConfigError, LstsrError
 from keras_lstsr.pairs.files import PairFiles
@@ -200,16 +201,10 @@ def save_model(model: Any, path: Path) -> None:
     staged.replace(path)
 
 
-def sha256_of(path: Path) -> str:
-    """Returns the SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def files_of(sources: Sequence[PairFiles]) -> dict[str, str]:
     """Returns the name of each file of the pairs and its SHA-256."""
     paths = [path for source in sources for path in (source.lst, source.guide, source.truth)]
-    return {path.name: sha256_of(path) for path in paths}
+    return {path.name: file_sha256(path) for path in paths}
 
 
 def fingerprint_of(sources: Sequence[PairFiles], files: Mapping[str, str]) -> str:

@@ -6,17 +6,13 @@ import time
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress, TaskID
 
-from keras_lstsr.training.progress import SECONDS_BETWEEN_LINES, SECONDS_BETWEEN_UPDATES
+from keras_lstsr.training.progress import (
+    SECONDS_BETWEEN_LINES,
+    SECONDS_BETWEEN_UPDATES,
+    make_bar,
+)
 
 
 class PretrainProgress(Protocol):
@@ -75,17 +71,7 @@ class RichPretrainProgress:
         self._what, self._unit, self._total = what, unit, total
         self._began = self._last = time.monotonic()
         if self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("[progress.description]{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn(unit),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=self._console,
-                transient=True,
-            )
+            self._bar = make_bar(self._console, unit)
             self._task = self._bar.add_task(what, total=total)
             self._bar.start()
 

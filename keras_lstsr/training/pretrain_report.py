@@ -14,9 +14,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lstsr.checksum import file_sha256
 from keras_lstsr.config import PretrainConfig
 from keras_lstsr.training.calibration import Calibration
-from keras_lstsr.training.pretrain_folder import FoldRecord, sha256_of
+from keras_lstsr.training.pretrain_folder import FoldRecord
 from keras_lstsr.training.run_folder import utc_now, write_text
 from keras_lstsr.training.strategy import describe_devices, make_strategy
 from keras_lstsr.training.versions import library_versions
@@ -137,7 +138,7 @@ def model_card(
         "created": utc_now(),
         "task": "1km_to_250m",
         "parameters": int(model.count_params()),
-        "model_sha256": sha256_of(model_path),
+        "model_sha256": file_sha256(model_path),
         "dataset": {"name": data_name, "pairs": len(final.trained_on), "files": dict(files)},
         "dataset_fingerprint": fingerprint,
         "settings": json.loads(config.model_dump_json()),

@@ -13,7 +13,7 @@ import yaml
 from click.testing import CliRunner
 
 from keras_lstsr.cli.main import cli
-from keras_lstsr.cli.train import apply_settings
+from keras_lstsr.cli.run_options import apply_settings
 from keras_lstsr.errors import ConfigError
 from tests.conftest import ROOT
 from tests.training.conftest import TINY, write_records

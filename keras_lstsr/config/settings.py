@@ -1,0 +1,81 @@
+"""What all settings share: immutable, no unknown names, and a YAML file where they have one."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from keras_lstsr.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """Settings that cannot be changed and know all their names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SettingsFile(Settings):
+    """Settings that are kept in a YAML file of their own."""
+
+    @classmethod
+    def from_yaml(cls, path: str | PathLike[str]) -> Self:
+        """Reads and validates a YAML file.
+
+        Raises:
+            ConfigError: If the file is missing, no YAML mapping, or holds an unknown or invalid
+                setting; the message names the setting.
+        """
+        path = Path(path)
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(
+                "the configuration cannot be read",
+                path=path,
+                found=error.strerror,
+                action="Give the path of a YAML file; configs/ holds examples.",
+            ) from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                "the configuration is no valid YAML", path=path, found=str(error)
+            ) from error
+        if content is None:
+            content = {}
+        if not isinstance(content, dict):
+            raise ConfigError(
+                "the configuration is no mapping",
+                path=path,
+                found=type(content).__name__,
+                expected="settings by name",
+            )
+        return cls.from_dict(content, source=path)
+
+    @classmethod
+    def from_dict(
+        cls, content: dict[str, Any], *, source: str | PathLike[str] | None = None
+    ) -> Self:
+        """Validates a mapping; ``source`` names its file in errors.
+
+        Raises:
+            ConfigError: If a setting is unknown or invalid; the message names it.
+        """
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ConfigError(
+                first["msg"],
+                path=source,
+                field=".".join(str(part) for part in first["loc"]) or None,
+                found=repr(first["input"]) if first["loc"] else None,
+                action="Correct this setting; docs/configuration.md lists them all.",
+            ) from error
+
+    def to_yaml(self, path: str | PathLike[str]) -> None:
+        """Writes the settings, defaults included, so that a run can be repeated."""
+        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        Path(path).write_text(text, encoding="utf-8")
