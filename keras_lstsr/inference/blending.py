@@ -24,7 +24,8 @@ def predict_tiles(
     batch_size: int,
     guide: NDArray[np.float32] | None = None,
     progress: Progress | None = None,
-) -> NDArray[np.float32]:
+    with_std: bool = False,
+) -> Prediction:
     """Predicts windows of an array and blends them; the order of the windows does not matter.
 
     Args:
@@ -35,39 +36,7 @@ def predict_tiles(
         batch_size: Windows per call.
         guide: ``[f·H, f·W]``, NaN where missing; None where there is none.
         progress: Called with (windows done, windows in all) after every batch.
-
-    Returns:
-        ``[f·H, f·W]`` kelvin, NaN on the fine pixels of missing ones.
-
-    Raises:
-        ModelError: If the model's result has the wrong shape, or NaN where it must not.
-    """
-    return predict_tiles_with_std(
-        values,
-        predictor,
-        tiling,
-        tiles,
-        batch_size=batch_size,
-        guide=guide,
-        progress=progress,
-        with_std=False,
-    ).lst_kelvin
-
-
-def predict_tiles_with_std(
-    values: NDArray[np.float32],
-    predictor: Predictor,
-    tiling: Tiling,
-    tiles: Iterable[Tile],
-    *,
-    batch_size: int,
-    guide: NDArray[np.float32] | None = None,
-    progress: Progress | None = None,
-    with_std: bool = True,
-) -> Prediction:
-    """Predicts windows and, where the model gives it, the standard deviation; blends both.
-
-    Args: as of ``predict_tiles``.
+        with_std: Blend the standard deviation as well, where the model gives it.
 
     Returns:
         Kelvin ``[f·H, f·W]``, and the standard deviation likewise, or None if ``with_std`` is

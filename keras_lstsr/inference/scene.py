@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from keras_lstsr.contract import OUTPUT_NAME, STD_NAME, Contract, check_kelvin
 from keras_lstsr.errors import GridError
 from keras_lstsr.grids.tiling import make_tiling
-from keras_lstsr.inference.blending import Progress, predict_tiles_with_std
+from keras_lstsr.inference.blending import Progress, predict_tiles
 from keras_lstsr.inference.guide import (
     WITHOUT_GUIDE,
     FallbackRule,
@@ -220,7 +220,7 @@ def _predicted(
         prediction = Prediction(interpolated(values, factor, "bicubic"))
         attributes["sharpening_fallback"] = f"bicubic, since {reason}"
     else:
-        prediction = predict_tiles_with_std(
+        prediction = predict_tiles(
             values,
             predictor,
             tiling,

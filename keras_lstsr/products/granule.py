@@ -174,12 +174,6 @@ def tile_from_name(name: str) -> str:
     return match[0] if match else ""
 
 
-def product_from_name(name: str) -> str:
-    """Finds a MODIS short name at the beginning of a file name, else returns empty text."""
-    match = _GRANULE_NAME.search(name)
-    return match["product"] if match else ""
-
-
 def _values(core: OdlNode | None) -> dict[str, str]:
     """Core metadata as name -> value, with the additional attributes under their own names."""
     values: dict[str, str] = {}

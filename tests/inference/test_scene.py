@@ -114,7 +114,7 @@ def test_the_order_of_the_tiles_does_not_matter(tiny_model):
     tiles = list(tiling)
     forward = predict_tiles(values, predictor, tiling, tiles, batch_size=2)
     backward = predict_tiles(values, predictor, tiling, tiles[::-1], batch_size=3)
-    np.testing.assert_allclose(backward, forward, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(backward.lst_kelvin, forward.lst_kelvin, rtol=0, atol=1e-4)
 
 
 def test_tiles_without_a_valid_pixel_are_never_predicted():
