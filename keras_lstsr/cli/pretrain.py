@@ -30,12 +30,19 @@ from keras_lstsr.cli.run_options import apply_settings, run_options
     type=click.Path(path_type=Path),
     help="YAML file of settings, such as configs/pretrain.yaml  [default: built-in defaults]",
 )
+@click.option(
+    "--fine-scenes",
+    type=click.Path(path_type=Path),
+    help="Folder of LST GeoTIFFs finer than 250 m, such as ECOSTRESS's with their cloud masks: "
+    "degraded to 1 km, they teach what can be done without NDVI.",
+)
 @click.option("--folds", type=int, help="Parts of the pairs, by place  [default: the settings']")
 @run_options("training.steps=400")
 def command(
     pairs: Path,
     output: Path,
     config_path: Path | None,
+    fine_scenes: Path | None,
     settings: tuple[str, ...],
     folds: int | None,
     mlflow: bool,
@@ -56,12 +63,14 @@ def command(
     from rich.console import Console
 
     from keras_lstsr.config import PretrainConfig
+    from keras_lstsr.pairs.degraded import find_fine_scenes
     from keras_lstsr.pairs.files import find_pairs
 
     if folds is not None:
         settings = (*settings, f"folds={folds}")
     config = apply_settings(config_path, settings, PretrainConfig)
     sources = find_pairs(pairs)
+    scenes = [] if fine_scenes is None else find_fine_scenes(fine_scenes)
     # MLflow is looked for before the backend starts: a missing extra should not take seconds.
     from keras_lstsr.training.tracking import Tracker
 
@@ -77,6 +86,7 @@ def command(
         sources,
         output,
         score=partial(score_out_of_fold, sources, factor=config.model.scale_factor),
+        fine_scenes=scenes,
         tracker=tracker,
         progress=None if quiet else RichPretrainProgress(console),
         overwrite=overwrite,

@@ -12,6 +12,8 @@ from keras_lstsr.config.experiment import (
     TrainingConfig,
 )
 from keras_lstsr.config.pretraining import (
+    LEAST_GUIDE_VARIANCE,
+    LEAST_LST_VARIANCE,
     AugmentationConfig,
     GuidedModelConfig,
     PretrainConfig,
@@ -20,6 +22,8 @@ from keras_lstsr.config.pretraining import (
 from keras_lstsr.config.settings import SettingsFile
 
 __all__ = [
+    "LEAST_GUIDE_VARIANCE",
+    "LEAST_LST_VARIANCE",
     "AlphaScheduleConfig",
     "Architecture",
     "AugmentationConfig",

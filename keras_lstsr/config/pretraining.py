@@ -6,6 +6,12 @@ from pydantic import Field, field_validator
 
 from keras_lstsr.config.settings import Settings, SettingsFile
 
+LEAST_GUIDE_VARIANCE = 1e-4
+"""Variance of NDVI below which a window says nothing of how LST follows NDVI."""
+
+LEAST_LST_VARIANCE = 1e-4
+"""Variance of LST, in square kelvin, that a window has at least."""
+
 
 class GuidedModelConfig(Settings):
     """The shape of the NDVI-guided network; see ``keras_lstsr.models.guided``.
@@ -21,6 +27,10 @@ class GuidedModelConfig(Settings):
             the wide window's guide variance beside the narrow one's own.
         level_window_pixels: Side of the window, in coarse pixels, over which the network's
             correction is kept at a mean of zero, so that the level of LST stays MODIS's; odd.
+        full_explained_share: Share of LST's variance in the wide window that NDVI must explain for
+            the result to follow NDVI in full; below, it fades to bicubic.
+        full_slope_kelvin: Kelvin per unit of NDVI that the wide window's slope must have for the
+            same, by its size.
     """
 
     width: int = Field(default=32, ge=1)
@@ -29,6 +39,8 @@ class GuidedModelConfig(Settings):
     wide_window_pixels: int = Field(default=25, ge=5)
     slope_prior: float = Field(default=0.3, ge=0)
     level_window_pixels: int = Field(default=7, ge=1)
+    full_explained_share: float = Field(default=0.3, gt=0, le=1)
+    full_slope_kelvin: float = Field(default=12.0, gt=0)
 
     @field_validator("narrow_window_pixels", "wide_window_pixels", "level_window_pixels")
     @classmethod
@@ -66,7 +78,7 @@ class AugmentationConfig(Settings):
     turns: bool = True
     lst_contrast: float = Field(default=0.2, ge=0)
     lst_offset_kelvin: float = Field(default=5.0, ge=0)
-    other_contrast_share: float = Field(default=0.15, ge=0, le=1)
+    other_contrast_share: float = Field(default=0.0, ge=0, le=1)
     lst_noise_kelvin: float = Field(default=0.0, ge=0)
     ndvi_contrast: float = Field(default=0.1, ge=0)
     ndvi_offset: float = Field(default=0.02, ge=0)
@@ -75,7 +87,7 @@ class AugmentationConfig(Settings):
     ndvi_shift_share: float = Field(default=0.0, ge=0, le=1)
     cloud_share: float = Field(default=0.15, ge=0, le=1)
     ndvi_gap_share: float = Field(default=0.1, ge=0, le=1)
-    ndvi_absent_share: float = Field(default=0.05, ge=0, le=1)
+    ndvi_absent_share: float = Field(default=0.1, ge=0, le=1)
     gap_cover: tuple[float, float] = (0.05, 0.4)
 
     @field_validator("gap_cover")
@@ -101,12 +113,14 @@ class PretrainTrainingConfig(Settings):
         std_weight: Weight of the likelihood from which the standard deviation is learnt.
         patch_size: Coarse pixels along a patch's side.
         min_valid_share: Part of a patch's fine pixels that have truth, at least.
+        fine_scene_share: Share of the patches that are cut from scenes of fine LST instead, where
+            such are given; they have no NDVI.
         simulated_steps: Steps on simulated scenes before; 0 leaves them out.
         simulated_scenes: Simulated scenes for those steps.
         seed: Seeds weights, patches and their variation.
     """
 
-    steps: int = Field(default=1600, ge=1)
+    steps: int = Field(default=2400, ge=1)
     batch_size: int = Field(default=8, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     final_learning_rate_share: float = Field(default=0.01, ge=0, le=1)
@@ -117,6 +131,7 @@ class PretrainTrainingConfig(Settings):
     std_weight: float = Field(default=0.1, ge=0)
     patch_size: int = Field(default=24, ge=2)
     min_valid_share: float = Field(default=0.3, gt=0, le=1)
+    fine_scene_share: float = Field(default=0.06, ge=0, lt=1)
     simulated_steps: int = Field(default=0, ge=0)
     simulated_scenes: int = Field(default=16, ge=1)
     seed: int = 0

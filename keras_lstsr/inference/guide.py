@@ -10,10 +10,13 @@ import numpy as np
 import xarray as xr
 from affine import Affine
 from numpy.typing import NDArray
+from scipy import ndimage
 
+from keras_lstsr.config import LEAST_GUIDE_VARIANCE, LEAST_LST_VARIANCE, GuidedModelConfig
 from keras_lstsr.errors import GridError
 from keras_lstsr.grids.align import guide_on_fine_grid
 from keras_lstsr.grids.georeference import raster_on_grid
+from keras_lstsr.grids.resample import block_mean
 from keras_lstsr.sharpening.fallback import ConstantGuideError
 from keras_lstsr.sharpening.regression import global_fit, pixels_of_fit
 from keras_lstsr.sharpening.residual import coarse_guide
@@ -34,11 +37,14 @@ class GuideUse:
         constant: Whether the guide is the same in all coarse pixels with LST.
         explained_share: Share of the variance of coarse LST that one regression on the guide
             over the whole scene explains, 0…1; NaN where too few pixels have both.
+        unfollowed_share: Share of the coarse pixels with LST and guide around which LST follows
+            the guide so little that the guided network gives less than half of its detail, 0…1.
     """
 
     missing_share: float
     constant: bool
     explained_share: float
+    unfollowed_share: float = 0.0
 
     def notes(self) -> list[str]:
         """Says in sentences where the result is poorer than a guide promises."""
@@ -53,11 +59,19 @@ class GuideUse:
                 "NDVI is the same in all LST pixels: it explains nothing, and the result is about "
                 "bicubic."
             )
+        elif self.unfollowed_share >= _SHARE_TO_TELL:
+            notes.append(
+                f"LST hardly follows NDVI around {share_text(self.unfollowed_share)} of the LST "
+                "pixels, as by night: the guided network falls back to about bicubic there."
+            )
         return notes
 
     def as_attributes(self) -> dict[str, float]:
         """Returns the figures as attributes of a raster; those unknown are left out."""
-        attributes = {"guide_missing_share": round(self.missing_share, 6)}
+        attributes = {
+            "guide_missing_share": round(self.missing_share, 6),
+            "guide_unfollowed_share": round(self.unfollowed_share, 6),
+        }
         if not math.isnan(self.explained_share):
             attributes["guide_explained_share"] = round(self.explained_share, 6)
         return attributes
@@ -71,6 +85,8 @@ def share_text(share: float) -> str:
 
 
 _LEAST_SHARE_SHOWN = 0.001
+# Small patches of water or rock are in every scene.
+_SHARE_TO_TELL = 0.05
 
 FallbackRule = Callable[[NDArray[np.float32], NDArray[np.float32] | None, GuideUse | None], str]
 """Decides whether a scene is better off with bicubic upsampling than with the model.
@@ -146,14 +162,65 @@ def guide_use(
     missing_share = float(lacking_share.mean()) if lacking_share.size else 0.0
     coarse = coarse_guide(guide, factor)
     usable = pixels_of_fit(lst_kelvin, coarse)
-    explained, constant = float("nan"), False
+    explained, constant, unfollowed = float("nan"), False, 0.0
     if usable.sum() >= _FEWEST_PIXELS_OF_A_FIT:
+        followed = guide_followed(lst_kelvin, block_mean(guide, factor))
+        there = np.isfinite(followed)
+        unfollowed = float(np.mean(followed[there] < _HALF)) if there.any() else 0.0
         try:
             explained = global_fit(lst_kelvin, coarse, usable=usable).correlation ** 2
         except ConstantGuideError:
             explained, constant = 0.0, True
-    return GuideUse(missing_share, constant, explained)
+    return GuideUse(missing_share, constant, explained, unfollowed)
+
+
+def guide_followed(
+    lst_kelvin: NDArray[np.floating],
+    coarse: NDArray[np.floating],
+    settings: GuidedModelConfig | None = None,
+) -> NDArray[np.float64]:
+    """Says how far the guided network follows its guide, as ``models.guided.GuidedFeatures`` does.
+
+    Args:
+        lst_kelvin: ``[h, w]``; NaN where missing.
+        coarse: The guide's mean over each coarse pixel, ``[h, w]``; NaN where any of it is missing.
+        settings: Of the network; by default those of the pretrained one.
+
+    Returns:
+        ``[h, w]``, 0 (bicubic) to 1; NaN where LST or guide is missing.
+    """
+    settings = settings or GuidedModelConfig()
+    usable = np.isfinite(lst_kelvin) & np.isfinite(coarse)
+    if not usable.any():
+        return np.full(lst_kelvin.shape, np.nan)
+    lst, x = (
+        np.where(usable, values - values[usable].mean(dtype=np.float64), 0.0)
+        for values in (lst_kelvin, coarse)
+    )
+
+    def window_sum(values: NDArray[np.floating]) -> NDArray[np.float64]:
+        window = settings.wide_window_pixels
+        return np.asarray(
+            ndimage.uniform_filter(values, window, output=np.float64, mode="constant") * window**2
+        )
+
+    # Where nothing is usable in a window, all sums are zero and nothing is returned.
+    pixels = np.maximum(window_sum(usable.astype(np.float64)), 1.0)
+
+    def window_mean(values: NDArray[np.floating]) -> NDArray[np.float64]:
+        return window_sum(values) / pixels
+
+    covariance = window_mean(lst * x) - window_mean(lst) * window_mean(x)
+    guide_variance = window_mean(x**2) - window_mean(x) ** 2 + LEAST_GUIDE_VARIANCE
+    lst_variance = np.maximum(window_mean(lst**2) - window_mean(lst) ** 2, LEAST_LST_VARIANCE)
+    explained = covariance**2 / (guide_variance * lst_variance)
+    slope = np.abs(covariance) / guide_variance
+    followed = np.minimum(explained / settings.full_explained_share, 1.0) * np.minimum(
+        slope / settings.full_slope_kelvin, 1.0
+    )
+    return np.where(usable, followed, np.nan)
 
 
 # A line through fewer pixels explains all of them.
 _FEWEST_PIXELS_OF_A_FIT = 3
+_HALF = 0.5

@@ -36,8 +36,9 @@ class DetailLoss(keras.losses.Loss):
         reduction: Of the values per sample, see ``keras.losses.Loss``.
         dtype: Of the computation; float32 by default.
 
-    Target: ``[B, H, W, C]``, channel 0 LST in kelvin, NaN where missing; further channels are not
-    used. Prediction: ``[B, H, W, 2]``, LST and its standard deviation above 0, in kelvin.
+    Target: ``[B, H, W, C]``, channel 0 LST in kelvin, NaN where missing; channel 1, if there is
+    one, weighs the likelihood of each pixel, 0 to 1; further channels are not used.
+    Prediction: ``[B, H, W, 2]``, LST and its standard deviation above 0, in kelvin.
 
     Raises:
         ConfigError: If ``std_weight`` is no number of 0 or more.
@@ -69,6 +70,8 @@ class DetailLoss(keras.losses.Loss):
         squared = ops.square(error)
         spread = replace_missing(std, valid, 1.0)
         likelihood = ops.log(spread) + ops.stop_gradient(squared) / (2 * ops.square(spread))
+        if y_true.shape[-1] > 1:
+            likelihood = likelihood * y_true[..., 1:2]
         loss = masked_mean(squared + self.std_weight * likelihood, valid)
         return expose_divergence(loss, target_valid, predicted_valid)
 

@@ -11,12 +11,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_lstsr.config import LEAST_GUIDE_VARIANCE, LEAST_LST_VARIANCE
 from keras_lstsr.models.layers import PACKAGE, ScaleFactorLayer
 
-# Spread of NDVI (squared) below which a window says nothing of how LST follows NDVI.
-_LEAST_GUIDE_VARIANCE = 1e-4
 _LEAST_NARROW_VARIANCE = 1e-5
-_LEAST_LST_VARIANCE = 1e-4
 # Of a window's weight: less is rounding.
 _LEAST_SHARE = 1e-4
 
@@ -119,7 +117,7 @@ class LocalRegression(keras.layers.Layer):
     Inputs: ``[lst_kelvin, guide, weight]``, each ``[B, h, w, 1]`` without NaN.
     Output: ``[B, h, w, 8]``: 0 narrow slope (K per unit of the guide), 1 narrow residual of LST
     (K), 2 narrow mean of LST (K), 3 wide mean of LST (K), 4 wide slope, 5 wide standard deviation
-    of LST (K), 6 wide share of LST's variance that the guide explains (0 to 1), 7 narrow share of
+    of LST (K), 6 wide share of LST's variance that the guide explains (0 to 1), 7 wide share of
     pixels with weight.
     """
 
@@ -148,14 +146,14 @@ class LocalRegression(keras.layers.Layer):
         lst = lst_kelvin - image_mean
         wide = self._moments(lst, guide, weight, self.wide_window_pixels)
         narrow = self._moments(lst, guide, weight, self.narrow_window_pixels)
-        wide_slope = wide["covariance"] / (wide["guide_variance"] + _LEAST_GUIDE_VARIANCE)
+        wide_slope = wide["covariance"] / (wide["guide_variance"] + LEAST_GUIDE_VARIANCE)
         prior = self.slope_prior * wide["guide_variance"]
         slope = (narrow["covariance"] + prior * wide_slope) / (
             narrow["guide_variance"] + _LEAST_NARROW_VARIANCE + prior
         )
-        lst_variance = ops.maximum(wide["lst_variance"], _LEAST_LST_VARIANCE)
+        lst_variance = ops.maximum(wide["lst_variance"], LEAST_LST_VARIANCE)
         explained = wide["covariance"] ** 2 / (
-            (wide["guide_variance"] + _LEAST_GUIDE_VARIANCE) * lst_variance
+            (wide["guide_variance"] + LEAST_GUIDE_VARIANCE) * lst_variance
         )
         residual = lst - narrow["lst_mean"] - slope * (guide - narrow["guide_mean"])
         return ops.concatenate(
@@ -167,7 +165,7 @@ class LocalRegression(keras.layers.Layer):
                 wide_slope,
                 ops.sqrt(lst_variance),
                 explained,
-                narrow["share"],
+                wide["share"],
             ],
             axis=-1,
         )

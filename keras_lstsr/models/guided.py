@@ -1,8 +1,9 @@
 """The NDVI-guided network: 1 km LST and 250 m NDVI in, 250 m LST and its uncertainty out.
 
 A local regression of LST on NDVI gives a first guess, as TsHARP does but window by window; a small
-U-Net corrects it. What one 1 km image says of its own 250 m detail is next to nothing, so without
-NDVI the result is close to bicubic upsampling, and the uncertainty says so.
+U-Net corrects it. Both fade out where LST hardly follows NDVI, as by night: what is left there is
+bicubic upsampling. What one 1 km image says of its own 250 m detail is next to nothing, so without
+NDVI the result is close to bicubic, too, and the uncertainty says so.
 """
 
 from __future__ import annotations
@@ -65,20 +66,38 @@ class GuidedFeatures(keras.layers.Layer):
 
     Inputs: ``[lst_bicubic, guide, guide_detail, statistics_bilinear, residual_bicubic]``, all on
     the fine grid; ``statistics_bilinear`` are those of ``LocalRegression``. Outputs: the network's
-    ``[B, H, W, 11]`` in units of about 1, and the first guess's detail in kelvin ``[B, H, W, 1]``.
+    ``[B, H, W, 11]`` in units of about 1; the first guess's detail in kelvin ``[B, H, W, 1]``; and
+    the part of the network's correction that holds, 0 to 1, ``[B, H, W, 1]``.
+
+    How far the guide is followed is ``min(e / e₀, 1) · min(|s| / s₀, 1)`` with the share e of LST's
+    variance that the guide explains in the wide window, and the slope s there. It multiplies guess
+    and correction; where the wide window has no guide at all there is no guess, and the correction
+    rests on LST alone and holds whole.
+
+    Args:
+        full_explained_share: e₀.
+        full_slope_kelvin: s₀, in kelvin per unit of the guide.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(
+        self, full_explained_share: float = 0.3, full_slope_kelvin: float = 12.0, **kwargs: Any
+    ) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
+        self.full_explained_share = float(full_explained_share)
+        self.full_slope_kelvin = float(full_slope_kelvin)
 
-    def call(self, inputs: list[Any]) -> tuple[Any, Any]:
+    def call(self, inputs: list[Any]) -> tuple[Any, Any, Any]:
         """See the class."""
         lst, guide, detail, statistics, residual = inputs
-        slope, _, narrow_mean, wide_mean, wide_slope, spread, explained, _ = (
+        slope, _, narrow_mean, wide_mean, wide_slope, spread, explained, wide_share = (
             statistics[..., k : k + 1] for k in range(8)
         )
-        guess = slope * detail
+        followed = ops.clip(explained / self.full_explained_share, 0.0, 1.0) * ops.minimum(
+            ops.abs(wide_slope) / self.full_slope_kelvin, 1.0
+        )
+        guess = followed * slope * detail
+        held = ops.where(wide_share > 0, followed, 1.0)
         features = [
             (lst - wide_mean) / _LST_SCALE_KELVIN,
             (lst - narrow_mean) / _NARROW_SCALE_KELVIN,
@@ -92,14 +111,22 @@ class GuidedFeatures(keras.layers.Layer):
             explained,
             residual / _NARROW_SCALE_KELVIN,
         ]
-        return ops.concatenate(features, axis=-1), guess
+        return ops.concatenate(features, axis=-1), guess, held
 
     def compute_output_shape(
         self, input_shape: list[tuple[int | None, ...]]
-    ) -> tuple[tuple[int | None, ...], tuple[int | None, ...]]:
-        """``[B, H, W, 11]`` and ``[B, H, W, 1]``."""
+    ) -> tuple[tuple[int | None, ...], ...]:
+        """``[B, H, W, 11]``, ``[B, H, W, 1]`` and ``[B, H, W, 1]``."""
         fine = tuple(input_shape[0][:3])
-        return (*fine, 11), (*fine, 1)
+        return (*fine, 11), (*fine, 1), (*fine, 1)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "full_explained_share": self.full_explained_share,
+            "full_slope_kelvin": self.full_slope_kelvin,
+        }
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -151,7 +178,8 @@ def build_guided(
 
     Gaps are filled inside for the network's sake. A missing coarse pixel is missing on its own
     fine pixels, and nowhere else. Where NDVI is missing, its detail is taken as none: the result
-    there is about bicubic. With NDVI missing altogether the model works from LST alone.
+    there is about bicubic. With NDVI missing altogether the model works from LST alone. Where LST
+    does not follow NDVI the result is bicubic, by degrees; see ``GuidedFeatures``.
 
     Args:
         config: The network's shape; by default that of the shipped weights.
@@ -182,12 +210,15 @@ def build_guided(
     detail = GuideDetail(name="guide_detail")([guide, guide_bicubic, ndvi])
     smooth = Upsample(factor, "bilinear", name="upsample_statistics")(statistics)
     residual = Upsample(factor, name="upsample_residual")(statistics[..., 1:2])
-    features, guess = GuidedFeatures(name="features")([bicubic, guide, detail, smooth, residual])
+    features, guess, held = GuidedFeatures(
+        config.full_explained_share, config.full_slope_kelvin, name="features"
+    )([bicubic, guide, detail, smooth, residual])
     padded = PadToMinimum(SIDE_MULTIPLE, SIDE_MULTIPLE, "end", dtype="float32", name="pad")(
         features
     )
     correction, spread = guided_network(config.width)(padded)
     correction = CropToReference(side="end", name="crop_correction")([correction, guess])
+    correction = layers.Multiply(dtype="float32", name="held_correction")([correction, held])
     coarse_correction = BlockMean(factor, name="coarse_correction")(correction)
     level = WindowMean(config.level_window_pixels, name="correction_level")(coarse_correction)
     level = Upsample(factor, "bilinear", name="upsample_level")(level)

@@ -122,15 +122,7 @@ class PairSet:
             GridError: If a pair has no shift of its own and none of ``registered_with`` has.
         """
         tested = [self.footprints[name] for name in without]
-        chosen = []
-        for name in names:
-            pair = self._in_place(name, registered_with)
-            if tested:
-                hidden = covered_ground(pair.footprint, tested)
-                truth = np.where(hidden, np.float32(np.nan), pair.truth_kelvin)
-                pair = replace(pair, truth_kelvin=truth)
-            chosen.append(pair)
-        return chosen
+        return [without_ground(self._in_place(name, registered_with), tested) for name in names]
 
     def _in_place(self, name: str, registered_with: Collection[str]) -> TrainingPair:
         own = self.shifts[name]
@@ -141,6 +133,22 @@ class PairSet:
         if name not in self._ready:
             self._ready[name] = training_pair(self._pairs[name], shift=own, own_shift=True)
         return self._ready[name]
+
+
+def without_ground(pair: TrainingPair, others: Sequence[Footprint]) -> TrainingPair:
+    """Leaves out a pair's truth on ground that other rasters cover, be it in part.
+
+    Args:
+        pair: Any pair.
+        others: The other rasters, anywhere on Earth.
+
+    Returns:
+        The pair; the same if no other is there.
+    """
+    if not others:
+        return pair
+    hidden = covered_ground(pair.footprint, others)
+    return replace(pair, truth_kelvin=np.where(hidden, np.float32(np.nan), pair.truth_kelvin))
 
 
 def training_pair(

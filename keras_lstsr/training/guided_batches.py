@@ -25,10 +25,12 @@ class PatchSource:
     Attributes:
         sampler: Cuts the patches.
         weight: How often it is drawn from beside other sources.
+        teaches_spread: Whether its errors are of the size that the uncertainty is to tell.
     """
 
     sampler: PatchSampler
     weight: float = 1.0
+    teaches_spread: bool = True
 
 
 class GuidedBatches(keras.utils.PyDataset):
@@ -57,7 +59,7 @@ class GuidedBatches(keras.utils.PyDataset):
         threads: int = FEEDING_THREADS,
     ) -> None:
         super().__init__(workers=threads, use_multiprocessing=False, max_queue_size=2 * threads)
-        self._sources = [source.sampler for source in sources]
+        self._sources = list(sources)
         weights = np.array([source.weight for source in sources], np.float64)
         self._shares = weights / weights.sum()
         self._augmentation = augmentation
@@ -72,19 +74,23 @@ class GuidedBatches(keras.utils.PyDataset):
 
         Returns:
             Inputs ``lst_kelvin`` ``[B, n, n, 1]`` and ``ndvi`` ``[B, n · f, n · f, 1]``, and the
-            truth in kelvin ``[B, n · f, n · f, 1]``; NaN where missing.
+            truth ``[B, n · f, n · f, 2]``: kelvin, NaN where missing, and 1 where the spread of
+            the error is learnt, else 0.
         """
-        patches = []
+        patches, spread = [], []
         for number in range(self._batch_size):
             rng = np.random.default_rng([self._seed, index, number])
-            source = rng.choice(len(self._sources), p=self._shares)
-            patch = self._sources[source].draw(rng)
+            source = self._sources[rng.choice(len(self._sources), p=self._shares)]
+            patch = source.sampler.draw(rng)
             if self._augmentation is not None:
                 patch = augmented(patch, self._augmentation, rng)
             patches.append(patch)
+            spread.append(np.full_like(patch.truth_kelvin, source.teaches_spread))
 
         def stacked(name: str) -> Any:
             return np.stack([getattr(patch, name) for patch in patches])[..., None]
 
         inputs = {"lst_kelvin": stacked("lst_kelvin"), "ndvi": stacked("ndvi")}
-        return inputs, stacked("truth_kelvin")
+        return inputs, np.concatenate(
+            [stacked("truth_kelvin"), np.stack(spread)[..., None]], axis=-1
+        )

@@ -48,6 +48,7 @@ def fit_guided(
     config: PretrainConfig,
     pairs: Sequence[TrainingPair],
     *,
+    fine_scenes: Sequence[TrainingPair] = (),
     simulated: Sequence[TrainingPair] = (),
     progress: StepProgress | None = None,
 ) -> GuidedFit:
@@ -56,6 +57,7 @@ def fit_guided(
     Args:
         config: The settings.
         pairs: What to learn from.
+        fine_scenes: Pairs without a guide to mix in, see ``training.fine_scene_share``.
         simulated: What to learn from before, in ``training.simulated_steps``.
         progress: Called after each step.
 
@@ -71,7 +73,9 @@ def fit_guided(
     model = build_guided(config.model)
     if training.simulated_steps:
         _fit(model, config, simulated, training.simulated_steps, seed=training.seed + 1)
-    curve = _fit(model, config, pairs, training.steps, seed=training.seed, progress=progress)
+    curve = _fit(
+        model, config, pairs, training.steps, fine_scenes, seed=training.seed, progress=progress
+    )
     return GuidedFit(model, curve, time.monotonic() - started)
 
 
@@ -80,14 +84,18 @@ def _fit(
     config: PretrainConfig,
     pairs: Sequence[TrainingPair],
     steps: int,
+    fine_scenes: Sequence[TrainingPair] = (),
     *,
     seed: int,
     progress: StepProgress | None = None,
 ) -> dict[int, float]:
     training = config.training
-    sampler = PatchSampler(pairs, training.patch_size, training.min_valid_share)
+    share = training.fine_scene_share if fine_scenes else 0.0
+    sources = [PatchSource(_sampler(pairs, training), 1 - share)]
+    if share:
+        sources.append(PatchSource(_sampler(fine_scenes, training), share, teaches_spread=False))
     batches = GuidedBatches(
-        [PatchSource(sampler)],
+        sources,
         config.augmentation,
         batch_size=training.batch_size,
         steps=steps,
@@ -106,6 +114,10 @@ def _fit(
     # Keras puts the averaged weights in place when training ends.
     trained.fit(batches, epochs=1, shuffle=False, callbacks=[watch], verbose=0)
     return watch.curve
+
+
+def _sampler(pairs: Sequence[TrainingPair], training: PretrainTrainingConfig) -> PatchSampler:
+    return PatchSampler(pairs, training.patch_size, training.min_valid_share)
 
 
 def optimizer(training: PretrainTrainingConfig, steps: int) -> keras.optimizers.Optimizer:

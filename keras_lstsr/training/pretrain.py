@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from keras_lstsr.config import PretrainConfig
+from keras_lstsr.pairs.degraded import degraded_pair
 from keras_lstsr.pairs.files import PairFiles
 from keras_lstsr.pairs.folds import assign_folds
 from keras_lstsr.pairs.simulated import simulated_pairs
-from keras_lstsr.pairs.training_pairs import PairSet, TrainingPair, nested_pair
+from keras_lstsr.pairs.training_pairs import PairSet, TrainingPair, nested_pair, without_ground
 from keras_lstsr.training.calibration import Calibration, calibrate, standardised_errors
 from keras_lstsr.training.guided_fit import GuidedFit, calibrated, fit_guided, predict_pair
 from keras_lstsr.training.pretrain_folder import (
@@ -24,6 +25,7 @@ from keras_lstsr.training.pretrain_folder import (
     PretrainFolder,
     PretrainState,
     files_of,
+    files_of_scenes,
     fingerprint_of,
     save_model,
 )
@@ -63,6 +65,7 @@ def pretrain(
     output: str | PathLike[str],
     *,
     score: Scorer,
+    fine_scenes: Sequence[Path] = (),
     tracker: Tracker | None = None,
     progress: PretrainProgress | None = None,
     overwrite: bool = False,
@@ -79,6 +82,8 @@ def pretrain(
         sources: The pairs.
         output: Folder for the results; see ``training.pretrain_folder``.
         score: Scores the out-of-fold predictions.
+        fine_scenes: GeoTIFFs of fine LST without guide, mixed into every training; they must lie
+            elsewhere than the pairs.
         tracker: MLflow's run; None trains without MLflow.
         progress: Shows the training; None shows nothing.
         overwrite: Delete a run that is there and start anew.
@@ -92,10 +97,10 @@ def pretrain(
         ProductError: If a raster cannot be read.
         GridError: If no pair of a fold can be registered.
     """
-    files = files_of(sources)
-    folder, fingerprint = PretrainFolder(output), fingerprint_of(sources, files)
+    files, scenes = files_of(sources), files_of_scenes(fine_scenes)
+    folder, fingerprint = PretrainFolder(output), fingerprint_of(sources, files, scenes)
     state = folder.open(config, fingerprint, overwrite=overwrite)
-    run = _Run(config, sources, folder, state, files, tracker, progress)
+    run = _Run(config, sources, fine_scenes, folder, state, files, scenes, tracker, progress)
     state.status = "running"
     try:
         run.start_tracking()
@@ -124,15 +129,19 @@ class _Run:
         self,
         config: PretrainConfig,
         sources: Sequence[PairFiles],
+        fine_scenes: Sequence[Path],
         folder: PretrainFolder,
         state: PretrainState,
         files: dict[str, str],
+        scene_files: dict[str, str],
         tracker: Tracker | None,
         progress: PretrainProgress | None,
     ) -> None:
         self.config, self.sources, self.folder, self.state = config, sources, folder, state
-        self.files, self.tracker = files, tracker
+        self.fine_scenes, self.files, self.scene_files = fine_scenes, files, scene_files
+        self.tracker = tracker
         self.progress = progress or SilentPretrainProgress()
+        self._degraded: list[TrainingPair] | None = None
         self._simulated: list[TrainingPair] | None = None
 
     def start_tracking(self) -> None:
@@ -172,6 +181,7 @@ class _Run:
             self.config,
             data_name=self.sources[0].lst.parent.resolve().name,
             files=self.files,
+            scene_files=self.scene_files,
             fingerprint=self.state.dataset_fingerprint,
             records=records,
             scores=scores,
@@ -227,6 +237,7 @@ class _Run:
         fit = fit_guided(
             self.config,
             chosen,
+            fine_scenes=self._degraded_pairs(pairs),
             simulated=self._simulated_pairs(),
             progress=lambda step, loss: self.progress.step(step, f"loss {loss:.4g}"),
         )
@@ -243,6 +254,19 @@ class _Run:
         loss = list(fit.curve.values())[-1]
         self.progress.note(f"{title}  loss {loss:.4g} after {fit.seconds:.0f} s")
         return fit, record
+
+    def _degraded_pairs(self, pairs: PairSet) -> list[TrainingPair]:
+        if self._degraded is None:
+            factor = self.config.model.scale_factor
+            self._degraded = []
+            self.progress.started("degrading", len(self.fine_scenes), "scenes")
+            for count, path in enumerate(self.fine_scenes, 1):
+                pair = degraded_pair(path, factor)
+                # No scene shows the ground of any pair, whichever fold that is tested in.
+                self._degraded.append(without_ground(pair, list(pairs.footprints.values())))
+                self.progress.step(count, path.name)
+            self.progress.finished()
+        return self._degraded
 
     def _simulated_pairs(self) -> list[TrainingPair]:
         training = self.config.training

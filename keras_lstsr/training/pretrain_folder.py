@@ -30,6 +30,7 @@ from pydantic import BaseModel, Field, ValidationError
 from keras_lstsr.checksum import file_sha256
 from keras_lstsr.config import PretrainConfig
 from keras_lstsr.errors import ConfigError, LstsrError
+from keras_lstsr.pairs.degraded import cloud_mask_of
 from keras_lstsr.pairs.files import PairFiles
 from keras_lstsr.training.run_folder import Status, utc_now, write_text
 
@@ -207,7 +208,24 @@ def files_of(sources: Sequence[PairFiles]) -> dict[str, str]:
     return {path.name: file_sha256(path) for path in paths}
 
 
-def fingerprint_of(sources: Sequence[PairFiles], files: Mapping[str, str]) -> str:
-    """Returns the identity of pairs: their files' contents and names, and their groups."""
+def files_of_scenes(scenes: Sequence[Path]) -> dict[str, str]:
+    """Returns the name of each scene of fine LST and of each cloud mask, and its SHA-256."""
+    masks = (cloud_mask_of(scene) for scene in scenes)
+    paths = [*scenes, *(mask for mask in masks if mask is not None)]
+    return {path.name: file_sha256(path) for path in paths}
+
+
+def fingerprint_of(
+    sources: Sequence[PairFiles], files: Mapping[str, str], scenes: Mapping[str, str]
+) -> str:
+    """Returns the identity of the data: contents and names of its files, and the pairs' groups.
+
+    Args:
+        sources: The pairs.
+        files: Name → SHA-256 of their files.
+        scenes: The same of scenes of fine LST.
+    """
     content = {"files": dict(files), "groups": {source.name: source.group for source in sources}}
+    if scenes:
+        content["fine_scenes"] = dict(scenes)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -99,6 +99,7 @@ def model_card(
     *,
     data_name: str,
     files: Mapping[str, str],
+    scene_files: Mapping[str, str],
     fingerprint: str,
     records: Sequence[FoldRecord],
     scores: CrossValidationScores,
@@ -115,6 +116,7 @@ def model_card(
         config: The settings.
         data_name: What the folder of pairs is called.
         files: Name → SHA-256 of the pairs' files.
+        scene_files: The same of scenes of fine LST that were mixed in.
         fingerprint: Identity of the pairs.
         records: The folds.
         scores: Of the out-of-fold predictions.
@@ -139,7 +141,8 @@ def model_card(
         "task": "1km_to_250m",
         "parameters": int(model.count_params()),
         "model_sha256": file_sha256(model_path),
-        "dataset": {"name": data_name, "pairs": len(final.trained_on), "files": dict(files)},
+        "dataset": {"name": data_name, "pairs": len(final.trained_on), "files": dict(files)}
+        | ({"fine_scenes": dict(scene_files)} if scene_files else {}),
         "dataset_fingerprint": fingerprint,
         "settings": json.loads(config.model_dump_json()),
         "cross_validation": {

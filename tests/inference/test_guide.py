@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 import rioxarray  # noqa: F401
 import xarray as xr
 from affine import Affine
 
+from keras_lstsr.config import GuidedModelConfig
 from keras_lstsr.errors import GridError
-from keras_lstsr.inference.guide import GuideUse, guide_of_scene, guide_use, share_text
+from keras_lstsr.inference.guide import (
+    GuideUse,
+    guide_followed,
+    guide_of_scene,
+    guide_use,
+    share_text,
+)
 
 GRID = Affine(1000, 0, 400_000, 0, -1000, 5_000_000)
 FINE = GRID @ Affine.scale(0.25)
@@ -78,7 +86,8 @@ def test_the_explained_share_is_that_of_a_line():
 
 
 def test_the_missing_share_counts_fine_pixels_with_lst_only():
-    lst, ndvi = np.full((4, 5), 300.0), noise(16, 20)
+    ndvi = noise(16, 20)
+    lst = 300 - 20 * block_mean(ndvi)
     lst[0] = np.nan
     ndvi[:4] = np.nan  # under the gap: does not matter
     ndvi[4:8, :6] = np.nan
@@ -102,11 +111,50 @@ def test_without_common_pixels_nothing_is_known():
     lst[0, 0] = 300
     use = guide_use(lst, ndvi, 4)
     assert np.isnan(use.explained_share)
-    assert use.as_attributes() == {"guide_missing_share": 0}
-    assert GuideUse(0.25, False, 0.5).as_attributes() == {
+    assert use.as_attributes() == {"guide_missing_share": 0, "guide_unfollowed_share": 0}
+    assert GuideUse(0.25, False, 0.5, 0.125).as_attributes() == {
         "guide_missing_share": 0.25,
+        "guide_unfollowed_share": 0.125,
         "guide_explained_share": 0.5,
     }
+
+
+def test_how_far_the_guide_is_followed_is_what_the_network_does():
+    from keras_lstsr.models import build_guided
+
+    rng = np.random.default_rng(3)
+    ndvi = noise(160, 120)
+    coarse = block_mean(ndvi)
+    # From strongly through hardly to not at all, from left to right; and gaps in both.
+    slope = np.linspace(30, 0, 30)
+    lst = (300 - slope * coarse + rng.normal(0, 0.5, coarse.shape)).astype(np.float32)
+    lst[3:9, 4:7] = np.nan
+    ndvi[40:44, 20:23] = np.nan
+    model = build_guided(GuidedModelConfig(width=4))
+    layer = model.get_layer("upsample_statistics")
+    features = keras.Model(model.input, [layer.input, model.get_layer("features").output[2]])
+    statistics, held = features({"lst_kelvin": lst[None, ..., None], "ndvi": ndvi[None, ..., None]})
+    followed = guide_followed(lst, block_mean(ndvi))
+    assert np.array_equal(np.isnan(followed), np.isnan(lst) | np.isnan(block_mean(ndvi)))
+    explained, steep = (keras.ops.convert_to_numpy(statistics)[0, ..., k] for k in (6, 4))
+    expected = np.minimum(explained / 0.3, 1) * np.minimum(np.abs(steep) / 12, 1)
+    there = np.isfinite(followed)
+    np.testing.assert_allclose(followed[there], expected[there], atol=2e-3)
+    assert followed[20, 1] > 0.8 and followed[20, -1] < 0.3
+    # On the fine grid the network interpolates between the coarse pixels.
+    inside = block_mean(keras.ops.convert_to_numpy(held)[0, ..., 0])[1:-1, 1:-1]
+    np.testing.assert_allclose(inside, expected[1:-1, 1:-1], atol=0.1)
+
+
+def test_a_scene_whose_lst_hardly_follows_ndvi_is_told():
+    ndvi, rng = noise(160, 160), np.random.default_rng(4)
+    night = (285 + rng.normal(0, 1, (40, 40))).astype(np.float32)
+    use = guide_use(night, ndvi, 4)
+    assert use.unfollowed_share > 0.9
+    (note,) = use.notes()
+    assert "hardly follows NDVI" in note and "bicubic" in note
+    day = (300 - 30 * block_mean(ndvi)).astype(np.float32)
+    assert guide_use(day, ndvi, 4).unfollowed_share == 0
 
 
 @pytest.mark.parametrize(

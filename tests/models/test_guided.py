@@ -40,6 +40,13 @@ def ndvi_field(height, width, seed=0):
     return rng.uniform(0.1, 0.9, (height, width)).astype("float32")
 
 
+def day_scene(height, width, seed=0):
+    """LST of coarse pixels that follows NDVI as by day, with noise, and NDVI."""
+    ndvi = ndvi_field(4 * height, 4 * width, seed)
+    noise = np.random.default_rng(seed + 100).normal(0, 0.7, (height, width))
+    return (300 - 30 * (block_mean(ndvi, 4) - 0.5) + noise).astype("float32"), ndvi
+
+
 def predict(model, lst, ndvi):
     result = model({"lst_kelvin": lst[None, ..., None], "ndvi": ndvi[None, ..., None]})
     return {name: ops.convert_to_numpy(value)[0, ..., 0] for name, value in result.items()}
@@ -98,8 +105,7 @@ def test_any_size_from_one_pixel_on(trained, height, width):
 
 def test_kelvin_in_kelvin_out(trained):
     """A scene that is 5 K warmer as a whole comes out about 5 K warmer."""
-    rng = np.random.default_rng(3)
-    lst, ndvi = rng.normal(300, 3, (16, 16)).astype("float32"), ndvi_field(64, 64)
+    lst, ndvi = day_scene(16, 16, seed=3)
     cool = predict(trained, lst, ndvi)["lst_kelvin_fine"]
     warm = predict(trained, lst + 5, ndvi)["lst_kelvin_fine"]
     assert np.abs(warm - cool - 5).max() < 1.0
@@ -107,8 +113,7 @@ def test_kelvin_in_kelvin_out(trained):
 
 
 def test_a_tile_gives_what_the_scene_gives_away_from_its_border(trained):
-    rng = np.random.default_rng(4)
-    lst, ndvi = rng.normal(300, 3, (80, 24)).astype("float32"), ndvi_field(320, 96)
+    lst, ndvi = day_scene(80, 24, seed=4)
     whole = predict(trained, lst, ndvi)["lst_kelvin_fine"]
     tile = predict(trained, lst[:56], ndvi[: 4 * 56])["lst_kelvin_fine"]
     # 12 coarse pixels of the wide window, 11 of the network's receptive field, 2 of bicubic.
@@ -206,8 +211,7 @@ def test_block_mean_is_that_of_grids():
 
 def test_the_correction_keeps_the_level(trained, untrained):
     """What the network adds has no mean over windows of the size it is told."""
-    rng = np.random.default_rng(7)
-    lst, ndvi = rng.normal(300, 3, (32, 32)).astype("float32"), ndvi_field(128, 128)
+    lst, ndvi = day_scene(32, 32, seed=7)
     added = (
         predict(trained, lst, ndvi)["lst_kelvin_fine"]
         - predict(untrained, lst, ndvi)["lst_kelvin_fine"]
@@ -222,3 +226,29 @@ def test_window_means_against_brute_force():
     for row, column in ((0, 0), (4, 3), (8, 6), (2, 6)):
         window = values[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3]
         assert result[row, column] == pytest.approx(window.mean(), rel=1e-5)
+
+
+def test_where_lst_hardly_follows_ndvi_the_result_is_bicubic(trained):
+    """By night on simulated scenes a network that knows days alone did harm."""
+    rng = np.random.default_rng(9)
+    ndvi = ndvi_field(160, 160)
+    noise = rng.normal(0, 1.2, (40, 40))
+    coarse = block_mean(ndvi, 4)
+    added = []
+    for slope in (-30.0, -3.0, 0.0):
+        lst = (290 + slope * (coarse - 0.5) + noise).astype("float32")
+        fine = predict(trained, lst, ndvi)["lst_kelvin_fine"]
+        added.append(np.std(fine - upsample_bicubic(lst, 4)))
+    assert added[0] > 1.0
+    assert added[1] < 0.1 * added[0]
+    assert added[2] < 0.02 * added[0]
+
+
+def test_without_any_ndvi_the_correction_rests_on_lst_alone(trained, untrained):
+    lst = np.random.default_rng(10).normal(300, 3, (16, 16)).astype("float32")
+    nothing = np.full((64, 64), np.nan, "float32")
+    difference = (
+        predict(trained, lst, nothing)["lst_kelvin_fine"]
+        - predict(untrained, lst, nothing)["lst_kelvin_fine"]
+    )
+    assert np.std(difference) > 1e-3
