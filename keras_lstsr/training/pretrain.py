@@ -233,12 +233,13 @@ class _Run:
         chosen = pairs.selected(names, names, tested)
         share = float(np.mean([pair.valid_share for pair in chosen]))
         self.progress.note(f"{title}  {len(chosen)} pairs, truth on {share:.1%} of their pixels")
+        fine_scenes, simulated = self._degraded_pairs(pairs), self._simulated_pairs()
         self.progress.started(title, self.config.training.steps, "steps")
         fit = fit_guided(
             self.config,
             chosen,
-            fine_scenes=self._degraded_pairs(pairs),
-            simulated=self._simulated_pairs(),
+            fine_scenes=fine_scenes,
+            simulated=simulated,
             progress=lambda step, loss: self.progress.step(step, f"loss {loss:.4g}"),
         )
         self.progress.finished()

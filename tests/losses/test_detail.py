@@ -43,6 +43,16 @@ def test_is_what_it_says_per_image(weight):
     np.testing.assert_allclose(found, [*expected, 0.0], rtol=1e-12)
 
 
+def test_the_second_channel_weighs_the_likelihood_alone():
+    y_true, y_pred = case()
+    loss, plain = (DetailLoss(weight, dtype="float64") for weight in (0.5, 0.0))
+    for weight, expected in ((1, loss), (0, plain)):
+        weighed = np.concatenate([y_true, np.full_like(y_true, weight)], axis=-1)
+        np.testing.assert_allclose(
+            values(loss, weighed, y_pred), values(expected, y_true, y_pred), rtol=1e-12
+        )
+
+
 def test_a_bias_costs_nothing_and_gets_no_gradient(value_and_gradient):
     y_true, y_pred = case()
     loss = DetailLoss(dtype="float64")

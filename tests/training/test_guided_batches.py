@@ -34,7 +34,7 @@ def test_shapes_and_units(samplers):
         "lst_kelvin": (6, 8, 8, 1),
         "ndvi": (6, 32, 32, 1),
     }
-    assert truth.shape == (6, 32, 32, 1)
+    assert truth.shape == (6, 32, 32, 2)
     assert {values.dtype for values in (*inputs.values(), truth)} == {np.dtype(np.float32)}
 
 
@@ -56,3 +56,14 @@ def test_sources_are_mixed_by_weight(samplers, weights, low, high):
     made = batches(samplers, weights=weights, size=100)
     warm = (made[0][0]["lst_kelvin"].mean(axis=(1, 2, 3)) > 360).sum()
     assert low <= warm <= high
+
+
+def test_a_source_that_teaches_no_spread_says_so(samplers):
+    sources = [PatchSource(samplers[0]), PatchSource(samplers[1], teaches_spread=False)]
+    made = GuidedBatches(sources, None, batch_size=60, steps=1)
+    inputs, truth = made[0]
+    warm = inputs["lst_kelvin"].mean(axis=(1, 2, 3)) > 360
+    assert 0 < warm.sum() < 60
+    np.testing.assert_array_equal(
+        truth[..., 1], np.broadcast_to(~warm[:, None, None], (60, 32, 32))
+    )

@@ -24,11 +24,14 @@ from keras_lstsr.training.pretrain_folder import PretrainFolder
 from keras_lstsr.training.tracking import Tracker
 from tests.conftest import ROOT
 from tests.pairs.made_pairs import make_pair, moved, write_pair
+from tests.pairs.test_degraded import NAME as FINE_NAME
+from tests.pairs.test_degraded import write_scene
 
 SETTINGS = {
     "folds": 2,
     "model": {"width": 2, "wide_window_pixels": 7},
-    "training": {"steps": 4, "batch_size": 2, "patch_size": 8, "ema_momentum": 0.5},
+    "training": {"steps": 4, "batch_size": 2, "patch_size": 8, "ema_momentum": 0.5}
+    | {"fine_scene_share": 0.3},
 }
 CONFIG = PretrainConfig.from_dict(SETTINGS)
 
@@ -59,19 +62,26 @@ def folder(tmp_path_factory):
     return pairs
 
 
-def run(folder, output, config=CONFIG, **keywords):
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """A scene of fine LST, at the place of the first pair in part."""
+    folder = tmp_path_factory.mktemp("fine")
+    return [write_scene(folder, size=400)[0]]
+
+
+def run(folder, output, scenes, config=CONFIG, **keywords):
     sources = find_pairs(folder)
     score = partial(score_out_of_fold, sources)
-    return pretrain(config, sources, output, score=score, **keywords)
+    return pretrain(config, sources, output, score=score, fine_scenes=scenes, **keywords)
 
 
 @pytest.fixture(scope="module")
-def done(folder, tmp_path_factory):
+def done(folder, scenes, tmp_path_factory):
     """A finished run, its output and the address of MLflow's store."""
     place = tmp_path_factory.mktemp("run")
     store = f"sqlite:///{place}/mlflow.db"
     tracker = Tracker(experiment="made", tracking_uri=store)
-    return run(folder, place / "out", tracker=tracker), place / "out", store
+    return run(folder, place / "out", scenes, tracker=tracker), place / "out", store
 
 
 class TestRun:
@@ -124,6 +134,7 @@ class TestRun:
         card = json.loads((output / "guided.json").read_text())
         assert card == result.card
         assert len(card["dataset"]["files"]) == 12 and card["dataset"]["name"] == "made"
+        assert list(card["dataset"]["fine_scenes"]) == [FINE_NAME]
         assert len(card["dataset_fingerprint"]) == 64
         assert card["settings"] == json.loads(CONFIG.model_dump_json())
         assert {"keras", "numpy", "keras_lstsr"} < card["versions"].keys()
@@ -143,18 +154,20 @@ class TestRun:
         names = {item.path for item in client.list_artifacts(logged.info.run_id)}
         assert names == {"guided.keras", "guided.json", "cross_validation.csv", "config.yaml"}
 
-    def test_a_finished_run_and_another_one_are_not_overwritten(self, done, folder):
+    def test_a_finished_run_and_another_one_are_not_overwritten(self, done, folder, scenes):
         _, output, _ = done
         with pytest.raises(ConfigError, match="finished run"):
-            run(folder, output)
+            run(folder, output, scenes)
         other = CONFIG.model_copy(update={"name": "other"})
         with pytest.raises(ConfigError, match=r"name: the output holds a run of other settings"):
-            run(folder, output, other)
+            run(folder, output, scenes, other)
+        with pytest.raises(ConfigError, match=r"pairs: the output holds a run of other"):
+            run(folder, output, [])
         with pytest.raises(ConfigError, match="something else"):
-            run(folder, folder)
+            run(folder, folder, scenes)
 
 
-def test_goes_on_with_the_first_unfinished_fold(done, folder, tmp_path, monkeypatch):
+def test_goes_on_with_the_first_unfinished_fold(done, folder, scenes, tmp_path, monkeypatch):
     trained = []
 
     def killed(config, pairs, **keywords):
@@ -165,10 +178,10 @@ def test_goes_on_with_the_first_unfinished_fold(done, folder, tmp_path, monkeypa
 
     monkeypatch.setattr(module, "fit_guided", killed)
     with pytest.raises(KeyboardInterrupt):
-        run(folder, tmp_path / "out")
+        run(folder, tmp_path / "out", scenes)
     state = json.loads((tmp_path / "out" / "pretrain.json").read_text())
     assert state["status"] == "interrupted"
-    result = run(folder, tmp_path / "out")
+    result = run(folder, tmp_path / "out", scenes)
     # Fold 1, fold 2 killed, fold 2 again, all pairs.
     assert [len(names) for names in trained] == [2, 2, 2, 4]
     assert trained[1] == trained[2] != trained[0]
@@ -178,12 +191,12 @@ def test_goes_on_with_the_first_unfinished_fold(done, folder, tmp_path, monkeypa
         assert json.dumps(result.card[name]) == json.dumps(whole.card[name]), name
 
 
-def test_other_pairs_are_noticed(folder, tmp_path):
+def test_other_pairs_are_noticed(folder, scenes, tmp_path):
     sources = find_pairs(folder)
     place = PretrainFolder(tmp_path / "out")
     place.open(CONFIG, "a" * 64)
     with pytest.raises(ConfigError, match=r"pairs: the output holds a run of other"):
-        run(folder, tmp_path / "out")
+        run(folder, tmp_path / "out", scenes)
     assert place.open(CONFIG, "b" * 64, overwrite=True).dataset_fingerprint == "b" * 64
     assert len(sources) == 4
 
