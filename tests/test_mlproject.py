@@ -28,7 +28,7 @@ REQUIRED = {
     "sweep": {"records": "a folder"},
     "evaluate": {"run": "run", "records": "records"},
     "export": {"run": "run"},
-    "predict": {"input": "scene.hdf", "model": "run"},
+    "predict": {"input": "scene.hdf"},
 }
 
 
@@ -48,7 +48,12 @@ def test_command_parses(project, name):
     given = REQUIRED[name]
     needed = {key for key, parameter in entry.parameters.items() if parameter.default is None}
     assert needed == set(given)
-    extra = {"train": {"set": "training.epochs=5"}, "prepare": {"ndvi": "scenes/*09*.hdf"}}
+    extra = {
+        "train": {"set": "training.epochs=5"},
+        "prepare": {"ndvi": "scenes/*09*.hdf"},
+        "pretrain": {"fine-scenes": "scenes"},
+        "predict": {"ndvi": "ndvi.hdf"},
+    }
     # Without a storage folder paths are not looked for.
     text = entry.compute_command({**given, **extra.get(name, {})}, storage_dir=None)
     python, flag, module, command_name, *arguments = shlex.split(text)
@@ -61,6 +66,10 @@ def test_command_parses(project, name):
         values = command.make_context(command_name, arguments).params
     for value in given.values():
         assert any(value in (str(found), *np.atleast_1d(found)) for found in values.values())
+    for key, value in extra.get(name, {}).items() - {("set", "training.epochs=5")}:
+        assert str(value) in map(str, np.atleast_1d(values[key.replace("-", "_")]))
+    if name == "predict":
+        assert str(values["model"]) == "pretrained"
     if name == "train":
         assert values["settings"] == ("training.epochs=5",)
 

@@ -6,8 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_lstsr.checksum import file_sha256
+from keras_lstsr.evaluation.report import format_value
 from keras_lstsr.inference.predictor import Predictor
 from keras_lstsr.pairs.files import PairFiles, PairSource
+
+_SHOWN = {
+    "bias_free_rmse_kelvin": ("bias-free RMSE", " K"),
+    "rmse_kelvin": ("RMSE", " K"),
+    "psnr_db": ("PSNR", " dB"),
+    "ssim": ("SSIM", ""),
+    "high_pass_correlation": ("high-pass correlation", ""),
+}
 
 
 def training_note(label: str, predictor: Predictor, sources: Sequence[PairSource]) -> str | None:
@@ -21,7 +30,7 @@ def training_note(label: str, predictor: Predictor, sources: Sequence[PairSource
         sources: The pairs that are scored.
 
     Returns:
-        A sentence with the model's cross-validated error instead; None if it has seen none, or
+        A sentence with the model's cross-validated scores instead; None if it has seen none, or
         has no card.
     """
     card = predictor.provenance.get("model_card", {})
@@ -33,17 +42,20 @@ def training_note(label: str, predictor: Predictor, sources: Sequence[PairSource
     ]
     if not seen:
         return None
-    error = _cross_validated_error(card)
-    instead = (
-        "" if error is None else f" On ground it had not seen (cross-validation): {error:.3f} K."
-    )
+    scores = _cross_validated(card)
+    instead = "" if not scores else f" On ground it had not seen (cross-validation): {scores}."
     return (
         f"{label} was trained on {len(seen)} of these {len(sources)} pairs: its figures here are "
         f"not those of unseen ground.{instead}"
     )
 
 
-def _cross_validated_error(card: Mapping[str, Any]) -> float | None:
+def _cross_validated(card: Mapping[str, Any]) -> str:
+    """Says in words what the card holds of the scores that are shown."""
     means = card.get("cross_validation", {}).get("aster", {}).get("means", {})
-    value = means.get(card.get("name"), {}).get("bias_free_rmse_kelvin")
-    return None if value is None else float(value)
+    scores = means.get(card.get("name"), {})
+    return ", ".join(
+        f"{words} {format_value(metric, scores[metric])}{unit}"
+        for metric, (words, unit) in _SHOWN.items()
+        if metric in scores
+    )

@@ -12,7 +12,7 @@ from keras_lstsr.training.pretrain_folder import files_of
 def predictor(files, error=None):
     card = {"name": "guided", "dataset": {"files": files}}
     if error is not None:
-        means = {"guided": {"bias_free_rmse_kelvin": error}}
+        means = {"guided": {"bias_free_rmse_kelvin": error, "ssim": 0.8}}
         card["cross_validation"] = {"aster": {"means": means}}
     return SimpleNamespace(provenance={"model_card": card})
 
@@ -24,7 +24,7 @@ def test_pairs_seen_in_training_are_counted(pairs_dir):
     note = training_note("ours", predictor(files, 1.25), sources)
     assert note is not None
     assert f"ours was trained on 1 of these {len(sources)} pairs" in note
-    assert "1.250 K" in note
+    assert note.endswith("(cross-validation): bias-free RMSE 1.250 K, SSIM 0.800.")
 
 
 def test_the_same_name_with_other_content_is_not_the_same_pair(pairs_dir):
