@@ -120,7 +120,7 @@ class PretrainTrainingConfig(Settings):
         seed: Seeds weights, patches and their variation.
     """
 
-    steps: int = Field(default=2400, ge=1)
+    steps: int = Field(default=2000, ge=1)
     batch_size: int = Field(default=8, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     final_learning_rate_share: float = Field(default=0.01, ge=0, le=1)

@@ -26,6 +26,8 @@ from keras_lstsr.models.padding import CropToReference, PadToMinimum
 
 EMPTY_KELVIN, EMPTY_NDVI = 290.0, 0.5
 LEVELS = 3
+# Pixels of this level are four fine ones wide, as those of LST.
+COARSE_LEVEL = 2
 SIDE_MULTIPLE = 2**LEVELS
 """Fine pixels: the network halves the fine grid three times."""
 
@@ -240,8 +242,11 @@ def guided_network(width: int) -> keras.Model:
 
     Four levels of 1, 2, 3 and 4 times ``width`` channels with residual blocks (Conv → SiLU → Conv,
     + input, SiLU) and strided convolutions between them; only one block works on the finest level,
-    where a pixel costs most. No normalisation layers: they blur temperature differences between
-    scenes, and batches are small.
+    where a pixel costs most. The level of every fourth pixel, about that of LST itself, also sees
+    the features' own means and gives a part of the correction: what LST alone says of contrast
+    between neighbouring LST pixels is learnt soon there, and hardly ever from the finest level.
+    No normalisation layers: they blur temperature differences between scenes, and batches are
+    small.
 
     Args:
         width: Channels of the finest level.
@@ -252,6 +257,7 @@ def guided_network(width: int) -> keras.Model:
         output sends no gradient into what makes the first.
     """
     features = keras.Input((None, None, 11), dtype="float32", name="features")
+    means = layers.AveragePooling2D(2**COARSE_LEVEL, name="coarse_features")(features)
     skips = [_activated(_convolution(features, width, 3, "stem"), "stem")]
     x = skips[0]
     for level in range(1, LEVELS + 1):
@@ -259,6 +265,9 @@ def guided_network(width: int) -> keras.Model:
         x = _activated(
             layers.Conv2D(channels, 2, strides=2, name=f"down{level}_conv")(x), f"down{level}"
         )
+        if level == COARSE_LEVEL:
+            x = layers.Concatenate(name="with_coarse_features")([x, means])
+            x = _activated(_convolution(x, channels, 3, "coarse_merge"), "coarse_merge")
         for block in range(1, 2 if level == 1 else 3):
             x = _residual_block(x, f"down{level}_block{block}")
         skips.append(x)
@@ -268,13 +277,20 @@ def guided_network(width: int) -> keras.Model:
         x = layers.Concatenate(name=f"up{level}_skip")([x, skips[level]])
         x = _activated(_convolution(x, channels, 1, f"up{level}_merge"), f"up{level}_merge")
         x = _residual_block(x, f"up{level}_block")
-    correction = layers.Conv2D(
-        1, 1, kernel_initializer="zeros", dtype="float32", name="correction"
-    )(x)
+        if level == COARSE_LEVEL:
+            coarse = _correction(x, "coarse_correction")
+    coarse = Upsample(2**COARSE_LEVEL, name="upsample_coarse_correction")(coarse)
+    correction = layers.Add(dtype="float32", name="both_corrections")(
+        [_correction(x, "fine_correction"), coarse]
+    )
     apart = StopGradient(name="apart")(x)
     hidden = _activated(_convolution(apart, width // 2 or 1, 3, "spread_hidden"), "spread_hidden")
     spread = layers.Conv2D(1, 1, kernel_initializer="zeros", dtype="float32", name="spread")(hidden)
     return keras.Model(features, [correction, spread], name="guided")
+
+
+def _correction(x: Any, name: str) -> Any:
+    return layers.Conv2D(1, 1, kernel_initializer="zeros", dtype="float32", name=name)(x)
 
 
 def _convolution(x: Any, filters: int, size: int, name: str) -> Any:
