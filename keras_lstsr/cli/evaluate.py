@@ -50,7 +50,7 @@ _PROTOCOLS = ("aster", "report", "4km")
     multiple=True,
     metavar="NAME[:OPTION=VALUE,…]",
     help="Classical method to score on the pairs, e.g. tsharp:residual=block; may be given several "
-    "times  [default: all, if there is no model]",
+    "times  [default: all, and the pretrained model, if there is no model]",
 )
 @click.option(
     "--model",
