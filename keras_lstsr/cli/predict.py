@@ -24,8 +24,8 @@ import click
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
-    required=True,
-    help="GeoTIFF to write; the quicklook gets the same name with .png.",
+    help="GeoTIFF to write; the quicklook gets the same name with .png  [default: INPUT's name and "
+    "_fine.tif, in the current folder]",
 )
 @click.option(
     "--ndvi",
@@ -92,7 +92,7 @@ def command(
     model: Path | None,
     server: str | None,
     model_name: str,
-    output: Path,
+    output: Path | None,
     ndvi: Path | None,
     uncertainty: bool,
     layer: Any,
@@ -132,6 +132,7 @@ def command(
     from keras_lstsr.inference.product import predict_product
 
     console = Console(highlight=False, soft_wrap=True)
+    output = output or Path(f"{source.stem}_fine.tif")
     with console.status("Loading the model"):
         predictor: Predictor = (
             load_pretrained()

@@ -309,6 +309,18 @@ def test_without_ndvi_the_pretrained_model_says_that_it_is_about_bicubic(
     assert text.count("Note:") == 1
 
 
+@pytest.mark.usefixtures("shipped")
+def test_without_output_the_map_lies_in_the_current_folder(
+    kelvin_file, tmp_path, monkeypatch, capsys
+):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    code, text = run(kelvin_file, "--no-quicklook", monkeypatch=monkeypatch, capsys=capsys)
+    assert code in (0, None), text
+    assert [path.name for path in here.iterdir()] == [f"{kelvin_file.stem}_fine.tif"]
+
+
 def test_a_served_guided_model_predicts_the_same_file(
     kelvin_file, tiny_guided_models_dir, tmp_path, monkeypatch, capsys
 ):
