@@ -114,7 +114,7 @@ def command(
     input has no valid temperature, with its provenance in the tags, and a quicklook beside it.
 
     Without --model and --server, the pretrained model is used. Give it NDVI by --ndvi: without,
-    its result is about bicubic upsampling.
+    its result is only a little better than bicubic upsampling.
     """
     if model is not None and server is not None:
         raise click.UsageError("Give only one of --model and --server.")

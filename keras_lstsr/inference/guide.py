@@ -22,9 +22,9 @@ from keras_lstsr.sharpening.regression import global_fit, pixels_of_fit
 from keras_lstsr.sharpening.residual import coarse_guide
 
 WITHOUT_GUIDE = (
-    "Without NDVI the model works from LST alone: what a 1 km image tells of its own 250 m detail "
-    "is next to nothing, so the result is about bicubic upsampling; give NDVI of the same time "
-    "for real detail."
+    "Without NDVI the model works from LST alone: it gives back some of the contrast between LST "
+    "pixels, but no detail below them, and is only a little better than bicubic upsampling; give "
+    "NDVI of the same time for real detail."
 )
 
 

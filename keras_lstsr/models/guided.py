@@ -2,8 +2,8 @@
 
 A local regression of LST on NDVI gives a first guess, as TsHARP does but window by window; a small
 U-Net corrects it. Both fade out where LST hardly follows NDVI, as by night: what is left there is
-bicubic upsampling. What one 1 km image says of its own 250 m detail is next to nothing, so without
-NDVI the result is close to bicubic, too, and the uncertainty says so.
+bicubic upsampling. Without NDVI the network gives back some of the contrast between LST pixels, but
+one 1 km image says next to nothing of the detail below them, and the uncertainty tells.
 """
 
 from __future__ import annotations

@@ -297,7 +297,7 @@ def test_the_pretrained_model_sharpens_a_granule_with_ndvi(tmp_path, monkeypatch
 
 
 @pytest.mark.usefixtures("shipped")
-def test_without_ndvi_the_pretrained_model_says_that_it_is_about_bicubic(
+def test_without_ndvi_the_pretrained_model_says_what_it_can_do(
     kelvin_file, tmp_path, monkeypatch, capsys
 ):
     code, text = run(

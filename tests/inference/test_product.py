@@ -244,7 +244,7 @@ def test_without_ndvi_a_guided_model_says_what_it_can_do(geotiff, guided, tmp_pa
         geotiff, guided, tmp_path / "fine.tif", uncertainty=True, dtype="uint16", quicklook=False
     )
     (note,) = done.notes
-    assert "LST alone" in note and "about bicubic" in note
+    assert "LST alone" in note and "better than bicubic" in note
     assert done.ndvi_missing_share is None
     with rasterio.open(done.output) as file:
         assert "ndvi_granule" not in file.tags()

@@ -269,7 +269,7 @@ def test_without_a_guide_an_untrained_model_is_bicubic_and_says_so(untrained):
     result = predict_scene_with_std(lst, untrained)
     fine = result["lst_kelvin_fine"]
     np.testing.assert_allclose(fine.values, upsample_bicubic(lst.values, 4), rtol=0, atol=1e-3)
-    assert "about bicubic" in fine.attrs["sharpening_notes"]
+    assert "LST alone" in fine.attrs["sharpening_notes"]
     assert "guide_missing_share" not in fine.attrs
     # softplus^-1(1 K) + 0.05 K, the same everywhere
     np.testing.assert_allclose(result["lst_std_kelvin"].values, 1.05, rtol=0, atol=1e-4)
