@@ -55,8 +55,7 @@ def without_ndvi(pair):
 @click.option("--seed", default=250, show_default=True, help="of the simulated scenes")
 def main(pairs, pretrained, seed):
     """Prints the table."""
-    import keras
-
+    from keras_lstsr.export import load_keras_model
     from keras_lstsr.pairs.files import find_pairs
     from keras_lstsr.pairs.simulated import simulated_pairs
     from keras_lstsr.pairs.training_pairs import PairSet, nested_pair
@@ -65,10 +64,10 @@ def main(pairs, pretrained, seed):
     factor = card["calibration"]["factor"]
     folds = {name: fold["fold"] for fold in card["folds"] for name in fold["pairs"]}
     models = {
-        fold: keras.saving.load_model(pretrained / "folds" / f"fold_{fold}.keras", compile=False)
+        fold: load_keras_model(pretrained / "folds" / f"fold_{fold}.keras")
         for fold in set(folds.values())
     }
-    final = keras.saving.load_model(pretrained / "guided.keras", compile=False)
+    final = load_keras_model(pretrained / "guided.keras")
     known = PairSet(find_pairs(pairs), 4)
     real = known.selected(known.names, known.names)
     made = [nested_pair(pair, 4) for pair in simulated_pairs(seed=seed)]
