@@ -240,7 +240,7 @@ def test_the_same_weights_have_the_same_hash_in_another_model(tiny_model, run_di
 
 
 GUIDED_OPERATIONS = """
-    All Equal IdentityN Mean OnesLike Pow Sigmoid Softplus Sqrt Square StopGradient
+    Abs All Equal IdentityN Mean OnesLike Pow Sigmoid Softplus Sqrt Square StopGradient
 """
 
 
