@@ -106,3 +106,18 @@ def tiny_guided_models_dir(
     folder = tmp_path_factory.mktemp("guided_models") / "lstsr"
     export_saved_model(tiny_guided_model, folder, provenance={"run_name": "tiny-guided"})
     return folder
+
+
+@pytest.fixture(scope="module")
+def step_by_step():
+    """Lets TensorFlow run the few steps as they come: a graph would take longest to make."""
+    import keras
+
+    if keras.config.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)

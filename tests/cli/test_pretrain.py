@@ -21,6 +21,7 @@ def options(*settings):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("step_by_step")
 def test_from_pairs_to_the_model(tmp_path):
     (tmp_path / "pairs").mkdir()
     for number in range(2):

@@ -36,17 +36,7 @@ SETTINGS = {
 CONFIG = PretrainConfig.from_dict(SETTINGS)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def step_by_step():
-    """Lets TensorFlow run the few steps as they come: a graph would take longest to make."""
-    if keras.config.backend() != "tensorflow":
-        yield
-        return
-    import tensorflow as tf
-
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+pytestmark = pytest.mark.usefixtures("step_by_step")
 
 
 @pytest.fixture(scope="module")
