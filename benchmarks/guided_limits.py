@@ -18,14 +18,13 @@ import numpy as np
 
 def row(name, pairs, model_of, calibration):
     """Prints one line of the table."""
-    from keras_lstsr.grids.resample import upsample_bicubic
+    from keras_lstsr.sharpening.interpolation import interpolated
     from keras_lstsr.training.guided_fit import predict_pair
 
     errors, plain, inside = [], [], []
     for pair in pairs:
         kelvin, std = predict_pair(model_of(pair.name), pair)
-        lst = pair.lst_kelvin
-        bicubic = upsample_bicubic(np.where(np.isnan(lst), np.nanmean(lst), lst), 4)
+        bicubic = interpolated(pair.lst_kelvin, 4, "bicubic")
         there = np.isfinite(kelvin) & np.isfinite(pair.truth_kelvin)
         error, other = ((each - pair.truth_kelvin)[there] for each in (kelvin, bicubic))
         errors.append(error.std())
