@@ -11,11 +11,11 @@ import pytest
 import keras_lstsr
 from keras_lstsr.checksum import file_sha256
 from keras_lstsr.config import PretrainConfig
-from keras_lstsr.grids.resample import upsample_bicubic
 from keras_lstsr.inference.predictor import load_predictor
 from keras_lstsr.inference.pretrained import PRETRAINED_CARD_FILE, PRETRAINED_FILE
 from keras_lstsr.inference.scene import predict_scene_with_std
 from keras_lstsr.pairs.simulated import simulated_pairs
+from keras_lstsr.sharpening.interpolation import interpolated
 from tests.conftest import ROOT
 
 PACKAGE = Path(keras_lstsr.__file__).parent
@@ -36,12 +36,12 @@ def scored(predictor):
     """Pair → time of day, errors of the model and of bicubic, and standardised errors."""
     found = {}
     for pair in simulated_pairs(scenes=4, seed=77):
-        lst, truth = pair.lst.values, pair.truth.values
+        truth = pair.truth.values
         results = {
             guided: predict_scene_with_std(pair.lst, predictor, guide=guide)
             for guided, guide in ((True, pair.guide), (False, None))
         }
-        bicubic = upsample_bicubic(np.where(np.isnan(lst), np.nanmean(lst), lst), 4)
+        bicubic = interpolated(pair.lst.values, 4, "bicubic")
         for guided, result in results.items():
             kelvin, std = (result[name].values for name in ("lst_kelvin_fine", "lst_std_kelvin"))
             there = np.isfinite(kelvin) & np.isfinite(truth)
