@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from keras_lstsr.evaluation.benchmark import BenchmarkResult
-from keras_lstsr.inference.writer import replaced_when_whole
+from keras_lstsr.files import write_text_whole
 from keras_lstsr.metrics.bootstrap import Interval
 
 HEADINGS = {
@@ -120,8 +120,7 @@ def write_tables(result: BenchmarkResult, folder: str | PathLike[str]) -> list[P
     paths = []
     for ending, text in texts.items():
         path = folder / f"{result.name}{ending}"
-        with replaced_when_whole(path) as partial:
-            partial.write_text(text, encoding="utf-8", newline="")
+        write_text_whole(path, text)
         paths.append(path)
     return paths
 
