@@ -124,9 +124,7 @@ def write_pairs(folder: Path, count: int = 4) -> Path:
     """Writes pairs in groups of two, truths one pixel down and right of where they are."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
-        write_pair(
-            folder, made_scene(f"{number:03d}", seed=number, off=(1, 1), noise_kelvin=0.3)
-        )
+        write_pair(folder, made_scene(f"{number:03d}", seed=number, off=(1, 1), noise_kelvin=0.3))
     groups = "".join(f"{number:03d},{number // 2}\n" for number in range(count))
     (folder / "pairs.csv").write_text("id,overlap_group\n" + groups)
     return folder

@@ -8,9 +8,9 @@ import rasterio
 from affine import Affine
 
 from keras_lstsr.errors import GridError, ProductError
+from keras_lstsr.files import sha256_of
 from keras_lstsr.grids.degradation import degrade
 from keras_lstsr.grids.resample import block_mean
-from keras_lstsr.files import sha256_of
 from keras_lstsr.records.fine_scenes import FineSceneFile, cloud_mask_of, find_fine_scenes
 from keras_lstsr.records.scene_sample import nested
 from keras_lstsr.testing.samples import LEFT_M, TOP_M, texture

@@ -55,7 +55,9 @@ def test_any_registered_guide_is_found_and_all_pairs_have_it(tmp_path):
     (files,) = find_pairs(tmp_path)
     assert list(files.guides) == ["ndvi", "water"]
     write_pair(tmp_path, made_scene("b", coarse_pixels=8))
-    with pytest.raises(ProductError, match=r"pair b has no the share of water|pair b has no .*water"):
+    with pytest.raises(
+        ProductError, match=r"pair b has no the share of water|pair b has no .*water"
+    ):
         find_pairs(tmp_path)
 
 
