@@ -168,6 +168,7 @@ def nested(scene: SceneSample, factor: int, shift: Shift | None = None) -> Sampl
         acquisition_date=scene.acquisition_date,
         origin=scene.origin,
         scene=scene.name,
+        group=scene.group,
         encodings={
             name: Encoding.of(layer)
             for name, layer in {"lst_kelvin": scene.lst, **scene.guides}.items()
