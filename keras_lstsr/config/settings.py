@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from keras_lstsr.errors import ConfigError
+from keras_lstsr.files import write_text_whole
 
 
 def in_brackets(name: str) -> str:
@@ -94,4 +95,4 @@ class SettingsFile(Settings):
     def to_yaml(self, path: str | PathLike[str]) -> None:
         """Writes the settings, defaults included, so that a run can be repeated."""
         text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-        Path(path).write_text(text, encoding="utf-8")
+        write_text_whole(path, text)
