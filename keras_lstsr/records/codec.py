@@ -174,7 +174,7 @@ def encode_sample(sample: Sample) -> bytes:
         Feature.DAY_NIGHT: sample.day_night,
         Feature.PLACE: sample.place,
         Feature.SPLIT: sample.split,
-        Feature.CRS_WKT: sample.grid.crs.to_wkt(),
+        Feature.CRS_WKT: sample.grid.crs_wkt,
     }
     features: dict[str, Any] = {
         Feature.SCHEMA_VERSION: [SCHEMA_VERSION],
@@ -275,9 +275,7 @@ def _guide_names(features: Any) -> list[str]:
 
 
 def _missing_feature(name: str) -> RecordsError:
-    return RecordsError(
-        "the record lacks a feature", field=name, action=PREPARE_AGAIN
-    )
+    return RecordsError("the record lacks a feature", field=name, action=PREPARE_AGAIN)
 
 
 def _bytes(features: Any, name: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -64,6 +65,15 @@ class SampleSource(Protocol):
 
     def load(self) -> SceneSample:
         """Reads the scene."""
+        ...
+
+
+class FileSource(SampleSource, Protocol):
+    """A scene in local files."""
+
+    @property
+    def paths(self) -> list[Path]:
+        """Its files, that of LST first."""
         ...
 
 

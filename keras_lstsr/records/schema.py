@@ -18,6 +18,7 @@ from pyproj import CRS
 
 from keras_lstsr.errors import RecordsError
 from keras_lstsr.grids.grid import Grid
+from keras_lstsr.records.former import command_of_version_1
 
 # Raised whenever a reader of the former version would misread the new one.
 SCHEMA_VERSION = 2
@@ -186,6 +187,12 @@ class SourceInfo(_Document):
     partners: dict[str, str] = Field(default_factory=dict)
 
 
+def with_rejection(source: SourceInfo, layer: str, reason: str) -> SourceInfo:
+    """Returns the entry of a raster of which one sample was rejected."""
+    counts = {"candidates": {layer: 1}, "accepted": {layer: 0}, "rejected": {layer: {reason: 1}}}
+    return source.model_copy(update=counts)
+
+
 class GridInfo(_Document):
     """A grid in JSON.
 
@@ -203,7 +210,7 @@ class GridInfo(_Document):
     def of(cls, grid: Grid) -> GridInfo:
         """Describes a grid."""
         a, b, c, d, e, f = grid.transform[:6]
-        return cls(crs_wkt=grid.crs.to_wkt(), transform=(a, b, c, d, e, f), shape=grid.shape)
+        return cls(crs_wkt=grid.crs_wkt, transform=(a, b, c, d, e, f), shape=grid.shape)
 
     @property
     def grid(self) -> Grid:
@@ -336,7 +343,9 @@ def load_metadata(records_dir: str | PathLike[str]) -> DatasetMetadata:
             field="schema_version",
             found=version,
             expected=SCHEMA_VERSION,
-            action=_command_of(content),
+            action=f"Make them anew: {command_of_version_1(content)}"
+            if version == 1
+            else PREPARE_AGAIN,
         )
     try:
         return DatasetMetadata.model_validate(content)
@@ -348,12 +357,3 @@ def load_metadata(records_dir: str | PathLike[str]) -> DatasetMetadata:
             field=".".join(str(part) for part in first["loc"]),
             action=PREPARE_AGAIN,
         ) from error
-
-
-def _command_of(content: Any) -> str:
-    """Says how to make records of another schema anew, from what they tell of their making."""
-    sources = content.get("sources", []) if isinstance(content, dict) else []
-    command = "keras-lstsr prepare --input LST_GLOB"
-    if any(isinstance(each, dict) and each.get("role") == "ndvi" for each in sources):
-        command += " --guide ndvi=NDVI_GLOB"
-    return f"Make them anew: {command} --output DIR, with the options used before."
