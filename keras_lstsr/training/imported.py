@@ -100,7 +100,7 @@ def import_weights(
             ignored=report.ignored_groups(),
         ),
     )
-    folder.create(config, None, info, model=model)
+    folder.create(config, info, model=model)
     return report
 
 

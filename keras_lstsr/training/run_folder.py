@@ -18,6 +18,7 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
@@ -113,7 +114,7 @@ class RunFolder:
         self.path = Path(path)
         self.config = self.path / "config.yaml"
         self.dataset = self.path / "dataset.json"
-        self.info = self.path / "run.json"
+        self.run = self.path / "run.json"
         self.model = self.path / "model.keras"
         self.history = self.path / "history.json"
         self.history_table = self.path / "history.csv"
@@ -121,25 +122,30 @@ class RunFolder:
         self.figures = self.path / "figures"
 
     def create(
-        self, config: ExperimentConfig, dataset: Path | None, info: RunInfo, model: Any = None
+        self,
+        config: ExperimentConfig,
+        run: RunInfo,
+        *,
+        model: Any = None,
+        copied: Sequence[Path] = (),
     ) -> None:
         """Makes the folder with its settings; it appears whole, so that a kill leaves no half.
 
         Args:
             config: The settings.
-            dataset: The records' description, if there are records.
-            info: The content of ``run.json``.
+            run: The content of ``run.json``.
             model: A Keras model for ``model.keras``, if there is one already.
+            copied: Files to put beside under their own names.
         """
         with written_whole(self.path) as partial:
             staged = RunFolder(partial)
             partial.mkdir()
             config.to_yaml(staged.config)
-            if dataset is not None:
-                shutil.copyfile(dataset, staged.dataset)
+            for file in copied:
+                shutil.copyfile(file, partial / file.name)
             if model is not None:
                 model.save(staged.model)
-            staged.write_info(info)
+            staged.write_run(run)
 
     def is_free(self) -> bool:
         """Returns whether there is nothing at the folder's path, or an empty folder."""
@@ -147,14 +153,14 @@ class RunFolder:
             return True
         return self.path.is_dir() and not any(self.path.iterdir())
 
-    def read_info(self) -> RunInfo:
+    def read_run(self) -> RunInfo:
         """Reads ``run.json``.
 
         Raises:
             ModelError: If it is missing or damaged.
         """
         try:
-            return RunInfo.model_validate_json(self.info.read_text(encoding="utf-8"))
+            return RunInfo.model_validate_json(self.run.read_text(encoding="utf-8"))
         except OSError as error:
             raise ModelError(
                 "this is no run folder",
@@ -164,12 +170,17 @@ class RunFolder:
             ) from error
         except ValidationError as error:
             raise ModelError(
-                "run.json is damaged", path=self.info, found=str(error.errors()[0]["msg"])
+                "run.json is damaged", path=self.run, found=str(error.errors()[0]["msg"])
             ) from error
 
-    def write_info(self, info: RunInfo) -> None:
+    def write_model(self, model: Any) -> None:
+        """Writes ``model.keras``."""
+        with written_whole(self.model) as partial:
+            model.save(partial)
+
+    def write_run(self, info: RunInfo) -> None:
         """Writes ``run.json``."""
-        write_text_whole(self.info, info.model_dump_json(indent=2) + "\n")
+        write_text_whole(self.run, info.model_dump_json(indent=2) + "\n")
 
     def read_history(self) -> list[dict[str, float]]:
         """Returns the records of the epochs so far, an empty list before the first."""

@@ -78,7 +78,7 @@ def test_the_folder_says_where_the_weights_come_from(files, tmp_path):
         "model.keras",
         "run.json",
     }
-    info = folder.read_info()
+    info = folder.read_run()
     imported = info.imported_weights
     file = files / "mrunet-maxpool.npz"
     assert (info.status, info.run_name, info.dataset_fingerprint) == ("finished", "run", "")

@@ -17,8 +17,8 @@ def dataset(tmp_path):
 def test_folder_appears_whole(tmp_path, dataset):
     folder = RunFolder(tmp_path / "deep" / "run")
     info = RunInfo(run_name="run", dataset_fingerprint="f")
-    folder.create(ExperimentConfig(), dataset, info)
-    assert folder.read_info() == info
+    folder.create(ExperimentConfig(), info, copied=[dataset])
+    assert folder.read_run() == info
     assert ExperimentConfig.from_yaml(folder.config) == ExperimentConfig()
     assert [path.name for path in folder.path.parent.iterdir()] == ["run"]
 
@@ -29,7 +29,8 @@ def test_what_a_kill_left_half_made_is_no_obstacle(tmp_path, dataset):
     (tmp_path / "run").mkdir()  # an empty folder, made by the user
     folder = RunFolder(tmp_path / "run")
     assert folder.is_free()
-    folder.create(ExperimentConfig(), dataset, RunInfo(run_name="run", dataset_fingerprint="f"))
+    info = RunInfo(run_name="run", dataset_fingerprint="f")
+    folder.create(ExperimentConfig(), info, copied=[dataset])
     assert not (tmp_path / "run" / "half").exists()
 
 
@@ -43,7 +44,7 @@ def test_history_tables_agree_when_columns_differ(tmp_path):
 
 def test_no_run_folder(tmp_path):
     with pytest.raises(ModelError, match=r"no run folder.*keras-lstsr train --output"):
-        RunFolder(tmp_path).read_info()
+        RunFolder(tmp_path).read_run()
 
 
 def test_flatten():
