@@ -66,9 +66,7 @@ def _window(
     height, width = shape
     rows = slice(max(row, 0), max(min(row + height, values.shape[0]), 0))
     columns = slice(max(column, 0), max(min(column + width, values.shape[1]), 0))
-    inside = values[rows, columns].astype(np.float32, copy=False)
-    if inside.shape == shape:
-        return inside
+    inside = values[rows, columns]
     result = np.full(shape, np.nan, np.float32)
     if inside.size:
         top, left = rows.start - row, columns.start - column

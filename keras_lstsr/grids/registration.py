@@ -195,7 +195,7 @@ def shifted(raster: xr.DataArray, shift: Shift) -> xr.DataArray:
         shift: What to add, in the raster's own pixels.
 
     Returns:
-        The same values, attributes and encoding, elsewhere.
+        The same values (not copied), attributes and encoding, elsewhere.
 
     Raises:
         GridError: If the shift is not finite, or the raster has no CRS or no regular north-up grid.
