@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lstsr.contract import OUTPUT_NAME, STD_NAME
+from keras_lstsr.artifacts.contract import OUTPUT_NAME, STD_NAME
 from keras_lstsr.errors import ModelError
 from keras_lstsr.grids.tiling import Tile, Tiling
-from keras_lstsr.inference.prediction import Prediction, Predictor
+from keras_lstsr.inference.predictor import Prediction, Predictor
 
 Progress = Callable[[int, int], None]
 

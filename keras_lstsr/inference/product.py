@@ -14,12 +14,12 @@ import numpy as np
 import xarray as xr
 
 from keras_lstsr import __version__
-from keras_lstsr.contract import OUTPUT_NAME, STD_NAME
+from keras_lstsr.artifacts.contract import OUTPUT_NAME, STD_NAME
 from keras_lstsr.errors import LstsrError, ModelError, ProductError
 from keras_lstsr.inference.blending import Progress
 from keras_lstsr.inference.guide import WITHOUT_GUIDE, FallbackRule
 from keras_lstsr.inference.ndvi import granule_difference, guide_tags, open_ndvi
-from keras_lstsr.inference.prediction import Predictor
+from keras_lstsr.inference.predictor import Predictor
 from keras_lstsr.inference.scene import (
     TileSettings,
     predict_scene,

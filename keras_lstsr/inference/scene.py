@@ -10,7 +10,7 @@ import xarray as xr
 from affine import Affine
 from numpy.typing import NDArray
 
-from keras_lstsr.contract import OUTPUT_NAME, STD_NAME, Contract, check_kelvin
+from keras_lstsr.artifacts.contract import OUTPUT_NAME, STD_NAME, Contract, check_kelvin
 from keras_lstsr.errors import GridError
 from keras_lstsr.grids.tiling import make_tiling
 from keras_lstsr.inference.blending import Progress, predict_tiles
@@ -20,7 +20,7 @@ from keras_lstsr.inference.guide import (
     guide_of_scene,
     guide_use,
 )
-from keras_lstsr.inference.prediction import Prediction, Predictor
+from keras_lstsr.inference.predictor import Prediction, Predictor
 from keras_lstsr.sharpening.interpolation import interpolated
 
 DEFAULT_TILE_PIXELS = 128
