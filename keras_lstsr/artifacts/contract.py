@@ -205,7 +205,7 @@ class Contract(BaseModel):
         for name in guides:
             if name not in self.guides:
                 raise ModelError(
-                    "this model takes no such guide" if self.guides else "this model takes no guide",
+                    f"this model takes no {'such ' if self.guides else ''}guide",
                     field=name,
                     found=f"inputs {', '.join(entry.name for entry in self.inputs)}",
                     action="Leave it out, or take a model that was trained with it.",

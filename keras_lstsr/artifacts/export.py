@@ -97,6 +97,7 @@ def export_saved_model(
     version = output / str(model_version)
     try:
         with written_whole(version) as partial:
+            partial.mkdir()
             write_archive(model, contract, partial)
             (partial / CONTRACT_FILE).write_text(contract.to_json(), encoding="utf-8")
             write_warmup_requests(partial / WARMUP_FILE, contract)

@@ -14,7 +14,7 @@ WEIGHTS_FOLDER = Path(__file__).resolve().parent.parent / "weights"
 
 
 def shipped_weights() -> list[str]:
-    """Lists the names of the weights in this installation, the newest last: ``guided-1``, …"""
+    """Lists the names of the weights in this installation, e.g. ``guided-1``, the newest last."""
     numbered = {
         int(match.group(1)): path.name
         for path in WEIGHTS_FOLDER.glob("*-*")

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lstsr.artifacts.contract import OUTPUT_NAME, SERVING_SIGNATURE, Contract
-from keras_lstsr.artifacts.loading import load_saved_model, model_contract, newest_version_dir
+from keras_lstsr.artifacts.loading import model_contract
+from keras_lstsr.artifacts.saved_model import load_saved_model, newest_version_dir
 from keras_lstsr.inference.predictor import ContractPredictor
 
 if TYPE_CHECKING:
