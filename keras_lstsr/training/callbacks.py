@@ -17,11 +17,12 @@ from typing import Any
 
 import keras
 
+from keras_lstsr.artifacts.model_folder import RunInfo
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.files import write_text_whole
 from keras_lstsr.training.network import TrainedNetwork
 from keras_lstsr.training.progress import TrainingProgress
-from keras_lstsr.training.run_folder import RunFolder, RunInfo
+from keras_lstsr.training.run_folder import RunFolder
 from keras_lstsr.training.tracking import Tracker
 
 MONITORED = "val_loss"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 
 import keras
 
+from keras_lstsr.artifacts.model_folder import RunInfo, utc_now
 from keras_lstsr.config import ExperimentConfig, ModelConfig, NetworkConfig
-from keras_lstsr.errors import ConfigError
 from keras_lstsr.maps import comparison_figure
 from keras_lstsr.records.schema import DATASET_FILE, DatasetMetadata, load_metadata
 from keras_lstsr.training.baseline import bicubic_rmse_kelvin
@@ -28,7 +27,7 @@ from keras_lstsr.training.figures import draw_curves, sample_maps
 from keras_lstsr.training.network import build_network
 from keras_lstsr.training.optimizer import ValidateAverage
 from keras_lstsr.training.progress import SilentProgress, TrainingProgress
-from keras_lstsr.training.run_folder import RunFolder, RunInfo, flatten, utc_now
+from keras_lstsr.training.run_folder import RunFolder, flatten
 from keras_lstsr.training.schedules import alpha_callbacks
 from keras_lstsr.training.strategy import (
     Strategy,
@@ -38,7 +37,6 @@ from keras_lstsr.training.strategy import (
     uses_tensorflow,
 )
 from keras_lstsr.training.tracking import Tracker
-from keras_lstsr.training.versions import library_versions
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,9 @@ def train(
     plan = plan_batches(config, metadata, replica_count(strategy), Path(records_dir))
     resolved = resolve(config, metadata, plan.replicas)
     folder = RunFolder(output_dir)
-    info = _open_folder(folder, resolved, metadata, Path(records_dir), overwrite=overwrite)
+    info = folder.open(
+        resolved, metadata.fingerprint, Path(records_dir) / DATASET_FILE, overwrite=overwrite
+    )
     info.devices = describe_devices(strategy)
     run = _Run(resolved, Path(records_dir), metadata, folder, info, plan, tracker, progress)
     try:
@@ -121,37 +121,6 @@ def train(
         raise
     finally:
         progress.finished("")
-
-
-def _open_folder(
-    folder: RunFolder,
-    config: ExperimentConfig,
-    metadata: DatasetMetadata,
-    records_dir: Path,
-    *,
-    overwrite: bool,
-) -> RunInfo:
-    if overwrite and folder.run.exists():
-        shutil.rmtree(folder.path)
-    if not folder.is_free():
-        if not folder.run.exists():
-            raise ConfigError(
-                "the folder is no run folder and not empty",
-                path=folder.path,
-                found="no run.json",
-                action="Choose another --output.",
-            )
-        info = folder.read_run()
-        folder.check_resumable(info, config, metadata.fingerprint)
-        info.status, info.resumed, info.finished = "running", info.resumed + 1, None
-        return info
-    info = RunInfo(
-        run_name=folder.path.resolve().name,
-        dataset_fingerprint=metadata.fingerprint,
-        versions=library_versions(),
-    )
-    folder.create(config, info, copied=[records_dir / DATASET_FILE])
-    return info
 
 
 @dataclass(frozen=True)

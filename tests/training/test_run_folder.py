@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from keras_lstsr.artifacts.model_folder import RunInfo
 from keras_lstsr.config import ExperimentConfig, LossConfig
 from keras_lstsr.errors import ModelError
-from keras_lstsr.training.run_folder import RunFolder, RunInfo, flatten
+from keras_lstsr.training.run_folder import RunFolder, flatten
 
 
 @pytest.fixture
