@@ -74,7 +74,7 @@ def _clipping_the_sum(
 ) -> type[keras.optimizers.Optimizer]:
     # Keras clips each replica's own gradients before it adds them up, so that weights would depend
     # on the number of devices.
-    class ClipsTheSum(kind):  # type: ignore[misc, valid-type]
+    class ClipsTheSum(kind):
         def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
             super().apply(summed_over_replicas(grads, norm), trainable_variables)
 
