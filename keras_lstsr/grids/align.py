@@ -22,10 +22,10 @@ def guide_on_fine_grid(
 ) -> xr.DataArray:
     """Brings a guide, e.g. NDVI or albedo, onto the grid that divides LST's pixels by ``factor``.
 
-    Where the guide's pixels are those of the fine grid, they are taken as they are; ground that the guide
-    does not cover is NaN. Otherwise it is warped with exact coordinates (GDAL approximates them
-    to an eighth of a pixel): bilinearly, or by area where its pixels are clearly finer than the
-    fine grid's. A fine pixel is NaN where any guide pixel that goes into it is.
+    Where the guide's pixels are those of the fine grid, they are taken as they are; ground that
+    the guide does not cover is NaN. Otherwise it is warped with exact coordinates (GDAL
+    approximates them to an eighth of a pixel): bilinearly, or by area where its pixels are clearly
+    finer than the fine grid's. A fine pixel is NaN where any guide pixel that goes into it is.
 
     Args:
         guide: ``[y, x]`` with CRS and coordinates; NaN where missing.
