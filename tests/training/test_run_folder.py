@@ -30,8 +30,7 @@ def test_what_a_kill_left_half_made_is_no_obstacle(tmp_path, dataset):
     (tmp_path / "run").mkdir()  # an empty folder, made by the user
     folder = RunFolder(tmp_path / "run")
     assert folder.is_free()
-    info = RunInfo(run_name="run", dataset_fingerprint="f")
-    folder.create(ExperimentConfig(), info, copied=[dataset])
+    folder.create(ExperimentConfig(), RunInfo(run_name="run", dataset_fingerprint="f"))
     assert not (tmp_path / "run" / "half").exists()
 
 
@@ -44,7 +43,7 @@ def test_history_tables_agree_when_columns_differ(tmp_path):
 
 
 def test_no_run_folder(tmp_path):
-    with pytest.raises(ModelError, match=r"no run folder.*keras-lstsr train --output"):
+    with pytest.raises(ModelError, match=r"no model folder.*given to train as --output"):
         RunFolder(tmp_path).read_run()
 
 
