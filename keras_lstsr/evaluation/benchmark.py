@@ -170,7 +170,7 @@ def predictor_method(predictor: Predictor, batch_size: int = 32) -> Method:
 
     def method(lst_kelvin: NDArray[np.float32]) -> NDArray[np.float32]:
         batches = [
-            predictor.predict(lst_kelvin[start : start + batch_size, ..., None])[..., 0]
+            predictor.predict(lst_kelvin[start : start + batch_size, ..., None]).lst_kelvin[..., 0]
             for start in range(0, len(lst_kelvin), batch_size)
         ]
         return np.concatenate(batches)
