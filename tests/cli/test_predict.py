@@ -161,7 +161,7 @@ def test_units_scale_and_nodata_can_be_told(tiny_models_dir, tmp_path, monkeypat
 SLOW_PREDICT = """
 import sys, time
 from pathlib import Path
-import keras_lstsr.inference.writer as writer
+import keras_lstsr.inference.cog as cog
 from keras_lstsr.cli.main import main
 
 mark = Path(sys.argv.pop())
@@ -174,7 +174,7 @@ def stand_still(path, *arguments, **profile):
 class Rasterio:
     open = staticmethod(stand_still)
 
-writer.rasterio = Rasterio
+cog.rasterio = Rasterio
 main()
 """
 
@@ -267,11 +267,11 @@ def test_an_all_cloud_granule_is_an_error(tiny_models_dir, tmp_path, monkeypatch
 @pytest.fixture
 def shipped(tiny_guided_model, tmp_path, monkeypatch):
     """Puts a tiny guided model in the place of the weights that come with the package."""
-    from keras_lstsr.inference import pretrained
+    from keras_lstsr.artifacts import pretrained
+    from keras_lstsr.testing.models import write_model_folder
 
-    tiny_guided_model.save(tmp_path / "guided.keras")
-    monkeypatch.setattr(pretrained, "PRETRAINED_FILE", str(tmp_path / "guided.keras"))
-    monkeypatch.setattr(pretrained, "PRETRAINED_CARD_FILE", str(tmp_path / "guided.json"))
+    monkeypatch.setattr(pretrained, "WEIGHTS_FOLDER", tmp_path / "weights")
+    write_model_folder(tmp_path / "weights" / "guided-3", tiny_guided_model)
 
 
 @pytest.mark.usefixtures("shipped")
@@ -292,7 +292,7 @@ def test_the_pretrained_model_sharpens_a_granule_with_ndvi(tmp_path, monkeypatch
     assert f"{output.with_name('fine_std.tif')}: standard deviation, median " in text
     assert "LST alone" not in text
     with rasterio.open(output) as file:
-        assert file.tags()["model_run"] == "pretrained"
+        assert file.tags()["model_run"] == "guided-3"
         assert file.tags()["ndvi_granule"] == scene.mod09gq.name
 
 
@@ -351,6 +351,58 @@ def test_a_served_guided_model_predicts_the_same_file(
         assert tags == served_tags
 
 
+def test_guides_go_by_name_and_their_options_too(
+    kelvin_file, tiny_guided_models_dir, tmp_path, monkeypatch, capsys
+):
+    ndvi = np.random.default_rng(1).integers(0, 9000, (80, 120)).astype(np.int16)
+    write_lst(tmp_path / "vi.tif", ndvi, units="", transform=TRANSFORM @ Affine.scale(0.25))
+    ways = {
+        "short": ["--ndvi", tmp_path / "vi.tif", "--ndvi-scale", 0.0001, "--ndvi-nodata", -3000],
+        "long": ["--guide", f"ndvi={tmp_path / 'vi.tif'}", "--guide-option", "ndvi.scale=0.0001",
+                 "--guide-option", "ndvi.nodata=-3000", "--guide-option", "ndvi.date=2021-08-14"],
+    }  # fmt: skip
+    results = {}
+    for name, options in ways.items():
+        code, text = run(
+            kelvin_file, "--model", tiny_guided_models_dir, *options, "--output",
+            tmp_path / f"{name}.tif", "--consistency", "block",
+            monkeypatch=monkeypatch, capsys=capsys,
+        )  # fmt: skip
+        assert code in (0, None), text
+        assert ("1 day before LST" in text) == (name == "long")
+        assert "Consistency (block): residual " in text
+        with rasterio.open(tmp_path / f"{name}.tif") as file:
+            results[name] = file.read(1)
+            assert file.tags()["consistency"] == "block"
+    np.testing.assert_array_equal(results["short"], results["long"])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--guide", "ndvi"], "expected NAME=FILE"),
+        (["--guide", "ndwi=x.tif"], "no such guide"),
+        (["--ndvi", "x.tif", "--guide", "ndvi=y.tif"], "a file of ndvi already"),
+        (["--guide-option", "ndvi.scale=1"], "a guide that is given"),
+        (
+            ["--ndvi", "x.tif", "--guide-option", "ndvi.unit=1"],
+            "one of scale, offset",
+        ),
+        (["--ndvi", "x.tif", "--guide-option", "ndvi.scale=a"], "could not convert"),
+        (["--guide", "water=x.tif"], "water: this model takes no such guide"),
+    ],
+)
+def test_guides_that_cannot_be_read_are_refused(
+    kelvin_file, tiny_guided_models_dir, tmp_path, monkeypatch, capsys, options, words
+):
+    code, text = run(
+        kelvin_file, "--model", tiny_guided_models_dir, "--output", tmp_path / "out.tif", *options,
+        monkeypatch=monkeypatch, capsys=capsys,
+    )  # fmt: skip
+    assert code == 2
+    assert words in text and "Traceback" not in text
+
+
 def test_a_model_of_one_image_refuses_ndvi(
     kelvin_file, tiny_models_dir, tmp_path, monkeypatch, capsys
 ):
@@ -365,14 +417,14 @@ def test_a_model_of_one_image_refuses_ndvi(
 def test_missing_pretrained_weights_are_an_error_with_a_way_out(
     kelvin_file, tmp_path, monkeypatch, capsys
 ):
-    from keras_lstsr.inference import pretrained
+    from keras_lstsr.artifacts import pretrained
 
-    monkeypatch.setattr(pretrained, "PRETRAINED_FILE", str(tmp_path / "guided.keras"))
+    monkeypatch.setattr(pretrained, "WEIGHTS_FOLDER", tmp_path / "weights")
     code, text = run(
         kelvin_file, "--output", tmp_path / "out.tif", monkeypatch=monkeypatch, capsys=capsys
     )
     assert code == 2
-    assert "guided.keras: the pretrained weights are not there" in text
+    assert "weights: the pretrained weights are not there" in text
     assert "--model" in text
 
 
