@@ -151,9 +151,9 @@ def run_demo(
     with steps.step("Evaluate beside bicubic on ground the model has not seen"):
         results = _evaluate(steps.console, paths, mlflow)
     with steps.step("Export a SavedModel for TF Serving"):
-        from keras_lstsr.export import export_run
+        from keras_lstsr.artifacts.export import export_model
 
-        steps.console.print(f"Wrote {export_run(paths.run, paths.models)}", highlight=False)
+        steps.console.print(f"Wrote {export_model(paths.run, paths.models)}", highlight=False)
     with steps.step("Serve it, and predict a 250 m map over gRPC"):
         _serve_and_predict(steps.console, paths)
     _summary(steps, paths, mlflow)
@@ -233,7 +233,7 @@ def _train(console: Console, paths: DemoPaths, epochs: int | None, mlflow: bool)
 def _evaluate(console: Console, paths: DemoPaths, mlflow: bool) -> list[BenchmarkResult]:
     from keras_lstsr.evaluation.report import markdown_table, summary_metrics
     from keras_lstsr.evaluation.run import evaluate_model
-    from keras_lstsr.inference.predictor import load_predictor
+    from keras_lstsr.inference.loading import load_predictor
     from keras_lstsr.training.tracking import log_evaluation
 
     with console.status("Scoring patches and scenes"):
@@ -253,21 +253,21 @@ def _evaluate(console: Console, paths: DemoPaths, mlflow: bool) -> list[Benchmar
 
 
 def _serve_and_predict(console: Console, paths: DemoPaths) -> None:
-    from keras_lstsr.inference.predictor import load_predictor
-    from keras_lstsr.inference.product import predict_product
+    from keras_lstsr.inference.loading import load_predictor
+    from keras_lstsr.inference.product import LstInput, Outputs, predict_product
 
     source = sorted(paths.unseen.glob("MOD11A1.*.hdf"))[0]
     with _server(paths.models) as address, Progress(console=console, transient=True) as progress:
         console.print(f"Serving at {address}", highlight=False)
         task = progress.add_task(f"Tiles of {source.name}", total=None)
         done = predict_product(
-            source,
+            LstInput(source),
             load_predictor(server=address),
-            paths.prediction,
+            Outputs(paths.prediction),
             progress=lambda tiles, total: progress.update(task, completed=tiles, total=total),
         )
     console.print(
-        f"Wrote {done.output}: {done.shape[0]} × {done.shape[1]} pixels, "
+        f"Wrote {done.outputs.map}: {done.shape[0]} × {done.shape[1]} pixels, "
         f"{done.minimum_kelvin:.2f} to {done.maximum_kelvin:.2f} K",
         highlight=False,
     )

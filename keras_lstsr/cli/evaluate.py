@@ -147,7 +147,7 @@ def _on_records_and_scenes(model: Path, options: dict[str, Any]) -> None:
     from keras_lstsr.errors import ConfigError
     from keras_lstsr.evaluation.report import markdown_table, summary_metrics
     from keras_lstsr.evaluation.run import evaluate_model
-    from keras_lstsr.inference.predictor import load_predictor
+    from keras_lstsr.inference.loading import load_predictor
     from keras_lstsr.training.tracking import log_evaluation
 
     records, lst, truth = (options[name] for name in ("records", "lst", "truth"))

@@ -159,7 +159,8 @@ def command(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
-    from keras_lstsr.inference.loading import load_predictor
+    from keras_lstsr.inference.loading import load_predictor, load_pretrained
+    from keras_lstsr.inference.predictor import Predictor
     from keras_lstsr.inference.product import LstInput, Outputs, predict_product
     from keras_lstsr.inference.tiles import TileSettings
 
@@ -167,11 +168,12 @@ def command(
     given = _guide_inputs(guides, guide_options, ndvi, _given(of_ndvi))
     console = Console(highlight=False, soft_wrap=True)
     with console.status("Loading the model"):
-        predictor = load_predictor(
-            "pretrained" if model is None and server is None else model,
-            server=server,
-            model_name=model_name,
-            timeout_seconds=timeout,
+        predictor: Predictor = (
+            load_pretrained()
+            if model is None and server is None
+            else load_predictor(
+                model, server=server, model_name=model_name, timeout_seconds=timeout
+            )
         )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
     with Progress(*columns, console=console) as progress:

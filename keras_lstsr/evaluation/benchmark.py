@@ -170,7 +170,7 @@ def predictor_method(predictor: Predictor, batch_size: int = 32) -> Method:
 
     def method(lst_kelvin: NDArray[np.float32]) -> NDArray[np.float32]:
         batches = [
-            predictor.predict(lst_kelvin[start : start + batch_size, ..., None])[..., 0]
+            predictor.predict(lst_kelvin[start : start + batch_size, ..., None]).lst_kelvin[..., 0]
             for start in range(0, len(lst_kelvin), batch_size)
         ]
         return np.concatenate(batches)
@@ -279,7 +279,7 @@ def evaluate_scenes(
         _check_nested(name, coarse, truth, predictor.scale_factor)
         fine = {
             BASELINE: upsample_bicubic(coarse.values, predictor.scale_factor),
-            method_name: predict_scene(coarse, predictor).values,
+            method_name: predict_scene(coarse, predictor)["lst_kelvin_fine"].values,
         }
         result.scores += score_image(name, fine, truth.values)
     return result

@@ -13,10 +13,11 @@ from typing import Protocol
 
 import xarray as xr
 
+from keras_lstsr.artifacts.pretrained import PRETRAINED, shipped_weights
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.evaluation.benchmark import BASELINE
-from keras_lstsr.inference.predictor import Predictor, load_predictor
-from keras_lstsr.inference.pretrained import PRETRAINED, has_pretrained_weights
+from keras_lstsr.inference.loading import load_predictor
+from keras_lstsr.inference.predictor import Predictor
 from keras_lstsr.inference.scene import predict_scene
 from keras_lstsr.sharpening import METHODS, sharpen
 from keras_lstsr.sharpening.fallback import SharpeningWarning
@@ -92,7 +93,8 @@ class PredictorMethod:
 
     def __call__(self, lst: xr.DataArray, guide: xr.DataArray) -> xr.DataArray:
         """See ``PairMethod``."""
-        return predict_scene(lst, self.predictor, guide if self.predictor.takes_guide else None)
+        guides = dict.fromkeys(self.predictor.contract.guides, guide)
+        return predict_scene(lst, self.predictor, guides, outputs=())["lst_kelvin_fine"]
 
 
 def parse_method(text: str) -> SharpeningMethod:
@@ -150,7 +152,7 @@ def choose_methods(
     """
     texts, model_texts = list(method_texts), list(model_texts)
     if not texts and not model_texts:
-        texts, model_texts = list(METHODS), [PRETRAINED] if has_pretrained_weights() else []
+        texts, model_texts = list(METHODS), [PRETRAINED] if shipped_weights() else []
     methods: dict[str, PairMethod] = {}
     if BASELINE not in texts:
         methods[BASELINE] = SharpeningMethod(BASELINE, factor)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from keras_lstsr.artifacts.model_folder import ModelCard, card_of
 from keras_lstsr.evaluation.report import format_value
 from keras_lstsr.files import sha256_of
 from keras_lstsr.inference.predictor import Predictor
@@ -33,8 +33,10 @@ def training_note(label: str, predictor: Predictor, sources: Sequence[PairSource
         A sentence with the model's cross-validated scores instead; None if it has seen none, or
         has no card.
     """
-    card = predictor.provenance.get("model_card", {})
-    known = set(card.get("dataset", {}).get("files", {}).values())
+    card = card_of(predictor.provenance)
+    if card is None:
+        return None
+    known = card.known_files
     seen = [
         source.name
         for source in sources
@@ -50,10 +52,9 @@ def training_note(label: str, predictor: Predictor, sources: Sequence[PairSource
     )
 
 
-def _cross_validated(card: Mapping[str, Any]) -> str:
+def _cross_validated(card: ModelCard) -> str:
     """Says in words what the card holds of the scores that are shown."""
-    means = card.get("cross_validation", {}).get("aster", {}).get("means", {})
-    scores = means.get(card.get("name"), {})
+    scores = card.scores.get("aster", {}).get("means", {}).get(card.name, {})
     return ", ".join(
         f"{words} {format_value(metric, scores[metric])}{unit}"
         for metric, (words, unit) in _SHOWN.items()

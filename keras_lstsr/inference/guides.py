@@ -44,15 +44,11 @@ def guides_of_scene(
         )
     contract.check_takes(guides)
     result = {}
-    fine = lst.grid.finer(contract.scale_factor)
     for name, guide in guides.items():
-        given = placed(guide, name)
-        values = np.asarray(given.raster.values)
-        nested = given.grid.shape == fine.shape and fine.offset_in(given.grid) == (0, 0)
-        # A guide that lies there already is not copied: of a whole tile it is 92 MB.
-        if not nested or values.dtype != np.float32:
-            values = np.asarray(guide_on_fine_grid(guide, lst.grid, contract.scale_factor).values)
+        fine = guide_on_fine_grid(guide, lst.grid, contract.scale_factor)
+        values = np.asarray(fine.values, np.float32)
         if np.isnan(values).all():
+            given = placed(guide, name)
             raise GridError(
                 "the guide does not overlap LST, or holds no valid pixel there",
                 path=guide.encoding.get("source"),

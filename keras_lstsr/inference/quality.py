@@ -76,7 +76,7 @@ class GuideUse:
             "guide_explained_share": self.explained_share,
         }
         return {
-            name: round(value, 6)
+            name: float(f"{value:.6g}")  # rounded, but to 0 only if it is 0
             for name, value in figures.items()
             if value is not None and not math.isnan(value)
         }

@@ -48,8 +48,7 @@ def _raster(values: np.ndarray, pixel_m: float, left_m: float = 0.0) -> xr.DataA
 @pytest.fixture(scope="module")
 def untrained():
     """A network whose residual starts at zero: it must score exactly as bicubic."""
-    from keras_lstsr.export import model_contract  # noqa: F401
-    from keras_lstsr.inference.predictor import KerasPredictor
+    from keras_lstsr.inference.local import KerasPredictor
     from keras_lstsr.models import build_model
 
     config = ModelConfig(

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+from keras_lstsr.artifacts.model_folder import ModelCard
 from keras_lstsr.evaluation.seen_pairs import training_note
 from keras_lstsr.pairs.files import LoadedPair, find_pairs
 from keras_lstsr.training.pretrain_folder import files_of
 
 
 def predictor(files, error=None):
-    card = {"name": "guided", "dataset": {"files": files}}
+    card = ModelCard(name="guided", learnt_from={"all": tuple(files.values())})
     if error is not None:
         means = {"guided": {"bias_free_rmse_kelvin": error, "ssim": 0.8}}
-        card["cross_validation"] = {"aster": {"means": means}}
-    return SimpleNamespace(provenance={"model_card": card})
+        card.scores["aster"] = {"means": means}
+    return SimpleNamespace(provenance={"model_card": card.model_dump(mode="json")})
 
 
 def test_pairs_seen_in_training_are_counted(pairs_dir):

@@ -8,12 +8,12 @@ import rasterio
 import rioxarray  # noqa: F401
 import xarray as xr
 from affine import Affine
-from keras_lstsr.inference.local import KerasPredictor, SavedModelPredictor
 from PIL import Image
 
 from keras_lstsr.errors import GridError, LstsrError, ModelError, ProductError
 from keras_lstsr.grids.consistency import consistency_residual
 from keras_lstsr.inference.guides import granule_difference
+from keras_lstsr.inference.local import KerasPredictor, SavedModelPredictor
 from keras_lstsr.inference.product import (
     GuideInput,
     LstInput,

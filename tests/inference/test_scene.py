@@ -5,14 +5,14 @@ import pytest
 import rioxarray  # noqa: F401
 import xarray as xr
 from affine import Affine
-from keras_lstsr.artifacts.contract import Contract
-from keras_lstsr.inference.local import KerasPredictor
 from scipy.ndimage import gaussian_filter
 
+from keras_lstsr.artifacts.contract import Contract
 from keras_lstsr.errors import GridError, ModelError
 from keras_lstsr.grids.consistency import consistency_residual
 from keras_lstsr.grids.resample import upsample_bicubic, upsample_nearest
 from keras_lstsr.grids.tiling import make_tiling
+from keras_lstsr.inference.local import KerasPredictor
 from keras_lstsr.inference.predictor import Prediction
 from keras_lstsr.inference.scene import predict_scene
 from keras_lstsr.inference.tiles import TileSettings, predict_tiles
