@@ -279,7 +279,7 @@ def evaluate_scenes(
         _check_nested(name, coarse, truth, predictor.scale_factor)
         fine = {
             BASELINE: upsample_bicubic(coarse.values, predictor.scale_factor),
-            method_name: predict_scene(coarse, predictor).values,
+            method_name: predict_scene(coarse, predictor)["lst_kelvin_fine"].values,
         }
         result.scores += score_image(name, fine, truth.values)
     return result

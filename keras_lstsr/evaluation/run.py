@@ -251,7 +251,7 @@ def _draw_scene(
     maps = {
         "1 km input": window.values,
         BASELINE: upsample_bicubic(window.values, factor),
-        MODEL: predict_scene(window, predictor).values,
+        MODEL: predict_scene(window, predictor)["lst_kelvin_fine"].values,
         "250 m truth": truth.values[fine_rows, fine_columns],
     }
     return _save(maps, f"1 km → 250 m, a part of {name}", output / "scene.png")
