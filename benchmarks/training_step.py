@@ -229,9 +229,8 @@ def main() -> None:
         print(json.dumps(measure(json.loads(arguments.child))))
         return
     with tempfile.TemporaryDirectory() as temporary:
-        write_records(
-            Path(temporary) / "records", patches=4 * arguments.batch, side=arguments.patch
-        )
+        records = Path(temporary) / "records"
+        write_records(records, patches=4 * arguments.batch, side=arguments.patch)
         tasks = [
             {
                 "network": network,

@@ -125,9 +125,10 @@ def fold_records(
 ) -> DatasetMetadata:
     """Writes the records of a fold of cross-validation.
 
-    Memory holds all samples. Split ``train`` holds those of the other folds, without truth on ground that a scene of
+    Split ``train`` holds the samples of the other folds, without truth on ground that a scene of
     this fold covers, and split ``test`` those of this fold whole. Samples whose LST was made from
-    their truth are in every ``train``, without truth on the ground of any observed scene.
+    their truth are in every ``train``, without truth on the ground of any observed scene. Memory
+    holds all samples.
 
     Args:
         records_dir: A records folder with truth; its own splits do not matter.
@@ -192,6 +193,7 @@ def _fold_samples(
             continue
         others = observed if sample.origin == "degraded" else [ground[name] for name in tested]
         hidden = covered(sample.fine_grid, others)
+        assert sample.truth_kelvin is not None  # has_truth says so
         truth = np.where(hidden, np.float32(np.nan), sample.truth_kelvin)
         if np.isfinite(truth).any():
             yield replace(sample, split="train", truth_kelvin=truth)

@@ -76,6 +76,12 @@ class RasterScene:
         truth = self.item.truth.sha256[:16]
         return f"{scene_name(lst.granule_id, lst.sha256, self.item.layer)}/{truth}"
 
+    @property
+    def paths(self) -> list[Path]:
+        """The files, that of LST first."""
+        item = self.item
+        return [Path(each.path) for each in (item.lst, *item.guides.values(), item.truth)]
+
     def load(self) -> SceneSample:
         """Reads the rasters; of LST what lies on the truth's ground.
 
@@ -196,7 +202,7 @@ class ScenePlan:
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
 
-def survey_scene(source: FileSource | RasterScene, factor: int = SCALE_FACTOR) -> SceneSurvey:
+def survey_scene(source: FileSource, factor: int = SCALE_FACTOR) -> SceneSurvey:
     """Surveys a scene with truth.
 
     Args:
