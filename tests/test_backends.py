@@ -109,7 +109,7 @@ class TestWithoutTensorFlow:
         report, folder = on_jax
         assert "Tables and figures" in report["evaluate"]
         assert (folder / "scores" / "patch.png").is_file()
-        assert report["software"] == ["jax", "keras", "keras_lstsr"]
+        assert report["software"] == ["jax", "keras", "keras_lstsr", "numpy", "python"]
         for name, needed in (("export", "a SavedModel needs TensorFlow"), ("serve", "TensorFlow")):
             assert report[name].startswith("MissingExtraError")
             assert needed in report[name]
