@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -64,6 +65,15 @@ class SampleSource(Protocol):
 
     def load(self) -> SceneSample:
         """Reads the scene."""
+        ...
+
+
+class FileSource(SampleSource, Protocol):
+    """A scene in local files."""
+
+    @property
+    def paths(self) -> list[Path]:
+        """Its files, that of LST first."""
         ...
 
 
@@ -168,6 +178,7 @@ def nested(scene: SceneSample, factor: int, shift: Shift | None = None) -> Sampl
         acquisition_date=scene.acquisition_date,
         origin=scene.origin,
         scene=scene.name,
+        group=scene.group,
         encodings={
             name: Encoding.of(layer)
             for name, layer in {"lst_kelvin": scene.lst, **scene.guides}.items()
