@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from keras_lstsr.config import ExperimentConfig
+from keras_lstsr.testing.training import write_textured_records
 from keras_lstsr.training.fit import train
 from tests.conftest import ROOT
-from tests.training.conftest import write_records
 
 needs_jax = pytest.mark.skipif(
     importlib.util.find_spec("jax") is None, reason="JAX is not installed"
@@ -51,7 +51,7 @@ def under_jax(*arguments, timeout=600):
 def on_jax(tmp_path_factory):
     """The report of ``tests.training.under_jax``, and the folder that it worked in."""
     folder = tmp_path_factory.mktemp("jax")
-    records = write_records(folder / "records", {"train": 16, "validation": 6, "test": 4})
+    records = write_textured_records(folder / "records", {"train": 16, "validation": 6, "test": 4})
     (folder / "settings.yaml").write_text(yaml.safe_dump(SETTINGS))
     coarse = np.random.default_rng(0).normal(295, 5, (2, 7, 10, 1)).astype(np.float32)
     coarse[1, 2:4, 3] = np.nan

@@ -17,6 +17,7 @@ from mlflow.projects._project_spec import load_project
 
 from beam_jobs.rasters_to_tfrecords import build_parser
 from keras_lstsr.cli.main import cli
+from keras_lstsr.testing.training import TINY, write_textured_records
 from tests.conftest import ROOT
 
 ENTRIES = ("main", "prepare", "train", "pretrain", "sweep", "evaluate", "export", "predict")
@@ -89,9 +90,8 @@ def test_environment():
 
 @pytest.mark.slow
 def test_mlflow_runs_the_training(tmp_path):
-    from tests.training.conftest import TINY, write_records
 
-    records = write_records(tmp_path / "records")
+    records = write_textured_records(tmp_path / "records")
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     store = f"sqlite:///{tmp_path}/mlflow.db"
     scripts = str(Path(sys.executable).parent)

@@ -13,7 +13,6 @@ from keras_lstsr.config.networks import (
     NetworkConfig,
     NetworkShape,
 )
-from keras_lstsr.config.pretraining import PretrainConfig, PretrainTrainingConfig
 from keras_lstsr.config.settings import SettingsFile
 from keras_lstsr.config.training import CrossValidationConfig, ScheduleConfig, TrainingConfig
 
@@ -34,8 +33,6 @@ __all__ = [
     "ModelConfig",
     "NetworkConfig",
     "NetworkShape",
-    "PretrainConfig",
-    "PretrainTrainingConfig",
     "ScheduleConfig",
     "SettingsFile",
     "Task",

@@ -9,7 +9,8 @@ from pathlib import Path
 from keras_lstsr.artifacts.model_folder import CardData, ModelCard, RunInfo, library_versions
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.files import sha256_of
-from keras_lstsr.records.schema import DatasetMetadata, Origin, SceneInfo
+from keras_lstsr.records.reading import iterate_samples
+from keras_lstsr.records.schema import Origin, SceneInfo, load_metadata
 
 _PURPOSES: dict[Origin, str] = {
     "observed": "training and validation",
@@ -19,22 +20,21 @@ _PURPOSES: dict[Origin, str] = {
 
 def training_card(
     config: ExperimentConfig,
-    metadata: DatasetMetadata,
+    records_dir: Path,
     info: RunInfo,
     model: Path,
-    *,
-    learnt_from: Iterable[str],
 ) -> ModelCard:
     """Describes a model that was trained on records.
 
     Args:
         config: The settings.
-        metadata: The records' description.
+        records_dir: Folder of the records.
         info: The run.
         model: Its ``model.keras``.
-        learnt_from: Names of the scenes in the training split.
     """
+    metadata = load_metadata(records_dir)
     scenes = metadata.scenes
+    learnt_from = {sample.scene for sample in iterate_samples(records_dir, "train")}
     return ModelCard(
         name=config.model.network,
         description=config.description,
@@ -53,9 +53,7 @@ def training_card(
         },
         dataset_fingerprint=metadata.fingerprint,
         settings=json.loads(config.model_dump_json()),
-        learnt_from={
-            name: tuple(scenes[name].files.values()) for name in sorted(set(learnt_from))
-        },
+        learnt_from={name: tuple(scenes[name].files.values()) for name in sorted(learnt_from)},
         versions=library_versions(),
     )
 

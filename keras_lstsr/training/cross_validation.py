@@ -32,8 +32,8 @@ from keras_lstsr.artifacts.model_folder import ModelCard, RunInfo, utc_now
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.files import sha256_of, write_text_whole, written_whole
-from keras_lstsr.records.dataset import iterate_samples
 from keras_lstsr.records.folds import assign_folds, fold_records
+from keras_lstsr.records.reading import iterate_samples
 from keras_lstsr.records.sample import Sample
 from keras_lstsr.records.schema import DATASET_FILE, SPLITS, DatasetMetadata, load_metadata
 from keras_lstsr.training.calibration import Calibration, calibrate, standardised_errors
@@ -41,7 +41,7 @@ from keras_lstsr.training.card import training_card
 from keras_lstsr.training.fit import train
 from keras_lstsr.training.network import calibrated
 from keras_lstsr.training.progress import SilentProgress, TrainingProgress
-from keras_lstsr.training.run_folder import RunFolder, flatten, open_run
+from keras_lstsr.training.run_folder import RunFolder, flatten
 from keras_lstsr.training.scores import CrossValidationScores, Scorer
 from keras_lstsr.training.tracking import Tracker
 
@@ -126,7 +126,8 @@ def cross_validate(
     metadata = load_metadata(records_dir)
     _check(config, metadata)
     folder = RunFolder(output_dir)
-    info = open_run(folder, config, metadata.fingerprint, Path(records_dir) / DATASET_FILE, overwrite)
+    dataset = Path(records_dir) / DATASET_FILE
+    info = folder.open(config, metadata.fingerprint, dataset, overwrite=overwrite)
     run = _Run(
         config, Path(records_dir), metadata, folder, info, tracker, progress or SilentProgress()
     )
@@ -207,7 +208,7 @@ class _Run:
         calibration = self._calibration(predictions, fold_of)
         with self._derived(None, assigned) as derived:
             final = self._trained(derived, self.folder.path / "final")
-            card = training_card(self.config, load_metadata(derived), final.read_run(), final.model)
+            card = training_card(self.config, derived, final.read_run(), final.model)
         model = keras.saving.load_model(final.model, compile=False)
         if calibration is not None:
             model = calibrated(model, self.config, calibration.factor)
@@ -251,9 +252,8 @@ class _Run:
             return found, _read_predictions(arrays)
         tested = [name for name, own in assigned.items() if own == fold - 1]
         with self._derived(fold - 1, assigned) as derived:
-            learnt = [
-                sample for sample in iterate_samples(derived, "train") if sample.origin == "observed"
-            ]
+            samples = iterate_samples(derived, "train")
+            learnt = [sample for sample in samples if sample.origin == "observed"]
             share = float(np.mean([sample.valid_share for sample in learnt]))
             self.progress.note(
                 f"{title}: learns from {len(learnt)} samples, truth on {share:.1%} of their "
@@ -393,4 +393,4 @@ def _read_predictions(path: Path) -> Predictions:
 
 
 def _or_none(arrays: Any, prefix: str) -> FloatArray | None:
-    return arrays[f"{prefix}std"] if f"{prefix}std" in arrays else None
+    return arrays.get(f"{prefix}std")

@@ -115,5 +115,5 @@ class CrossValidationScores:
 
 
 Scorer = Callable[[Mapping[str, NDArray[np.float32]]], CrossValidationScores]
-"""Sample → its fine LST ``[h · f, w · f]`` predicted by a model that has not seen its ground, on the
-sample's own fine grid; scored by who knows the protocols."""
+"""Sample → its fine LST ``[h · f, w · f]`` on its own fine grid, predicted by a model that has not
+seen its ground; scored by who knows the protocols."""

@@ -9,11 +9,11 @@ import keras
 import pytest
 
 from keras_lstsr.errors import ConfigError
+from keras_lstsr.testing.training import with_settings
 from keras_lstsr.training import strategy as strategies
 from keras_lstsr.training.fit import train
 from keras_lstsr.training.strategy import describe_devices, make_strategy, replica_count
 from tests.conftest import ROOT
-from tests.training.conftest import with_settings
 
 
 @pytest.mark.slow
