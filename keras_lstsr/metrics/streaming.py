@@ -1,7 +1,7 @@
 """Keras metrics that agree with ``keras_lstsr.metrics.image``, masked, on any backend.
 
 They take the training target ``[B, H, W, C]`` (channel 0: LST in kelvin) and the prediction
-``[B, H, W, 1]`` in kelvin; NaN in either is not scored. Only sums are kept, so that replicas add
+``[B, H, W, C]`` (likewise); NaN in either is not scored. Only sums are kept, so that replicas add
 up. ``keras_lstsr.losses.MeanGradientError`` compares a prediction with NDVI.
 """
 
@@ -23,7 +23,7 @@ _PLACEHOLDER_KELVIN = 300.0
 def _prepared(y_true: Any, y_pred: Any, dtype: str) -> tuple[Any, Any, Any]:
     """Target channel 0 and prediction without NaN, and the mask of scored pixels."""
     target = ops.cast(ops.convert_to_tensor(y_true), dtype)[..., :1]
-    predicted = ops.cast(ops.convert_to_tensor(y_pred), dtype)
+    predicted = ops.cast(ops.convert_to_tensor(y_pred), dtype)[..., :1]
     scored = ops.logical_not(ops.logical_or(ops.isnan(target), ops.isnan(predicted)))
     placeholder = ops.cast(_PLACEHOLDER_KELVIN, dtype)
     target = ops.where(scored, target, placeholder)
