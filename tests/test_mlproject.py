@@ -20,11 +20,15 @@ from keras_lstsr.cli.main import cli
 from keras_lstsr.testing.training import TINY, write_textured_records
 from tests.conftest import ROOT
 
-ENTRIES = ("main", "prepare", "train", "pretrain", "sweep", "evaluate", "export", "predict")
+ENTRIES = (
+    *("main", "prepare", "train", "cross-validate", "pretrain"),
+    *("sweep", "evaluate", "export", "predict"),
+)
 REQUIRED = {
     "main": {},
     "prepare": {"input": "scenes/MOD11A1*.hdf"},
     "train": {"records": "a folder"},
+    "cross-validate": {"records": "a folder"},
     "pretrain": {"pairs": "a folder"},
     "sweep": {"records": "a folder"},
     "evaluate": {"run": "run", "records": "records"},
@@ -52,6 +56,7 @@ def test_command_parses(project, name):
     extra = {
         "train": {"set": "training.epochs=5"},
         "prepare": {"ndvi": "scenes/*09*.hdf"},
+        "cross-validate": {"pairs": "pairs"},
         "pretrain": {"fine-scenes": "scenes"},
         "predict": {"ndvi": "ndvi.hdf"},
     }
