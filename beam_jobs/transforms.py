@@ -36,7 +36,6 @@ from keras_lstsr.records.rasters import RasterReader
 from keras_lstsr.records.sample import Sample
 from keras_lstsr.records.scene_sample import FileSource
 from keras_lstsr.records.scenes import (
-    RasterScene,
     SceneItem,
     plan_scenes,
     samples_of,
@@ -169,15 +168,14 @@ class PlanTruths(beam.PTransform):
 class SurveySceneFn(beam.DoFn):
     """Surveys a scene with truth; what cannot be read goes to the output ``dead``."""
 
-    def process(self, element: FileSource | RasterScene) -> Iterator[Any]:
+    def process(self, element: FileSource) -> Iterator[Any]:
         """Yields the ``SceneSurvey``."""
         try:
             yield survey_scene(element)
         except (LstsrError, OSError) as error:
             Metrics.counter(COUNTERS, "dead_letters").inc()
-            raster = isinstance(element, RasterScene)
-            path = element.item.lst.path if raster else str(element.paths[0])
-            yield beam.pvalue.TaggedOutput("dead", DeadLetter(path=path, reason=str(error)))
+            letter = DeadLetter(path=str(element.paths[0]), reason=str(error))
+            yield beam.pvalue.TaggedOutput("dead", letter)
 
 
 class CutFn(beam.DoFn):

@@ -201,13 +201,13 @@ def _simulate(console: Console, folder: Path, scenes: int, seed: int, size_pixel
 
 def _prepare(console: Console, paths: DemoPaths) -> None:
     from beam_jobs.rasters_to_tfrecords import run
-    from keras_lstsr.records.dataset import load_metadata
+    from keras_lstsr.records.schema import load_metadata
 
     with console.status("Running the Beam job"):
         run(
             [
                 f"--input={paths.scenes}/MOD11A1.*.hdf",
-                f"--ndvi={paths.scenes}/MOD09GQ.*.hdf",
+                f"--guide=ndvi={paths.scenes}/MOD09GQ.*.hdf",
                 f"--output={paths.records}",
                 # Clear patches of 64 × 64 are rare among the clouds of a few scenes. The losses
                 # give missing pixels no weight.
@@ -217,7 +217,7 @@ def _prepare(console: Console, paths: DemoPaths) -> None:
         )
     metadata = load_metadata(paths.records)
     counts = ", ".join(f"{number} {split}" for split, number in metadata.counts.items())
-    console.print(f"Patches: {counts}. Rejected: {metadata.rejected}", highlight=False)
+    console.print(f"Samples: {counts}. Rejected: {metadata.rejected}", highlight=False)
 
 
 def _train(console: Console, paths: DemoPaths, epochs: int | None, mlflow: bool) -> None:
@@ -254,20 +254,20 @@ def _evaluate(console: Console, paths: DemoPaths, mlflow: bool) -> list[Benchmar
 
 def _serve_and_predict(console: Console, paths: DemoPaths) -> None:
     from keras_lstsr.inference.loading import load_predictor
-    from keras_lstsr.inference.product import predict_product
+    from keras_lstsr.inference.product import LstInput, Outputs, predict_product
 
     source = sorted(paths.unseen.glob("MOD11A1.*.hdf"))[0]
     with _server(paths.models) as address, Progress(console=console, transient=True) as progress:
         console.print(f"Serving at {address}", highlight=False)
         task = progress.add_task(f"Tiles of {source.name}", total=None)
         done = predict_product(
-            source,
+            LstInput(source),
             load_predictor(server=address),
-            paths.prediction,
+            Outputs(paths.prediction),
             progress=lambda tiles, total: progress.update(task, completed=tiles, total=total),
         )
     console.print(
-        f"Wrote {done.output}: {done.shape[0]} × {done.shape[1]} pixels, "
+        f"Wrote {done.outputs.map}: {done.shape[0]} × {done.shape[1]} pixels, "
         f"{done.minimum_kelvin:.2f} to {done.maximum_kelvin:.2f} K",
         highlight=False,
     )

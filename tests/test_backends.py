@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from keras_lstsr.config import ExperimentConfig
-from keras_lstsr.testing.training import write_textured_records
+from keras_lstsr.testing.training import write_vegetated_records
 from keras_lstsr.training.fit import train
 from tests.conftest import ROOT
 
@@ -51,7 +51,7 @@ def under_jax(*arguments, timeout=600):
 def on_jax(tmp_path_factory):
     """The report of ``tests.training.under_jax``, and the folder that it worked in."""
     folder = tmp_path_factory.mktemp("jax")
-    records = write_textured_records(folder / "records", {"train": 16, "validation": 6, "test": 4})
+    records = write_vegetated_records(folder / "records", {"train": 16, "validation": 6, "test": 4})
     (folder / "settings.yaml").write_text(yaml.safe_dump(SETTINGS))
     coarse = np.random.default_rng(0).normal(295, 5, (2, 7, 10, 1)).astype(np.float32)
     coarse[1, 2:4, 3] = np.nan
@@ -109,7 +109,7 @@ class TestWithoutTensorFlow:
         report, folder = on_jax
         assert "Tables and figures" in report["evaluate"]
         assert (folder / "scores" / "patch.png").is_file()
-        assert report["software"] == ["jax", "keras", "keras_lstsr"]
+        assert report["software"] == ["jax", "keras", "keras_lstsr", "numpy", "python"]
         for name, needed in (("export", "a SavedModel needs TensorFlow"), ("serve", "TensorFlow")):
             assert report[name].startswith("MissingExtraError")
             assert needed in report[name]

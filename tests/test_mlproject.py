@@ -17,7 +17,7 @@ from mlflow.projects._project_spec import load_project
 
 from beam_jobs.rasters_to_tfrecords import build_parser
 from keras_lstsr.cli.main import cli
-from keras_lstsr.testing.training import TINY, write_textured_records
+from keras_lstsr.testing.training import TINY, write_vegetated_records
 from tests.conftest import ROOT
 
 ENTRIES = (
@@ -96,7 +96,7 @@ def test_environment():
 @pytest.mark.slow
 def test_mlflow_runs_the_training(tmp_path):
 
-    records = write_textured_records(tmp_path / "records")
+    records = write_vegetated_records(tmp_path / "records")
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     store = f"sqlite:///{tmp_path}/mlflow.db"
     scripts = str(Path(sys.executable).parent)

@@ -16,7 +16,6 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from keras_lstsr.config import DataConfig
 from keras_lstsr.errors import GridError, RecordsError
 from keras_lstsr.grids.resample import upsample_bicubic
 from keras_lstsr.inference.predictor import Predictor
@@ -27,7 +26,8 @@ from keras_lstsr.metrics.bootstrap import (
     bootstrap_interval,
     paired_difference_interval,
 )
-from keras_lstsr.records.dataset import load_arrays
+from keras_lstsr.records.batch_settings import BatchSettings
+from keras_lstsr.records.reading import load_arrays
 
 Method = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -238,8 +238,8 @@ def evaluate_records(
     Raises:
         RecordsError: If the split is empty or nothing in it can be scored.
     """
-    data = DataConfig(task="4km_to_1km", augment=False, shuffle_buffer=0)
-    inputs, target = load_arrays(records_dir, split, data, limit=limit)
+    settings = BatchSettings(task="4km_to_1km")
+    inputs, target = load_arrays(records_dir, split, settings, limit=limit)
     coarse, truth = inputs["lst_kelvin"][..., 0], target[..., 0]
     fine = {name: method(coarse) for name, method in methods.items()}
     result = BenchmarkResult(f"patches_{split}", f"4 km → 1 km, {split} split")
@@ -279,7 +279,7 @@ def evaluate_scenes(
         _check_nested(name, coarse, truth, predictor.scale_factor)
         fine = {
             BASELINE: upsample_bicubic(coarse.values, predictor.scale_factor),
-            method_name: predict_scene(coarse, predictor).values,
+            method_name: predict_scene(coarse, predictor)["lst_kelvin_fine"].values,
         }
         result.scores += score_image(name, fine, truth.values)
     return result

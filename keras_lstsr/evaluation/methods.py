@@ -93,7 +93,8 @@ class PredictorMethod:
 
     def __call__(self, lst: xr.DataArray, guide: xr.DataArray) -> xr.DataArray:
         """See ``PairMethod``."""
-        return predict_scene(lst, self.predictor, guide if self.predictor.contract.guides else None)
+        guides = dict.fromkeys(self.predictor.contract.guides, guide)
+        return predict_scene(lst, self.predictor, guides, outputs=())["lst_kelvin_fine"]
 
 
 def parse_method(text: str) -> SharpeningMethod:

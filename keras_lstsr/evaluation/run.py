@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from keras_lstsr.config import DataConfig
 from keras_lstsr.errors import ConfigError, ProductError
 from keras_lstsr.evaluation.benchmark import (
     BASELINE,
@@ -41,7 +40,8 @@ from keras_lstsr.pairs.files import LoadedPair, PairSource, find_pairs
 from keras_lstsr.pairs.registration import Coregistration
 from keras_lstsr.pairs.simulated import simulated_pairs
 from keras_lstsr.products import lst_layers, open_product
-from keras_lstsr.records.dataset import load_arrays
+from keras_lstsr.records.batch_settings import BatchSettings
+from keras_lstsr.records.reading import load_arrays
 
 MODEL = "model"
 
@@ -228,8 +228,8 @@ def _layers(pattern: str) -> list[tuple[tuple[str, str, str], str, xr.DataArray]
 def _draw_patch(
     predictor: Predictor, records_dir: str | PathLike[str], split: str, output: Path
 ) -> Path:
-    data = DataConfig(task="4km_to_1km", augment=False, shuffle_buffer=0)
-    inputs, target = load_arrays(records_dir, split, data, limit=1)
+    settings = BatchSettings(task="4km_to_1km")
+    inputs, target = load_arrays(records_dir, split, settings, limit=1)
     coarse, truth = inputs["lst_kelvin"][0, ..., 0], target[0, ..., 0]
     maps = {
         "4 km input": coarse,
@@ -251,7 +251,7 @@ def _draw_scene(
     maps = {
         "1 km input": window.values,
         BASELINE: upsample_bicubic(window.values, factor),
-        MODEL: predict_scene(window, predictor).values,
+        MODEL: predict_scene(window, predictor)["lst_kelvin_fine"].values,
         "250 m truth": truth.values[fine_rows, fine_columns],
     }
     return _save(maps, f"1 km → 250 m, a part of {name}", output / "scene.png")

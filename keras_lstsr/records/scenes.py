@@ -6,7 +6,7 @@ shift of the set is, which moves the truths that show no clear shift of their ow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -75,6 +75,12 @@ class RasterScene:
         lst = self.item.lst
         truth = self.item.truth.sha256[:16]
         return f"{scene_name(lst.granule_id, lst.sha256, self.item.layer)}/{truth}"
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files, that of LST first."""
+        item = self.item
+        return [Path(each.path) for each in (item.lst, *item.guides.values(), item.truth)]
 
     def load(self) -> SceneSample:
         """Reads the rasters; of LST what lies on the truth's ground.
@@ -196,7 +202,7 @@ class ScenePlan:
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
 
-def survey_scene(source: FileSource | RasterScene, factor: int = SCALE_FACTOR) -> SceneSurvey:
+def survey_scene(source: FileSource, factor: int = SCALE_FACTOR) -> SceneSurvey:
     """Surveys a scene with truth.
 
     Args:
@@ -243,8 +249,8 @@ def _info_of(source: FileSource, scene: SceneSample) -> SourceInfo:
 def plan_scenes(surveys: Iterable[SceneSurvey], settings: CutSettings) -> ScenePlan:
     """Decides on group, place, split and shift of each scene.
 
-    Scenes that share ground, directly or through others, are one place. Its name is that of the
-    first of their lattices.
+    Scenes that share ground, directly or through others, are one place, and so are those that are
+    said to by their group. Its name is that of the first of their lattices.
 
     Args:
         surveys: All scenes, in any order; the plan does not depend on it.
@@ -257,7 +263,7 @@ def plan_scenes(surveys: Iterable[SceneSurvey], settings: CutSettings) -> SceneP
         if same is not survey:
             reason = f"{survey.info.path}: {same.info.path} gives a scene of the same name"
             plan.dead_letters.append(DeadLetter(path=survey.info.path, reason=reason))
-    components = groups_of([survey.grid for survey in known.values()])
+    components = _components(list(known.values()))
     places: dict[str, str] = {}
     for survey, component in zip(known.values(), components, strict=True):
         family = locate(survey.grid, anchor="raster").family
@@ -287,6 +293,19 @@ def plan_scenes(surveys: Iterable[SceneSurvey], settings: CutSettings) -> SceneP
             SceneItem(survey, survey.group or f"ground-{component}", place, split, shift)
         )
     return plan
+
+
+def _components(surveys: Sequence[SceneSurvey]) -> list[str]:
+    """Names what hangs together by shared ground or by a group."""
+    found = groups_of([survey.grid for survey in surveys])
+    first: dict[str, str] = {}
+    for number, survey in enumerate(surveys):
+        one = found[number]
+        other = first.setdefault(survey.group, one) if survey.group else one
+        if one != other:
+            found = [other if name == one else name for name in found]
+            first = {group: other if name == one else name for group, name in first.items()}
+    return found
 
 
 def samples_of(item: SceneItem, settings: CutSettings, tally: CutTally) -> Iterator[Sample]:

@@ -229,6 +229,7 @@ class SceneInfo(_Document):
         files: Name of each file that it was read from → SHA-256.
         truth_shift_pixels: By how many rows and columns of its own the truth was moved.
         own_shift: Whether that was found for this scene alone, and not for the whole set.
+        records: Records by split.
     """
 
     group: str
@@ -238,6 +239,7 @@ class SceneInfo(_Document):
     files: dict[str, str]
     truth_shift_pixels: tuple[float, float] | None = None
     own_shift: bool = False
+    records: dict[Split, int] = Field(default_factory=dict)
 
 
 class DeadLetter(_Document):

@@ -76,7 +76,9 @@ class SceneReport:
                 "rejected": {layer: dict(reasons) for layer, reasons in tally.rejected.items()},
             }
             source = source.model_copy(update=counts)
-        shown = {sample.scene for sample in samples}
+        shown: dict[str, Counter[Split]] = {}
+        for sample in samples:
+            shown.setdefault(sample.scene, Counter())[sample.split] += 1
         return cls(
             source,
             merged_statistics(
@@ -85,7 +87,10 @@ class SceneReport:
             Counter((sample.split, sample.place) for sample in samples),
             Counter((sample.split, sample.day_night) for sample in samples),
             Counter((sample.split, sample.origin) for sample in samples),
-            {name: info for name, info in scenes.items() if name in shown},
+            {
+                name: scenes[name].model_copy(update={"records": dict(counts)})
+                for name, counts in shown.items()
+            },
             max((side for sample in samples for side in sample.grid.shape), default=0),
         )
 

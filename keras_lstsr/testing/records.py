@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
+from keras_lstsr.grids.resample import block_mean
 from keras_lstsr.records.cutting import CutSettings
 from keras_lstsr.records.sample import Sample
-from keras_lstsr.records.schema import SPLITS, DatasetMetadata, GridInfo, SceneInfo, Split
+from keras_lstsr.records.schema import (
+    SCALE_FACTOR,
+    SPLITS,
+    DatasetMetadata,
+    GridInfo,
+    SceneInfo,
+    Split,
+)
 from keras_lstsr.records.writer import write_records
 from keras_lstsr.testing.samples import utm_grid
 
@@ -58,6 +68,49 @@ def coordinate_sample(
     )
 
 
+def vegetated_sample(
+    number: int,
+    split: Split = "train",
+    *,
+    guides: Sequence[str] = ("ndvi",),
+    truth: bool = False,
+    side: int = 32,
+) -> Sample:
+    """Makes a sample to learn from: temperature falls where vegetation rises, at every scale.
+
+    Args:
+        number: Another number is other ground; so is another split.
+        split: Its split.
+        guides: ``("ndvi",)``, or none.
+        truth: Whether it has a truth, which then follows NDVI exactly.
+        side: LST pixels along a side.
+    """
+    rng = np.random.default_rng([number, *split.encode()])
+    fine = side * SCALE_FACTOR
+    rough = np.zeros((fine, fine))
+    for sigma in (2, 6, 16):
+        noise = rng.standard_normal((fine, fine))
+        rough += sigma * ndimage.gaussian_filter(noise, sigma, mode="wrap")
+    ndvi = (0.5 + 0.15 * rough / rough.std()).astype(np.float32)
+    level = 305 + rng.normal(0, 3)
+    name = f"{split}-{number}"
+    return Sample(
+        name=name,
+        lst_kelvin=(level - 20 * block_mean(ndvi, SCALE_FACTOR)).astype(np.float32),
+        guides=dict.fromkeys(guides, ndvi),
+        truth_kelvin=(level - 20 * ndvi).astype(np.float32) if truth else None,
+        grid=utm_grid((side, side), 1000.0, row=side * SPLITS.index(split), column=side * number),
+        day_night="day",
+        product="MOD11A1",
+        tile="h18v04",
+        acquisition_date="2021-08-15",
+        place=name,
+        split=split,
+        scene=name,
+        group=name,
+    )
+
+
 def write_samples(
     folder: Path, samples: Sequence[Sample], *, num_shards: int | None = None
 ) -> DatasetMetadata:
@@ -77,18 +130,28 @@ def write_samples(
     return write_records(folder, samples, scenes, settings, num_shards=num_shards)
 
 
-def write_coordinate_records(
+def write_made_records(
     folder: Path,
     counts: Sequence[int] = (12, 4, 0),
     *,
-    guides: Sequence[str] = ("ndvi",),
-    truth: bool = False,
-    side: int = SIDE_PIXELS,
+    make: Callable[..., Sample] = coordinate_sample,
     num_shards: int | None = 2,
+    **options: Any,
 ) -> Path:
-    """Writes so many coordinate samples of each split as records; numbers begin at 0, 100, 200."""
+    """Writes so many made samples of each split as records.
+
+    Args:
+        folder: Where to.
+        counts: Samples for training, validation and test, numbered from 0, 100 and 200 on.
+        make: Makes a sample of a number and a split.
+        num_shards: Shards of each split.
+        **options: Of ``make``.
+
+    Returns:
+        The folder.
+    """
     samples = [
-        coordinate_sample(100 * i + number, split, guides=guides, truth=truth, side=side)
+        make(100 * i + number, split, **options)
         for i, (split, count) in enumerate(zip(SPLITS, counts, strict=True))
         for number in range(count)
     ]

@@ -6,17 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy import ndimage
-
 from keras_lstsr.config import ExperimentConfig
-from keras_lstsr.grids.resample import block_mean
-from keras_lstsr.records.sample import Sample
-from keras_lstsr.records.schema import SCALE_FACTOR, SPLITS, Split
-from keras_lstsr.testing.records import write_samples
-from keras_lstsr.testing.samples import utm_grid
+from keras_lstsr.records.schema import SPLITS, Split
+from keras_lstsr.testing.records import vegetated_sample, write_made_records
 
-SIDE_PIXELS = 32
 COUNTS: dict[Split, int] = {"train": 8, "validation": 3, "test": 2}
 
 TINY: dict[str, Any] = {
@@ -27,65 +20,35 @@ TINY: dict[str, Any] = {
 """Three epochs of a network of width 4 and depth 1."""
 
 
-def textured_sample(
-    split: Split,
-    number: int,
-    *,
-    guide: bool = True,
-    truth: bool = False,
-    side: int = SIDE_PIXELS,
-) -> Sample:
-    """Makes a sample whose temperature falls where vegetation rises, with detail at every scale.
-
-    Args:
-        split: Its split; another one has other texture, and other ground.
-        number: Another one has other texture, on the ground beside.
-        guide: Whether it holds NDVI.
-        truth: Whether it holds the fine truth, which NDVI tells to the last digit.
-        side: LST pixels along a side.
-    """
-    rng = np.random.default_rng([number, *split.encode()])
-    fine = side * SCALE_FACTOR
-    rough = np.zeros((fine, fine))
-    for sigma in (2, 6, 16):
-        noise = rng.standard_normal((fine, fine))
-        rough += sigma * ndimage.gaussian_filter(noise, sigma, mode="wrap")
-    ndvi = (0.5 + 0.15 * rough / rough.std()).astype(np.float32)
-    warmth = rng.normal(0, 3)
-    name = f"{split}-{number}"
-    return Sample(
-        name=name,
-        lst_kelvin=(305 - 20 * block_mean(ndvi, SCALE_FACTOR) + warmth).astype(np.float32),
-        guides={"ndvi": ndvi} if guide else {},
-        truth_kelvin=(305 - 20 * ndvi + warmth).astype(np.float32) if truth else None,
-        grid=utm_grid((side, side), 1000.0, row=side * SPLITS.index(split), column=side * number),
-        day_night="day",
-        product="MOD11A1",
-        tile="h18v04",
-        acquisition_date="2021-08-15",
-        place=name,
-        split=split,
-        scene=name,
-        group=name,
-    )
-
-
-def write_textured_records(
+def write_vegetated_records(
     folder: Path,
     counts: Mapping[Split, int] = COUNTS,
     *,
     guide: bool = True,
     truth: bool = False,
-    side: int = SIDE_PIXELS,
+    side: int = 32,
 ) -> Path:
-    """Writes so many textured samples of each split as records, and returns their folder."""
-    samples = [
-        textured_sample(split, number, guide=guide, truth=truth, side=side)
-        for split, count in counts.items()
-        for number in range(count)
-    ]
-    write_samples(folder, samples, num_shards=1)
-    return folder
+    """Writes so many ``vegetated_sample`` of each split as records.
+
+    Args:
+        folder: Where to.
+        counts: Samples by split; they are numbered from 0, 100 and 200 on.
+        guide: Whether they hold NDVI.
+        truth: Whether they hold the fine truth.
+        side: LST pixels along a sample's side.
+
+    Returns:
+        The folder.
+    """
+    return write_made_records(
+        folder,
+        [counts.get(split, 0) for split in SPLITS],
+        make=vegetated_sample,
+        num_shards=1,
+        guides=("ndvi",) if guide else (),
+        truth=truth,
+        side=side,
+    )
 
 
 def with_settings(config: ExperimentConfig, section: str, **settings: Any) -> ExperimentConfig:

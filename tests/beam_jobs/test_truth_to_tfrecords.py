@@ -247,6 +247,7 @@ def test_truth_and_none_do_not_mix(pairs_dir, tmp_path):
 
 
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_real_pairs_and_fine_scenes(lstsr_data, tmp_path):
     metadata = run(
         [

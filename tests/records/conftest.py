@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_lstsr.testing.records import write_coordinate_records
+from keras_lstsr.testing.records import write_made_records
 from keras_lstsr.testing.samples import write_pairs
 
 
@@ -18,7 +18,7 @@ def records(tmp_path) -> Callable[..., Path]:
     def make(
         train=12, validation=4, test=0, *, with_ndvi=True, truth=False, shards=2, name="records"
     ) -> Path:
-        return write_coordinate_records(
+        return write_made_records(
             tmp_path / name,
             (train, validation, test),
             guides=("ndvi",) if with_ndvi else (),

@@ -11,12 +11,12 @@ from keras_lstsr.artifacts.model_folder import ModelFolder
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError, RecordsError
 from keras_lstsr.inference.loading import load_predictor
+from keras_lstsr.testing.records import vegetated_sample
 from keras_lstsr.testing.training import (
     Killed,
     killing,
-    textured_sample,
     with_settings,
-    write_textured_records,
+    write_vegetated_records,
 )
 from keras_lstsr.training import fit
 from keras_lstsr.training.fit import train
@@ -48,7 +48,7 @@ pytestmark = pytest.mark.usefixtures("step_by_step")
 def records(tmp_path_factory):
     """Three training samples with truth, one for validation."""
     folder = tmp_path_factory.mktemp("guided") / "records"
-    return write_textured_records(folder, {"train": 3, "validation": 1}, truth=True, side=12)
+    return write_vegetated_records(folder, {"train": 3, "validation": 1}, truth=True, side=12)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_what_is_kept_has_both_outputs_and_predicts(done):
     result, _ = done
     model = keras.saving.load_model(result.model_path, compile=False)
     assert {"lst_kelvin_fine", "lst_std_kelvin"} <= set(model.output)
-    sample = textured_sample("test", 0, truth=True, side=12)
+    sample = vegetated_sample(200, "test", truth=True, side=12)
     predictor = load_predictor(result.run_dir)
     given = inputs(sample)
     prediction = predictor.predict(given["lst_kelvin"], {"ndvi": given["ndvi"]})
@@ -83,7 +83,7 @@ def test_what_is_kept_has_both_outputs_and_predicts(done):
 def test_what_is_scored_is_what_is_kept(done):
     result, _ = done
     record = result.history[-1]
-    sample = textured_sample("validation", 0, truth=True, side=12)
+    sample = vegetated_sample(100, "validation", truth=True, side=12)
     model = keras.saving.load_model(result.model_path, compile=False)
     kelvin = np.asarray(model(inputs(sample))["lst_kelvin_fine"])[0, ..., 0]
     rmse = np.sqrt(np.nanmean((kelvin - sample.truth_kelvin) ** 2))
@@ -109,7 +109,7 @@ def test_mlflow_has_the_model_with_all_it_takes_and_gives(done):
     mlflow.set_tracking_uri(store)
     try:
         loaded = mlflow.pyfunc.load_model(result.model_uri)
-        given = inputs(textured_sample("test", 0, side=12))
+        given = inputs(vegetated_sample(200, "test", side=12))
         fine = loaded.predict(given)["lst_kelvin_fine"]
     finally:
         mlflow.set_tracking_uri(None)
@@ -137,7 +137,7 @@ def test_a_killed_training_goes_on(done, records, tmp_path, monkeypatch):
 def test_a_calibrated_twin_differs_in_its_spread_alone(done):
     result, _ = done
     model = keras.saving.load_model(result.model_path, compile=False)
-    given = inputs(textured_sample("test", 0, side=12))
+    given = inputs(vegetated_sample(200, "test", side=12))
     before, after = model(given), calibrated(model, CONFIG, 2.0)(given)
     np.testing.assert_array_equal(before["lst_kelvin_fine"], after["lst_kelvin_fine"])
     np.testing.assert_allclose(2 * before["lst_std_kelvin"], after["lst_std_kelvin"], rtol=1e-5)
@@ -152,7 +152,7 @@ def test_divergence_stops(records, tmp_path):
 def test_records_without_what_it_takes_are_refused(tmp_path):
     for name, missing in (("guide", r"hold no ndvi.*--guide ndvi="), ("truth", "no fine LST")):
         held = {"guide": True, "truth": True} | {name: False}
-        lacking = write_textured_records(tmp_path / name, {"train": 2}, **held, side=8)
+        lacking = write_vegetated_records(tmp_path / name, {"train": 2}, **held, side=8)
         with pytest.raises(RecordsError, match=missing):
             train(CONFIG, lacking, tmp_path / "run")
         assert not (tmp_path / "run").exists()
@@ -162,7 +162,7 @@ def test_records_without_what_it_takes_are_refused(tmp_path):
 def test_learns_what_ndvi_does_not_tell(tmp_path):
     from keras_lstsr.testing.records import write_samples
 
-    samples = [textured_sample("train", number, truth=True, side=24) for number in range(3)]
+    samples = [vegetated_sample(number, "train", truth=True, side=24) for number in range(3)]
     for sample in samples:  # here LST falls with NDVI squared
         sample.truth_kelvin[:] -= 40 * (sample.guides["ndvi"] - 0.5) ** 2
     write_samples(tmp_path / "records", samples, num_shards=1)
