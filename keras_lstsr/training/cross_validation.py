@@ -28,11 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from keras_lstsr.artifacts.model_folder import ModelCard, RunInfo, utc_now
+from keras_lstsr.artifacts.model_folder import CardData, ModelCard, RunInfo, utc_now
 from keras_lstsr.config import ExperimentConfig
-from keras_lstsr.errors import ConfigError
+from keras_lstsr.errors import ConfigError, RecordsError
 from keras_lstsr.files import sha256_of, write_text_whole, written_whole
-from keras_lstsr.records.folds import assign_folds, fold_records
+from keras_lstsr.records.folds import fold_records, scene_folds
 from keras_lstsr.records.reading import iterate_samples
 from keras_lstsr.records.sample import Sample
 from keras_lstsr.records.schema import DATASET_FILE, SPLITS, DatasetMetadata, load_metadata
@@ -124,7 +124,7 @@ def cross_validate(
             settings do not fit.
     """
     metadata = load_metadata(records_dir)
-    _check(config, metadata)
+    _check(config, metadata, Path(records_dir))
     folder = RunFolder(output_dir)
     dataset = Path(records_dir) / DATASET_FILE
     info = folder.open(config, metadata.fingerprint, dataset, overwrite=overwrite)
@@ -149,13 +149,21 @@ def cross_validate(
         raise
 
 
-def _check(config: ExperimentConfig, metadata: DatasetMetadata) -> None:
+def _check(config: ExperimentConfig, metadata: DatasetMetadata, records_dir: Path) -> None:
     if config.data.task != "1km_to_250m" or not config.loss.needs_fine_truth:
         raise ConfigError(
             "cross-validation scores against fine truth, which these settings do not learn from",
             field="data.task",
             found=f"{config.data.task} with loss.name {config.loss.name}",
             expected="1km_to_250m with a loss that needs fine truth",
+        )
+    if not metadata.has_truth:
+        raise RecordsError(
+            "these records hold no fine LST to score against",
+            path=records_dir,
+            field="has_truth",
+            found=False,
+            action="Prepare the records with --truth, or from pairs.",
         )
 
 
@@ -192,7 +200,7 @@ class _Run:
 
     def whole(self, score: Scorer) -> CrossValidation:
         count = self.config.cross_validation.folds
-        assigned = self._assigned(count)
+        assigned = scene_folds(self.metadata, count)
         records: list[FoldRecord] = []
         predictions: Predictions = {}
         fold_of: dict[str, int] = {}
@@ -206,7 +214,7 @@ class _Run:
         for line in scores.lines():
             self.progress.note(line)
         calibration = self._calibration(predictions, fold_of)
-        with self._derived(None, assigned) as derived:
+        with self._derived(None) as derived:
             final = self._trained(derived, self.folder.path / "final")
             card = training_card(self.config, derived, final.read_run(), final.model)
         model = keras.saving.load_model(final.model, compile=False)
@@ -216,6 +224,7 @@ class _Run:
         card = card.model_copy(
             update={
                 "model_sha256": sha256_of(self.folder.model),
+                "data": card.data | {"observed": _also_for_validation(card.data["observed"])},
                 "dataset_fingerprint": self.metadata.fingerprint,
                 "folds": [record.model_dump() for record in records],
                 "scores": scores.as_json(fold_of),
@@ -225,16 +234,6 @@ class _Run:
         self.folder.write_card(card)
         self._finish(records, scores, calibration, final.read_run())
         return CrossValidation(self.folder.model, card, scores, calibration)
-
-    def _assigned(self, count: int) -> dict[str, int]:
-        scenes = {
-            name: scene
-            for name, scene in self.metadata.scenes.items()
-            if scene.origin == "observed"
-        }
-        groups = [scene.group for scene in scenes.values()]
-        grids = [scene.grid.grid for scene in scenes.values()]
-        return dict(zip(scenes, assign_folds(groups, grids, count), strict=True))
 
     def _groups(self, samples: Iterable[str]) -> dict[str, str]:
         """Returns sample → group of its scene, from which it has its name."""
@@ -251,7 +250,7 @@ class _Run:
             found = FoldRecord.model_validate_json(written.read_text(encoding="utf-8"))
             return found, _read_predictions(arrays)
         tested = [name for name, own in assigned.items() if own == fold - 1]
-        with self._derived(fold - 1, assigned) as derived:
+        with self._derived(fold) as derived:
             samples = iterate_samples(derived, "train")
             learnt = [sample for sample in samples if sample.origin == "observed"]
             share = float(np.mean([sample.valid_share for sample in learnt]))
@@ -278,12 +277,13 @@ class _Run:
         return record, predictions
 
     @contextlib.contextmanager
-    def _derived(self, tested: int | None, assigned: Mapping[str, int]) -> Iterator[Path]:
+    def _derived(self, fold: int | None) -> Iterator[Path]:
         """Lends the records of a fold, or of all samples, for the time of its training."""
-        path = self.folds_dir / f"records_{'all' if tested is None else tested + 1}"
+        path = self.folds_dir / ("records_all" if fold is None else f"records_{fold}")
         if not (path / DATASET_FILE).exists():
             shutil.rmtree(path, ignore_errors=True)
-            fold_records(self.records_dir, tested, assigned, path)
+            number = None if fold is None else fold - 1
+            fold_records(self.records_dir, number, self.config.cross_validation.folds, path)
         yield path
         shutil.rmtree(path)
 
@@ -371,6 +371,10 @@ def predict_sample(model: keras.Model, sample: Sample) -> tuple[FloatArray, Floa
 
     std = plane("lst_std_kelvin") if "lst_std_kelvin" in outputs else None
     return plane("lst_kelvin_fine"), std
+
+
+def _also_for_validation(data: CardData) -> CardData:
+    return data.model_copy(update={"purpose": "training, cross-validation and calibration"})
 
 
 def _write_predictions(path: Path, predictions: Predictions) -> None:
