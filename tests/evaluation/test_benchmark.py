@@ -48,7 +48,7 @@ def _raster(values: np.ndarray, pixel_m: float, left_m: float = 0.0) -> xr.DataA
 @pytest.fixture(scope="module")
 def untrained():
     """A network whose residual starts at zero: it must score exactly as bicubic."""
-    from keras_lstsr.inference.local import KerasPredictor
+    from keras_lstsr.inference.loading import KerasPredictor
     from keras_lstsr.models.registry import build_model
 
     config = ModelConfig(
