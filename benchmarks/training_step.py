@@ -131,7 +131,7 @@ def measure(task: dict[str, Any]) -> dict[str, float]:
     import tensorflow as tf
 
     from keras_lstsr.losses import build_loss
-    from keras_lstsr.models import build_model
+    from keras_lstsr.models.registry import build_model
     from keras_lstsr.records.batch_settings import BatchSettings
     from keras_lstsr.records.dataset import make_dataset
 

@@ -48,8 +48,8 @@ def _raster(values: np.ndarray, pixel_m: float, left_m: float = 0.0) -> xr.DataA
 @pytest.fixture(scope="module")
 def untrained():
     """A network whose residual starts at zero: it must score exactly as bicubic."""
-    from keras_lstsr.inference.local import KerasPredictor
-    from keras_lstsr.models import build_model
+    from keras_lstsr.inference.loading import KerasPredictor
+    from keras_lstsr.models.registry import build_model
 
     config = ModelConfig(
         width=4, depth=2, offset_kelvin=290.0, scale_kelvin=10.0, zero_initial_residual=True

@@ -52,7 +52,7 @@ def test_without_a_choice_all_methods_are_compared_and_the_pretrained_model_if_t
     untrained_guided_model, make_pair, monkeypatch
 ):
     from keras_lstsr.evaluation import methods as room
-    from keras_lstsr.inference.local import KerasPredictor
+    from keras_lstsr.inference.loading import KerasPredictor
 
     monkeypatch.setattr(room, "shipped_weights", list)
     assert tuple(choose_methods()) == METHODS
@@ -67,7 +67,7 @@ def test_without_a_choice_all_methods_are_compared_and_the_pretrained_model_if_t
 
 
 def test_a_guided_network_gets_the_guide(untrained_guided_model, make_pair):
-    from keras_lstsr.inference.local import KerasPredictor
+    from keras_lstsr.inference.loading import KerasPredictor
 
     pair = make_pair(coarse_pixels=10)
     method = PredictorMethod(KerasPredictor(untrained_guided_model))
@@ -96,7 +96,7 @@ def test_labels_of_models(tmp_path):
 
 
 def test_a_network_is_a_method(tiny_model, make_pair):
-    from keras_lstsr.inference.local import KerasPredictor
+    from keras_lstsr.inference.loading import KerasPredictor
 
     pair = make_pair(coarse_pixels=10)
     result = PredictorMethod(KerasPredictor(tiny_model))(pair.lst, pair.guide)
