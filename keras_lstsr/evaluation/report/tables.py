@@ -1,4 +1,4 @@
-"""Tables and figures of a benchmark."""
+"""Tables of a benchmark as text: CSV, JSON, Markdown, and flat figures for a tracker."""
 
 from __future__ import annotations
 
@@ -10,12 +10,8 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from keras_lstsr.evaluation.benchmark import BenchmarkResult
+from keras_lstsr.evaluation.result import BenchmarkResult
 from keras_lstsr.inference.writer import replaced_when_whole
 from keras_lstsr.metrics.bootstrap import Interval
 
@@ -179,11 +175,7 @@ def _markdown_text(result: BenchmarkResult) -> str:
 def _differences(result: BenchmarkResult) -> dict[str, Interval]:
     """Differences to bicubic that have an interval."""
     found = {method: result.difference_to_baseline(method) for method in result.methods}
-    return {
-        method: interval
-        for method, interval in found.items()
-        if interval is not None and np.isfinite([interval.low, interval.high]).all()
-    }
+    return {method: interval for method, interval in found.items() if interval is not None}
 
 
 def _plain(value: object) -> str:
@@ -192,62 +184,6 @@ def _plain(value: object) -> str:
     if isinstance(value, list | tuple):
         return "; ".join(_plain(part) for part in value) or "none"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def comparison_figure(
-    maps: Mapping[str, NDArray[np.floating]], *, title: str, errors: bool = False
-) -> Figure:
-    """Draws LST maps side by side with one colour bar, and errors against the truth below.
-
-    Args:
-        maps: Name → LST in kelvin, ``[H, W]``, of any size over the same ground; NaN is grey. With
-            ``errors`` the last one is the truth.
-        title: The figure's title.
-        errors: Add a second row with each map of the truth's size minus the truth.
-
-    Returns:
-        A figure that the caller saves.
-    """
-    names = list(maps)
-    finite = np.concatenate([m[np.isfinite(m)].ravel() for m in maps.values()])
-    low, high = np.percentile(finite, [1, 99]) if finite.size else (270.0, 310.0)
-    rows = 2 if errors else 1
-    figure = Figure(figsize=(3.6 * len(names) + 0.8, 3.7 * rows + 0.4), layout="constrained")
-    axes = figure.subplots(rows, len(names), squeeze=False)
-    scale = ScalarMappable(Normalize(low, high), cmap="inferno")
-    for axis, name in zip(axes[0], names, strict=True):
-        axis.set_facecolor("0.75")
-        axis.imshow(maps[name], norm=scale.norm, cmap=scale.cmap, interpolation="none")
-        axis.set_title(name)
-    figure.colorbar(scale, ax=list(axes[0]), label="LST (K)", shrink=0.85)
-    if errors:
-        _draw_errors(figure, axes[1], maps)
-    for axis in axes.ravel():
-        axis.set_xticks([])
-        axis.set_yticks([])
-    figure.suptitle(title)
-    return figure
-
-
-def _draw_errors(
-    figure: Figure, axes: NDArray[np.object_], maps: Mapping[str, NDArray[np.floating]]
-) -> None:
-    *names, truth_name = maps
-    truth = maps[truth_name]
-    errors = {n: maps[n] - truth for n in names if maps[n].shape == truth.shape}
-    finite = [np.abs(e[np.isfinite(e)]).ravel() for e in errors.values()]
-    limit = max(float(np.percentile(np.concatenate(finite), 98)), 0.1) if finite else 1.0
-    scale = ScalarMappable(Normalize(-limit, limit), cmap="RdBu_r")
-    for axis, name in zip(axes, maps, strict=True):
-        if name not in errors:
-            axis.set_axis_off()
-            continue
-        axis.set_facecolor("0.75")
-        axis.imshow(errors[name], norm=scale.norm, cmap=scale.cmap, interpolation="none")
-        rmse = float(np.sqrt(np.nanmean(errors[name] ** 2)))
-        axis.set_title(f"{name} − {truth_name}: RMSE {rmse:.2f} K", fontsize="medium")
-    if errors:
-        figure.colorbar(scale, ax=list(axes), label="error (K)", shrink=0.85)
 
 
 def summary_metrics(results: Sequence[BenchmarkResult]) -> dict[str, float]:
