@@ -64,7 +64,7 @@ def draw(evaluation, result, sources, predictions, best: str, path: Path) -> str
     from keras_lstsr.evaluation.cross_validation import NamedSource, OutOfFold
     from keras_lstsr.evaluation.methods import parse_method
     from keras_lstsr.evaluation.protocols import AsterProtocol
-    from keras_lstsr.evaluation.report import comparison_figure
+    from keras_lstsr.maps import comparison_figure
 
     gain = result.values(best, "bias_free_rmse_kelvin") - result.values(
         "guided", "bias_free_rmse_kelvin"

@@ -31,11 +31,12 @@ from keras_lstsr.evaluation.protocols import (
     Warp,
 )
 from keras_lstsr.evaluation.publish import report_content, write_evaluation
-from keras_lstsr.evaluation.report import comparison_figure, write_tables
+from keras_lstsr.evaluation.report import write_tables
 from keras_lstsr.evaluation.seen_pairs import training_note
 from keras_lstsr.grids.resample import upsample_bicubic
 from keras_lstsr.inference.predictor import Predictor
 from keras_lstsr.inference.scene import predict_scene
+from keras_lstsr.maps import comparison_figure
 from keras_lstsr.pairs.files import LoadedPair, PairSource, find_pairs
 from keras_lstsr.pairs.registration import Coregistration
 from keras_lstsr.pairs.simulated import simulated_pairs

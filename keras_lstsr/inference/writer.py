@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import rasterio
@@ -18,9 +18,6 @@ from rasterio.errors import RasterioError
 
 from keras_lstsr.errors import GridError, LstsrError
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 # Steps of 0.01 K reach 655 K in 16 bits; 0 is free to mark missing pixels.
 UINT16_SCALE_KELVIN = 0.01
 UINT16_NODATA = 0
@@ -28,8 +25,6 @@ PARTIAL_MARK = ".partial-"
 
 _BLOCK_PIXELS = 512
 _ZOOM_PIXELS = 64
-_OVERVIEW_PIXELS = 1200
-_GAP_COLOUR = "0.75"
 
 
 @contextmanager
@@ -165,9 +160,6 @@ def write_quicklook(
         GridError: If the fine grid is no multiple of the coarse one, or no pixel is valid.
         LstsrError: If the file cannot be written.
     """
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure
-
     before, after = np.asarray(coarse.values), np.asarray(fine.values)
     factor = after.shape[0] // before.shape[0]
     if after.shape != (before.shape[0] * factor, before.shape[1] * factor) or factor < 1:
@@ -176,41 +168,26 @@ def write_quicklook(
         )
     if np.isnan(before).all():
         raise GridError("the scene has no valid pixel", field=str(coarse.name))
-    limits = dict(zip(("vmin", "vmax"), np.nanpercentile(before, [1, 99]), strict=True))
-    rows, columns = _zoom_window(before)
-    fine_rows, fine_columns = (
-        slice(part.start * factor, part.stop * factor) for part in (rows, columns)
+    from keras_lstsr.maps import Panel, panel_figure, value_scale
+
+    window = _zoom_window(before)
+    fine_window = tuple(slice(part.start * factor, part.stop * factor) for part in window)
+    scale = value_scale([before])
+    rows, columns = (f"{part.start}–{part.stop - 1}" for part in window)
+    zoom = f"zoom: rows {rows}, columns {columns} of the input"
+    figure = panel_figure(
+        [
+            [
+                Panel(before, f"input, {_pixel_size_text(coarse)}", scale, window),
+                Panel(after, f"result, {_pixel_size_text(fine)}", scale, fine_window),
+            ],
+            [Panel(before[window], zoom, scale), Panel(after[fine_window], zoom, scale)],
+        ],
+        title=title,
+        panel_inches=5.0,
     )
-    colours = colormaps["inferno"].with_extremes(bad=_GAP_COLOUR)
-    figure = Figure(figsize=(11, 10.4), layout="compressed")
-    axes = figure.subplots(2, 2)
-    pictures = [_thinned(before), _thinned(after)]
-    pictures += [before[rows, columns], after[fine_rows, fine_columns]]
-    for axis, picture in zip(axes.flat, pictures, strict=True):
-        image = axis.imshow(picture, cmap=colours, interpolation="nearest", **limits)
-        axis.set_xticks([])
-        axis.set_yticks([])
-    pixel = _pixel_size_text(coarse), _pixel_size_text(fine)
-    for axis, name in zip(axes.flat, (f"input, {pixel[0]}", f"result, {pixel[1]}"), strict=False):
-        axis.set_title(name, fontsize=11)
-        _outline(axis, rows, columns, before.shape, axis.images[0].get_array().shape)
-    for axis in axes[1]:
-        axis.set_title(
-            f"zoom: rows {rows.start}–{rows.stop - 1}, columns {columns.start}–{columns.stop - 1} "
-            "of the input",
-            fontsize=9,
-        )
-    bar = figure.colorbar(image, ax=axes, shrink=0.6, extend="both")
-    bar.set_label("land surface temperature [K]; grey: no data")
-    figure.suptitle(title)
     with replaced_when_whole(path) as partial:
         figure.savefig(partial, format="png", dpi=120)
-
-
-def _thinned(values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Takes every n-th pixel of what is larger than a figure can show."""
-    step = max(1, -(-max(values.shape) // _OVERVIEW_PIXELS))
-    return values[::step, ::step]
 
 
 def _zoom_window(values: NDArray[np.floating]) -> tuple[slice, slice]:
@@ -231,17 +208,6 @@ def _zoom_window(values: NDArray[np.floating]) -> tuple[slice, slice]:
 
 def _starts(length: int, window: int) -> list[int]:
     return [*range(0, length - window, max(1, window // 2)), length - window]
-
-
-def _outline(
-    axis: Axes, rows: slice, columns: slice, shape: tuple[int, ...], shown: tuple[int, ...]
-) -> None:
-    from matplotlib.patches import Rectangle
-
-    scale_y, scale_x = shown[0] / shape[0], shown[1] / shape[1]
-    corner = (columns.start * scale_x - 0.5, rows.start * scale_y - 0.5)
-    size = ((columns.stop - columns.start) * scale_x, (rows.stop - rows.start) * scale_y)
-    axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor="cyan", linewidth=1.2))
 
 
 def _pixel_size_text(raster: xr.DataArray) -> str:

@@ -1,17 +1,14 @@
-"""Figures of a training: loss, error beside bicubic, maps of one patch."""
+"""Figures of a training: loss, and error beside bicubic."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 Record = dict[str, float]
 
@@ -52,36 +49,6 @@ def draw_curves(history: list[Record], folder: Path) -> list[Path]:
         _mark_best(axes, best)
         paths.append(_save(figure, folder / "rmse.png"))
     return paths
-
-
-def draw_maps(
-    maps: Mapping[str, NDArray[np.floating]], path: Path, *, title: str, unit: str = "K"
-) -> Path:
-    """Draws temperature maps of the same ground side by side, in one colour scale.
-
-    Args:
-        maps: Title to LST in kelvin ``[H, W]``; sizes may differ. NaN is drawn grey.
-        path: The PNG to write.
-        title: Title of the figure.
-        unit: Label of the colour bar.
-
-    Returns:
-        The path.
-    """
-    values = np.concatenate([field[np.isfinite(field)] for field in maps.values()])
-    low, high = np.percentile(values, [0.5, 99.5])
-    colours = colormaps["inferno"].with_extremes(bad="0.75")
-    figure = Figure(figsize=(3.1 * len(maps) + 0.9, 3.7), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(maps), squeeze=False)[0]
-    for panel, (name, field) in zip(panels, maps.items(), strict=True):
-        image = panel.imshow(field, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
-        panel.set_title(name, fontsize=10)
-        panel.set_xticks([])
-        panel.set_yticks([])
-    figure.colorbar(image, ax=list(panels), label=unit, shrink=0.85, extend="both")
-    figure.suptitle(title, fontsize=11)
-    return _save(figure, path)
 
 
 def _axes(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:

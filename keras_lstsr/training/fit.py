@@ -15,6 +15,7 @@ import keras
 from keras_lstsr.config import ExperimentConfig, ModelConfig
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.losses import build_loss, build_loss_metrics
+from keras_lstsr.maps import comparison_figure
 from keras_lstsr.metrics.streaming import RootMeanSquareErrorKelvin
 from keras_lstsr.models import build_model
 from keras_lstsr.records.dataset import load_metadata
@@ -29,7 +30,7 @@ from keras_lstsr.training.callbacks import (
     Record,
     ResumedEarlyStopping,
 )
-from keras_lstsr.training.figures import draw_curves, draw_maps
+from keras_lstsr.training.figures import draw_curves
 from keras_lstsr.training.plan import Plan, learning_rate, plan_batches, resolve
 from keras_lstsr.training.progress import SilentProgress, TrainingProgress
 from keras_lstsr.training.run_folder import RunFolder, RunInfo, flatten, utc_now
@@ -330,7 +331,8 @@ def _finish(
     model = keras.saving.load_model(folder.model, compile=False)
     figures = draw_curves(history, folder.figures)
     title, maps = sample_maps(model, validation, config)
-    figures.append(draw_maps(maps, folder.figures / "maps.png", title=title))
+    figures.append(folder.figures / "maps.png")
+    comparison_figure(maps, title=title).savefig(figures[-1], dpi=120)
     info.status, info.finished = "finished", utc_now()
     model_uri = None
     if tracker is not None:

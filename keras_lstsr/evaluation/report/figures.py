@@ -1,17 +1,15 @@
-"""Figures of the HTML report: maps as small PNGs, charts as SVG that take the page's colours."""
+"""Charts of the HTML report as SVG that take the page's colours."""
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, LogNorm, to_hex
+from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
     FuncFormatter,
@@ -20,14 +18,9 @@ from matplotlib.ticker import (
     NullFormatter,
 )
 from numpy.typing import NDArray
-from PIL import Image  # a requirement of matplotlib: it writes matplotlib's PNGs
 
 from keras_lstsr.evaluation.report_content import RegistrationShift, Spectra
 
-GAP_COLOUR = "#bfbfbf"
-LST_COLOURS = "inferno"
-ERROR_COLOURS = "RdBu_r"
-GUIDE_COLOURS = "YlGn"
 # Colours of series that the page defines for light and for dark.
 SERIES_COLOURS = 8
 _DASHES = ((), (6.0, 2.5), (2.0, 2.0), (7.0, 2.0, 2.0, 2.0))
@@ -41,100 +34,6 @@ _DENSITY = LinearSegmentedColormap.from_list(
 )
 _SCATTER_BINS = 90
 _MAXIMUM_DOTS = 300  # more dots of a row cannot be told apart
-
-
-@dataclass(frozen=True)
-class ColourScale:
-    """A colour scale for maps, with its bar as CSS.
-
-    Attributes:
-        colours: Name of a matplotlib colormap.
-        low: Value of the first colour; lower ones take it too.
-        high: Value of the last colour; higher ones take it too.
-    """
-
-    colours: str
-    low: float
-    high: float
-
-    @property
-    def gradient(self) -> str:
-        """The colours as a CSS gradient, left to right."""
-        stops = ", ".join(to_hex(c) for c in colormaps[self.colours](np.linspace(0, 1, 17)))
-        return f"linear-gradient(to right, {stops})"
-
-    @property
-    def ticks(self) -> list[tuple[float, str]]:
-        """Round values on the bar: (place in percent, text)."""
-        span = self.high - self.low
-        locator = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
-        values = np.asarray(locator.tick_values(self.low, self.high), dtype=np.float64)
-        places = 100 * (values - self.low) / span
-        digits = max(0, -int(np.floor(np.log10(values[1] - values[0]) + 1e-9)))
-        if np.any(np.abs(values - np.round(values, digits)) > 1e-9 * span):
-            digits += 1
-        return [
-            (round(float(place), 2), f"{value:.{digits}f}".replace("-", "−"))
-            # Adding 0 turns a −0 into a 0.
-            for place, value in zip(places, np.round(values, digits) + 0.0, strict=True)
-            if 2 <= place <= 98
-        ]
-
-
-def value_scale(maps: Sequence[NDArray[np.floating]], colours: str) -> ColourScale:
-    """Returns a scale from the 1st to the 99th percentile of all finite values of some maps."""
-    finite = np.concatenate([m[np.isfinite(m)].ravel() for m in maps])
-    if not finite.size:
-        return ColourScale(colours, 0.0, 1.0)
-    low, high = (float(value) for value in np.percentile(finite, [1, 99]))
-    return ColourScale(colours, low, high) if high > low else ColourScale(colours, low, low + 1.0)
-
-
-def error_scale(errors: Sequence[NDArray[np.floating]]) -> ColourScale:
-    """Returns a scale that is symmetric about 0 and ends at the 98th percentile of the errors."""
-    finite = np.concatenate([np.abs(e[np.isfinite(e)]).ravel() for e in errors])
-    limit = max(float(np.percentile(finite, 98)), 0.1) if finite.size else 1.0
-    return ColourScale(ERROR_COLOURS, -limit, limit)
-
-
-def map_png(values: NDArray[np.floating], scale: ColourScale, side_pixels: int) -> str:
-    """Draws a map as a PNG in a data URI; missing pixels are grey.
-
-    A map larger than ``side_pixels`` is averaged over blocks of pixels (of those that have a
-    value), a smaller one is repeated a whole number of times so that its pixels stay sharp.
-
-    Args:
-        values: ``[H, W]``, NaN where missing.
-        scale: The colours.
-        side_pixels: The longer side of the picture, at most.
-    """
-    drawn = _resized(np.asarray(values, dtype=np.float64), side_pixels)
-    finite = np.isfinite(drawn)
-    place = (np.where(finite, drawn, scale.low) - scale.low) / (scale.high - scale.low)
-    # Colour 0 of the palette is the gap's.
-    index = np.where(finite, 1 + np.rint(254 * np.clip(place, 0, 1)), 0).astype(np.uint8)
-    palette = np.empty((256, 3), dtype=np.uint8)
-    palette[0] = [int(GAP_COLOUR[i : i + 2], 16) for i in (1, 3, 5)]
-    palette[1:] = np.rint(255 * colormaps[scale.colours](np.linspace(0, 1, 255))[:, :3])
-    picture = Image.fromarray(index)
-    picture.putpalette(palette.tobytes())
-    stream = io.BytesIO()
-    picture.save(stream, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
-
-
-def _resized(values: NDArray[np.float64], side_pixels: int) -> NDArray[np.float64]:
-    longest = max(values.shape)
-    if longest <= side_pixels:
-        times = side_pixels // longest
-        return values.repeat(times, axis=0).repeat(times, axis=1)
-    block = -(-longest // side_pixels)
-    padding = [(0, -side % block) for side in values.shape]
-    padded = np.pad(values, padding, constant_values=np.nan)
-    blocks = padded.reshape(padded.shape[0] // block, block, padded.shape[1] // block, block)
-    count = np.isfinite(blocks).sum(axis=(1, 3))
-    total = np.nansum(blocks, axis=(1, 3))
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def series_style(index: int) -> tuple[int, tuple[float, ...]]:

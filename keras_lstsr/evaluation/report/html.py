@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
+from keras_lstsr import maps
 from keras_lstsr.evaluation import report_figures as figures
 from keras_lstsr.evaluation.benchmark import MAIN_METRICS
 from keras_lstsr.evaluation.report_content import ReportContent, SceneMaps
@@ -71,7 +73,7 @@ def render_html_report(content: ReportContent) -> str:
         spectra=_spectra_view(content),
         scatter=_scatter_view(content),
         shifts=_shifts_view(content),
-        gap_colour=figures.GAP_COLOUR,
+        gap_colour=maps.GAP_COLOUR,
         dash=DASH,
     )
 
@@ -129,27 +131,27 @@ def _cropped(scene: SceneMaps) -> SceneMaps:
 def _scene_view(scene: SceneMaps, averaged: int) -> dict[str, Any]:
     side = -(-max(scene.truth_kelvin.shape) // averaged)
     kelvin = {"input": scene.coarse_kelvin, **scene.maps, "truth": scene.truth_kelvin}
-    lst_scale = figures.value_scale(list(kelvin.values()), figures.LST_COLOURS)
+    lst_scale = maps.value_scale(list(kelvin.values()))
     tiles = [
         _tile(
             name,
-            figures.map_png(values, lst_scale, side),
+            maps.map_png(values, lst_scale, side),
             f"LST of scene {scene.name}, {name}: {_range_in_words(values, 'K')}",
             _score_in_words(scene.scores.get(name, {})),
         )
         for name, values in kelvin.items()
     ]
     if scene.guide is not None:
-        scale = figures.value_scale([scene.guide], figures.GUIDE_COLOURS)
+        scale = maps.value_scale([scene.guide], maps.GUIDE_COLOURS)
         alt = f"{scene.guide_name} of scene {scene.name}: {_range_in_words(scene.guide, '')}"
-        png = figures.map_png(scene.guide, scale, side)
+        png = maps.map_png(scene.guide, scale, side)
         tiles.insert(1, _tile(f"guide: {scene.guide_name}", png, alt, bar=scale))
     errors = {method: values - scene.truth_kelvin for method, values in scene.maps.items()}
-    errors_scale = figures.error_scale(list(errors.values())) if errors else None
+    errors_scale = maps.error_scale(list(errors.values())) if errors else None
     error_tiles = [
         _tile(
             f"{method} − truth",
-            figures.map_png(error, errors_scale, side),
+            maps.map_png(error, errors_scale, side),
             f"Error of {method}, scene {scene.name}: {_error_in_words(error)}",
             _error_in_words(error),
         )
@@ -168,9 +170,10 @@ def _scene_view(scene: SceneMaps, averaged: int) -> dict[str, Any]:
 
 
 def _tile(
-    name: str, png: str, alt: str, score: str = "", bar: figures.ColourScale | None = None
+    name: str, png: bytes, alt: str, score: str = "", bar: maps.ColourScale | None = None
 ) -> dict[str, Any]:
-    return {"name": name, "png": png, "alt": alt, "score": score, "bar": bar}
+    uri = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+    return {"name": name, "png": uri, "alt": alt, "score": score, "bar": bar}
 
 
 def _ground_in_words(scene: SceneMaps, averaged: int) -> str:

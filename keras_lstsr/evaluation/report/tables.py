@@ -1,4 +1,8 @@
+<<<<<<< HEAD:keras_lstsr/evaluation/report/tables.py
 """Tables of a benchmark as text: CSV, JSON, Markdown, and flat figures for a tracker."""
+=======
+"""Tables of a benchmark."""
+>>>>>>> main:keras_lstsr/evaluation/report.py
 
 from __future__ import annotations
 

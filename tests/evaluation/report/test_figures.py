@@ -1,72 +1,13 @@
-"""Maps show the right colours where they belong, and charts carry the values they are given."""
+"""Charts carry the values they are given."""
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 
 import numpy as np
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from matplotlib import colormaps
-from PIL import Image
 
 from keras_lstsr.evaluation import report_figures as figures
 from keras_lstsr.evaluation.report_content import RegistrationShift, Spectra
-
-
-def picture(uri: str) -> np.ndarray:
-    head, _, body = uri.partition(",")
-    assert head == "data:image/png;base64"
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(body))).convert("RGB"))
-
-
-def test_map_colours_and_grey_gap():
-    scale = figures.ColourScale("inferno", 280.0, 300.0)
-    drawn = picture(figures.map_png(np.array([[280.0, 300.0], [np.nan, 350.0]]), scale, 2))
-    ends = np.rint(255 * colormaps["inferno"](np.array([0.0, 1.0]))[:, :3])
-    np.testing.assert_array_equal(drawn[0], ends)
-    np.testing.assert_array_equal(drawn[1], [[0xBF] * 3, ends[1]])
-
-
-def test_small_map_is_repeated_and_large_one_averaged():
-    scale = figures.ColourScale("inferno", 0.0, 1.0)
-    repeated = picture(figures.map_png(np.array([[0.0, 1.0]]), scale, 7))
-    assert repeated.shape == (3, 6, 3)
-    assert (repeated[:, :3] == repeated[0, 0]).all()
-    # Means of 2 × 2 pixels, of those that have a value; a block without any stays a gap.
-    values = np.array([[0.2, 0.6, np.nan, np.nan], [np.nan, 0.4, np.nan, np.nan], [1.0] * 4])
-    averaged = picture(figures.map_png(values, scale, 2))
-    expected = picture(figures.map_png(np.array([[0.4, np.nan], [1.0, 1.0]]), scale, 2))
-    np.testing.assert_array_equal(averaged, expected)
-
-
-@given(
-    low=st.floats(-400, 400, allow_nan=False),
-    span=st.floats(0.05, 300, allow_nan=False),
-)
-def test_ticks_lie_where_their_text_says(low, span):
-    scale = figures.ColourScale("inferno", low, low + span)
-    assert 2 <= len(scale.ticks) <= 8
-    for place, text in scale.ticks:
-        assert 2 <= place <= 98
-        value = float(text.replace("−", "-"))
-        assert low + span * place / 100 == pytest.approx(value, abs=2e-4 * span + 1e-6)
-        assert text not in {"−0", "−0.0", "−0.00"}
-
-
-def test_scales():
-    errors = [np.array([[-3.0, 1.0, np.nan]]), np.array([[0.5, 0.0, 2.0]])]
-    scale = figures.error_scale(errors)
-    assert scale.low == -scale.high
-    assert 2.0 < scale.high <= 3.0
-    nothing = np.full((2, 2), np.nan)
-    for made in (figures.error_scale([nothing]), figures.value_scale([nothing], "inferno")):
-        assert made.low < made.high
-    flat = figures.value_scale([np.full((3, 3), 290.0)], "inferno")
-    assert flat.low == 290.0 < flat.high
 
 
 def test_no_two_series_are_alike():
