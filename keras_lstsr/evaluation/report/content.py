@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from keras_lstsr.errors import GridError
 from keras_lstsr.evaluation.result import BenchmarkResult
 from keras_lstsr.grids.registration import Shift
-from keras_lstsr.pairs.registration import SetRegistration
+from keras_lstsr.records.truth import SetRegistration
 
 _MAXIMUM_NAMED = 5
 
@@ -123,6 +123,7 @@ class Evaluation:
             result's pixels.
         method_notes: Method → what it did differently on which samples, ``"name: words"``.
         left_out: Samples without a score in the first result: too little that is clear.
+        files: Sample → SHA-256 of the files that it was read from.
         learnt_from: Which models have learnt from samples that they are scored on, in words.
         notes: Settings and versions, one paragraph each.
 
@@ -142,6 +143,7 @@ class Evaluation:
     )
     method_notes: dict[str, list[str]] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    files: Mapping[str, frozenset[str]] = field(default_factory=dict)
     learnt_from: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
