@@ -23,8 +23,8 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
 from beam_jobs.publish import publish, remove_staging
-from keras_lstsr.checksum import file_sha256
 from keras_lstsr.errors import LstsrError
+from keras_lstsr.files import sha256_of
 from keras_lstsr.products import lst_layers, ndvi_layer
 from keras_lstsr.records.codec import encode_patch
 from keras_lstsr.records.patches import CutSettings, CutTally, Patch, SceneContext, cut_patches
@@ -82,7 +82,7 @@ class OutlineRasterFn(beam.DoFn):
         try:
             with local_copy(path) as local:
                 scene = self._reader.open(local)
-                yield outline_scene(scene, path, self._reader.role, file_sha256(local))
+                yield outline_scene(scene, path, self._reader.role, sha256_of(local))
             self._read.inc()
         except (LstsrError, OSError) as error:
             self._dead.inc()

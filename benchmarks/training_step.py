@@ -26,12 +26,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import typing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from keras_lstsr.config import Architecture, DataConfig, LossConfig, ModelConfig
+from keras_lstsr.config import NETWORK_SHAPES, DataConfig, LossConfig, ModelConfig
 from keras_lstsr.records.codec import encode_patch
 from keras_lstsr.records.patches import Encoding, Patch, PatchKey
 from keras_lstsr.records.schema import DATASET_FILE, SCHEMA_VERSION, DatasetMetadata, ShardInfo
@@ -41,7 +41,7 @@ from keras_lstsr.records.tfrecord import shard_bytes
 VARIANTS = {"mrunet": ("strided", "maxpool")}
 NETWORKS = [
     f"{architecture}_{variant}" if variant else architecture
-    for architecture in typing.get_args(Architecture)
+    for architecture in NETWORK_SHAPES
     for variant in VARIANTS.get(architecture, ("",))
 ]
 MATRIX_SIDE = {"CPU": 2048, "GPU": 8192}
@@ -129,7 +129,7 @@ def matrix_product_flops(device: str) -> float:
     return 2.0 * side**3 / min(seconds[1:])
 
 
-def step_flops(model: typing.Any, batch: int, coarse_side: int) -> float:
+def step_flops(model: Any, batch: int, coarse_side: int) -> float:
     """Counts the operations of a training step; a multiplication with its addition is two."""
     import tensorflow as tf
 
@@ -142,7 +142,7 @@ def step_flops(model: typing.Any, batch: int, coarse_side: int) -> float:
     return BACKWARD_AND_FORWARD * float(profile.total_float_ops)
 
 
-def seconds_per_step(model: typing.Any, batches: typing.Any, steps: int) -> float:
+def seconds_per_step(model: Any, batches: Any, steps: int) -> float:
     """Times steps as ``fit`` takes them, after a first one that traces and compiles."""
     import keras
 
@@ -158,7 +158,7 @@ def seconds_per_step(model: typing.Any, batches: typing.Any, steps: int) -> floa
     return (ends[1] - ends[0]) / steps
 
 
-def measure(task: dict[str, typing.Any]) -> dict[str, float]:
+def measure(task: dict[str, Any]) -> dict[str, float]:
     """Trains one network and returns what was measured; in a process of its own."""
     import keras
     import tensorflow as tf
@@ -202,7 +202,7 @@ def measure(task: dict[str, typing.Any]) -> dict[str, float]:
     return result
 
 
-def measure_in_child(task: dict[str, typing.Any]) -> dict[str, float]:
+def measure_in_child(task: dict[str, Any]) -> dict[str, float]:
     """Runs ``measure`` in a new process, so that peaks of memory are the network's own."""
     hidden = {} if task["device"] == "GPU" else {"CUDA_VISIBLE_DEVICES": "-1"}
     done = subprocess.run(
@@ -230,7 +230,7 @@ def devices() -> dict[str, str]:
     return found
 
 
-def row(task: dict[str, typing.Any], result: dict[str, float], peak_flops: float) -> str:
+def row(task: dict[str, Any], result: dict[str, float], peak_flops: float) -> str:
     """Formats a line of the table; ``peak_flops`` is the device's."""
     step = result["memory_seconds"]
     cells = [
@@ -285,7 +285,7 @@ def main() -> None:
     print_table(tasks, results)
 
 
-def print_table(tasks: list[dict[str, typing.Any]], results: list[dict[str, float]]) -> None:
+def print_table(tasks: list[dict[str, Any]], results: list[dict[str, float]]) -> None:
     """Prints what was measured, where, as Markdown."""
     size = "{batch} × {patch} × {patch} fine pixels, width {width}".format(**tasks[0])
     print(f"Batches of {size}, float32.")

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from keras_lstsr.errors import ConfigError
+from keras_lstsr.files import write_text_whole
+
+
+def in_brackets(name: str) -> str:
+    """Returns the tag of one kind of settings among several, which no error shows."""
+    return f"({name})"
 
 
 class Settings(BaseModel):
@@ -19,7 +25,13 @@ class Settings(BaseModel):
 
 
 class SettingsFile(Settings):
-    """Settings that are kept in a YAML file of their own."""
+    """Settings that are kept in a YAML file of their own.
+
+    Attributes:
+        renamed: Dotted name that a setting had → what stands in for it, for errors.
+    """
+
+    renamed: ClassVar[dict[str, str]] = {}
 
     @classmethod
     def from_yaml(cls, path: str | PathLike[str]) -> Self:
@@ -67,15 +79,20 @@ class SettingsFile(Settings):
             return cls.model_validate(content)
         except ValidationError as error:
             first = error.errors()[0]
+            parts = (str(part) for part in first["loc"])
+            field = ".".join(part for part in parts if not part.startswith("("))
+            action = "Correct this setting; docs/configuration.md lists them all."
+            if field in cls.renamed:
+                action = f"It is now {cls.renamed[field]}."
             raise ConfigError(
                 first["msg"],
                 path=source,
-                field=".".join(str(part) for part in first["loc"]) or None,
+                field=field or None,
                 found=repr(first["input"]) if first["loc"] else None,
-                action="Correct this setting; docs/configuration.md lists them all.",
+                action=action,
             ) from error
 
     def to_yaml(self, path: str | PathLike[str]) -> None:
         """Writes the settings, defaults included, so that a run can be repeated."""
         text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-        Path(path).write_text(text, encoding="utf-8")
+        write_text_whole(path, text)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_lstsr.checksum import file_sha256
 from keras_lstsr.evaluation.report import format_value
+from keras_lstsr.files import sha256_of
 from keras_lstsr.inference.predictor import Predictor
 from keras_lstsr.pairs.files import PairFiles, PairSource
 
@@ -38,7 +38,7 @@ def training_note(label: str, predictor: Predictor, sources: Sequence[PairSource
     seen = [
         source.name
         for source in sources
-        if known and isinstance(source, PairFiles) and file_sha256(source.truth) in known
+        if known and isinstance(source, PairFiles) and sha256_of(source.truth) in known
     ]
     if not seen:
         return None

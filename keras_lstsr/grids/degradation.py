@@ -28,6 +28,9 @@ Float64Array = NDArray[np.float64]
 
 DEGRADATIONS: tuple[str, ...] = get_args(Degradation)
 
+GOOD_PIXEL_NOISE_KELVIN = 0.12
+"""Noise of a good 1 km LST pixel: about twice the NEdT of MODIS bands 31 and 32 (0.05 K)."""
+
 # The Gaussian is cut here; 6e-5 of its weight lies beyond along each axis.
 _CUT_SIGMAS = 4.0
 # Full width at half maximum of a Gaussian, in standard deviations.

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from os import PathLike
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,45 +13,14 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
 from keras_lstsr.errors import GridError, LstsrError
+from keras_lstsr.files import written_whole
 
 # Steps of 0.01 K reach 655 K in 16 bits; 0 is free to mark missing pixels.
 UINT16_SCALE_KELVIN = 0.01
 UINT16_NODATA = 0
-PARTIAL_MARK = ".partial-"
 
 _BLOCK_PIXELS = 512
 _ZOOM_PIXELS = 64
-
-
-@contextmanager
-def replaced_when_whole(path: str | PathLike[str]) -> Iterator[Path]:
-    """Lends a path to write to; only when the block ends well does the file get its name.
-
-    The file is written in a hidden folder beside it, ``.NAME.partial-XXXXXXXX``, and renamed.
-    If the block raises, the folder goes; if the process is killed, it stays and may be deleted,
-    but the name itself never stands for half a file.
-
-    Raises:
-        LstsrError: If the folder cannot be written to.
-    """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}{PARTIAL_MARK}", dir=path.parent))
-    except OSError as error:
-        raise LstsrError(
-            "the result cannot be written",
-            path=path,
-            found=error.strerror,
-            expected="a folder that may be written to",
-            action="Choose another output.",
-        ) from error
-    try:
-        partial = folder / path.name
-        yield partial
-        partial.replace(path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_cog(
@@ -102,7 +67,7 @@ def write_cog(
         "bigtiff": "IF_SAFER",
         "num_threads": "ALL_CPUS",
     }
-    with replaced_when_whole(path) as partial:
+    with written_whole(path) as partial:
         try:
             with rasterio.open(partial, "w", **profile) as raster:
                 raster.write(values, 1)
@@ -186,7 +151,7 @@ def write_quicklook(
         title=title,
         panel_inches=5.0,
     )
-    with replaced_when_whole(path) as partial:
+    with written_whole(path) as partial:
         figure.savefig(partial, format="png", dpi=120)
 
 

@@ -84,7 +84,9 @@ class PatchSampler:
         return Patch(whole.lst_kelvin[coarse], whole.ndvi[fine], whole.truth_kelvin[fine])
 
 
-def augmented(patch: Patch, settings: AugmentationConfig, rng: np.random.Generator) -> Patch:
+def augmented(
+    patch: Patch, settings: AugmentationConfig, rng: np.random.Generator, *, turns: bool = True
+) -> Patch:
     """Varies a patch at random.
 
     What happens to LST happens to its truth: turns, contrast about the patch's mean and warmth.
@@ -94,20 +96,21 @@ def augmented(patch: Patch, settings: AugmentationConfig, rng: np.random.Generat
         patch: As cut; not changed.
         settings: How much of what.
         rng: Draws.
+        turns: Turn and flip the whole patch.
 
     Returns:
         The patch that the model is to see.
     """
-    if settings.turns:
+    if turns:
         patch = _turned(patch, int(rng.integers(8)))
     lst, truth = _warmed(patch.lst_kelvin, patch.truth_kelvin, settings, rng)
     ndvi = _other_ndvi(patch.ndvi, settings, rng)
     lst = lst + _normal(rng, settings.lst_noise_kelvin, lst.shape)
     if rng.random() < settings.cloud_share:
         lst = np.where(_blobs(lst.shape, settings, rng), np.nan, lst)
-    if rng.random() < settings.ndvi_absent_share:
+    if rng.random() < settings.guide_absent_share:
         ndvi = np.full_like(ndvi, np.nan)
-    elif rng.random() < settings.ndvi_gap_share:
+    elif rng.random() < settings.guide_gap_share:
         ndvi = np.where(_blobs(ndvi.shape, settings, rng), np.nan, ndvi)
     return Patch(*(np.asarray(part, np.float32) for part in (lst, ndvi, truth)))
 
@@ -129,13 +132,13 @@ def _warmed(
 def _other_ndvi(
     ndvi: FloatArray, settings: AugmentationConfig, rng: np.random.Generator
 ) -> NDArray[np.floating]:
-    contrast = np.exp(_normal(rng, settings.ndvi_contrast))
-    offset = _normal(rng, settings.ndvi_offset)
+    contrast = np.exp(_normal(rng, settings.guide_contrast))
+    offset = _normal(rng, settings.guide_offset)
     middle = _mean(ndvi)
     varied = middle + offset + contrast * (ndvi - middle)
-    varied = varied + _normal(rng, settings.ndvi_noise, ndvi.shape)
-    if rng.random() < settings.ndvi_shift_share:
-        shift = rng.normal(0, settings.ndvi_shift_pixels, 2)
+    varied = varied + _normal(rng, settings.guide_noise, ndvi.shape)
+    if rng.random() < settings.guide_shift_share:
+        shift = rng.normal(0, settings.guide_shift_pixels, 2)
         varied = ndimage.shift(varied, shift, order=1, mode="nearest")
     return varied
 

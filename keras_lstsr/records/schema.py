@@ -27,6 +27,8 @@ SHARD_GLOB = "{split}-?????-of-?????.tfrecord.gz"
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
+Origin = Literal["observed", "degraded"]
+
 # LST is cut together with a guide (NDVI) on the grid that is this much finer: 1 km to 250 m.
 SCALE_FACTOR = 4
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from keras_lstsr import __version__
 from keras_lstsr.errors import ConfigError
+from keras_lstsr.grids.degradation import GOOD_PIXEL_NOISE_KELVIN
 from keras_lstsr.products import mod09gq, mod11a1
 from keras_lstsr.products.hdfeos import FieldDefinition, modis_sinusoidal_crs
 from keras_lstsr.simulate import climate, observation
@@ -34,8 +35,7 @@ from keras_lstsr.simulate.metadata import (
 from keras_lstsr.simulate.place import TILE_PIXELS, TileGrid, scene_place_and_date
 from keras_lstsr.simulate.surface import Surface, make_surface
 
-DEFAULT_NOISE_KELVIN = 0.12
-"""Noise of a good 1 km pixel: about twice the NEdT of MODIS bands 31 and 32 (0.05 K)."""
+DEFAULT_NOISE_KELVIN = GOOD_PIXEL_NOISE_KELVIN
 
 SMALLEST_SIZE_PIXELS = 16
 

@@ -18,8 +18,9 @@ from typing import Any
 import keras
 
 from keras_lstsr.errors import ConfigError
+from keras_lstsr.files import write_text_whole, written_whole
 from keras_lstsr.training.progress import TrainingProgress
-from keras_lstsr.training.run_folder import RunFolder, RunInfo, write_text
+from keras_lstsr.training.run_folder import RunFolder, RunInfo
 from keras_lstsr.training.tracking import Tracker
 
 MONITORED = "val_loss"
@@ -141,7 +142,7 @@ class AtomicBackup(keras.callbacks.BackupAndRestore):
             "weights": weights.name,
             "saves": self._saves,
         }
-        write_text(self._pointer, json.dumps(state) + "\n")
+        write_text_whole(self._pointer, json.dumps(state) + "\n")
         for old in self._folder.glob("state-*.weights.h5"):
             if old != weights:
                 old.unlink()
@@ -180,9 +181,8 @@ class BestModel(keras.callbacks.Callback):
         if not history or not is_best(history[-1], history[:-1]):
             return
         self._serving_model.set_weights(model.get_weights())
-        staged = self._folder.model.with_name(".new.keras")
-        self._serving_model.save(staged)
-        staged.replace(self._folder.model)
+        with written_whole(self._folder.model) as partial:
+            self._serving_model.save(partial)
 
 
 class ResumedEarlyStopping(keras.callbacks.EarlyStopping):

@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from keras_lstsr.config import ExperimentConfig, ModelConfig
+from keras_lstsr.config import ExperimentConfig, ModelConfig, NetworkConfig
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.losses import build_loss, build_loss_metrics
 from keras_lstsr.maps import comparison_figure
@@ -290,7 +290,7 @@ def _fit(
     return _finish(config, validation, folder, publisher, recorder, tracker, progress, backup, done)
 
 
-def _describe_network(model: ModelConfig) -> str:
+def _describe_network(model: NetworkConfig) -> str:
     shape = {name: value for name, value in model.shape.items() if name != "variant"}
     sizes = (f"{name.replace('_', ' ')} {value}" for name, value in shape.items())
     return ", ".join([model.network.replace("_", " "), *sizes])
@@ -304,8 +304,9 @@ def _facts(config: ExperimentConfig, info: RunInfo, plan: Plan, done: int) -> di
         "devices": info.devices,
         "batches": f"{plan.steps} × {training.batch_size} patches per epoch, "
         f"{training.batch_size // plan.replicas} on each replica",
-        "normalised": f"(T − {model.offset_kelvin:.2f} K) / {model.scale_kelvin:.2f} K",
     }
+    if isinstance(model, ModelConfig):
+        facts["normalised"] = f"(T − {model.offset_kelvin:.2f} K) / {model.scale_kelvin:.2f} K"
     if done:
         facts["resumed"] = f"after epoch {done}"
     if info.mlflow_run_id:

@@ -6,9 +6,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from keras_lstsr.checksum import file_sha256
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError, ModelError
+from keras_lstsr.files import sha256_of
 from keras_lstsr.models import build_model
 from keras_lstsr.models.torch_import import ImportReport, load_torch_weights, read_state_dict
 from keras_lstsr.training.run_folder import ImportedWeights, RunFolder, RunInfo, utc_now
@@ -94,7 +94,7 @@ def import_weights(
         finished=utc_now(),
         imported_weights=ImportedWeights(
             file=file.name,
-            sha256=file_sha256(file),
+            sha256=sha256_of(file),
             architecture=architecture,
             entries=len(report.imported),
             ignored=report.ignored_groups(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_lstsr.config import ExperimentConfig
+from keras_lstsr.config import ExperimentConfig, ModelConfig
 from keras_lstsr.errors import ConfigError, RecordsError
 from keras_lstsr.records.schema import DatasetMetadata
 
@@ -44,8 +44,8 @@ def plan_batches(
     Raises:
         ConfigError: If the batch cannot be shared among the replicas, or is larger than the
             training split.
-        RecordsError: If the validation split holds fewer patches than replicas, or NDVI is needed
-            and not there.
+        RecordsError: If the validation split holds fewer patches than replicas, or NDVI or fine
+            LST is needed and not there.
     """
     batch = config.training.batch_size
     if batch % replicas:
@@ -84,6 +84,16 @@ def plan_batches(
             expected=f"NDVI in every record, which loss.name {config.loss.name} learns from",
             action="Prepare the records with --ndvi, or take loss.name mse.",
         )
+    needs_truth = config.data.task == "1km_to_250m" and config.loss.needs_fine_truth
+    if needs_truth and not getattr(metadata, "has_truth", False):
+        raise RecordsError(
+            "these records hold no fine LST",
+            path=records_dir,
+            field="has_truth",
+            found=False,
+            expected=f"true 250 m LST, which loss.name {config.loss.name} learns from",
+            action="Prepare the records with --truth, or take loss.name mixgl or sif.",
+        )
     used, validation_batch = validation_batches(validation, batch, replicas)
     steps = training // batch
     return Plan(
@@ -118,6 +128,8 @@ def validation_batches(patches: int, batch_size: int, replicas: int) -> tuple[in
 
 def resolve(config: ExperimentConfig, metadata: DatasetMetadata, replicas: int) -> ExperimentConfig:
     """Fills in what only records and devices tell: scaling of temperature, kind of BatchNorm."""
+    if not isinstance(config.model, ModelConfig):
+        return config
     summary = metadata.statistics["lst_kelvin"]
     model = config.model.with_statistics(
         mean_kelvin=summary.mean, std_kelvin=summary.std, max_kelvin=summary.max
@@ -127,8 +139,7 @@ def resolve(config: ExperimentConfig, metadata: DatasetMetadata, replicas: int) 
 
 def learning_rate(config: ExperimentConfig, epoch: int) -> float:
     """Returns the rate of an epoch, counted from 0."""
-    training = config.training
-    drop = training.learning_rate_drop_epoch
-    if drop is None or epoch < drop:
+    training, schedule = config.training, config.training.schedule
+    if schedule.drop_epoch is None or epoch < schedule.drop_epoch:
         return training.learning_rate
-    return training.learning_rate / training.learning_rate_drop_factor
+    return training.learning_rate / schedule.drop_factor

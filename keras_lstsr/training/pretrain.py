@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_lstsr.config import PretrainConfig
+from keras_lstsr.files import write_text_whole, written_whole
 from keras_lstsr.pairs.degraded import degraded_pair
 from keras_lstsr.pairs.files import PairFiles
 from keras_lstsr.pairs.folds import assign_folds
@@ -27,7 +28,6 @@ from keras_lstsr.training.pretrain_folder import (
     files_of,
     files_of_scenes,
     fingerprint_of,
-    save_model,
 )
 from keras_lstsr.training.pretrain_progress import PretrainProgress, SilentPretrainProgress
 from keras_lstsr.training.pretrain_report import (
@@ -38,7 +38,7 @@ from keras_lstsr.training.pretrain_report import (
     model_card,
     write_scores,
 )
-from keras_lstsr.training.run_folder import flatten, write_text
+from keras_lstsr.training.run_folder import flatten
 from keras_lstsr.training.tracking import Tracker
 
 
@@ -175,7 +175,8 @@ class _Run:
         calibration = self._calibrated(pairs, predictions, records)
         fit, final = self._train("all pairs", 0, pairs, pairs.names, ())
         model = calibrated(fit.model, self.config.model, calibration.factor)
-        save_model(model, self.folder.model)
+        with written_whole(self.folder.model) as partial:
+            model.save(partial)
         coverage = calibration.coverage_by_fold
         card = model_card(
             self.config,
@@ -192,7 +193,7 @@ class _Run:
             model_path=self.folder.model,
             mlflow_run_id=self.state.mlflow_run_id,
         )
-        write_text(self.folder.card, json.dumps(card, indent=2) + "\n")
+        write_text_whole(self.folder.card, json.dumps(card, indent=2) + "\n")
         self._log(scores, calibration, records, final)
         return PretrainResult(self.folder.model, card, scores, calibration)
 

@@ -27,12 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
-from keras_lstsr.checksum import file_sha256
 from keras_lstsr.config import PretrainConfig
 from keras_lstsr.errors import ConfigError, LstsrError
+from keras_lstsr.files import sha256_of, write_text_whole, written_whole
 from keras_lstsr.pairs.degraded import cloud_mask_of
 from keras_lstsr.pairs.files import PairFiles
-from keras_lstsr.training.run_folder import Status, utc_now, write_text
+from keras_lstsr.training.run_folder import Status, utc_now
 
 FloatArray = NDArray[np.float32]
 Predictions = dict[str, tuple[FloatArray, FloatArray]]
@@ -164,7 +164,7 @@ class PretrainFolder:
 
     def write_state(self, state: PretrainState) -> None:
         """Writes ``pretrain.json``."""
-        write_text(self.state, state.model_dump_json(indent=2) + "\n")
+        write_text_whole(self.state, state.model_dump_json(indent=2) + "\n")
 
     def fold_model(self, fold: int) -> Path:
         """Where the model of a fold, counted from 1, is kept."""
@@ -184,35 +184,29 @@ class PretrainFolder:
 
     def write_fold(self, record: FoldRecord, predictions: Predictions, model: Any) -> None:
         """Writes a finished fold."""
-        save_model(model, self.fold_model(record.fold))
-        arrays = self.folds / f"fold_{record.fold}.npz"
-        staged = arrays.with_name(f".{arrays.stem}.new.npz")
+        with written_whole(self.fold_model(record.fold)) as partial:
+            model.save(partial)
         named: dict[str, Any] = {}
         for name, (kelvin, std) in predictions.items():
             named |= {f"{name}_kelvin": kelvin, f"{name}_std": std}
-        np.savez_compressed(staged, **named)
-        staged.replace(arrays)
-        write_text(self.folds / f"fold_{record.fold}.json", record.model_dump_json(indent=2) + "\n")
-
-
-def save_model(model: Any, path: Path) -> None:
-    """Saves a Keras model beside its place and renames it, so that it is never half there."""
-    staged = path.with_name(f".{path.stem}.new.keras")
-    model.save(staged)
-    staged.replace(path)
+        with written_whole(self.folds / f"fold_{record.fold}.npz") as partial:
+            np.savez_compressed(partial, **named)
+        write_text_whole(
+            self.folds / f"fold_{record.fold}.json", record.model_dump_json(indent=2) + "\n"
+        )
 
 
 def files_of(sources: Sequence[PairFiles]) -> dict[str, str]:
     """Returns the name of each file of the pairs and its SHA-256."""
     paths = [path for source in sources for path in (source.lst, source.guide, source.truth)]
-    return {path.name: file_sha256(path) for path in paths}
+    return {path.name: sha256_of(path) for path in paths}
 
 
 def files_of_scenes(scenes: Sequence[Path]) -> dict[str, str]:
     """Returns the name of each scene of fine LST and of each cloud mask, and its SHA-256."""
     masks = (cloud_mask_of(scene) for scene in scenes)
     paths = [*scenes, *(mask for mask in masks if mask is not None)]
-    return {path.name: file_sha256(path) for path in paths}
+    return {path.name: sha256_of(path) for path in paths}
 
 
 def fingerprint_of(

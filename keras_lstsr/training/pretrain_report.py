@@ -14,11 +14,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lstsr.checksum import file_sha256
 from keras_lstsr.config import PretrainConfig
+from keras_lstsr.files import sha256_of, write_text_whole
 from keras_lstsr.training.calibration import Calibration
 from keras_lstsr.training.pretrain_folder import FoldRecord
-from keras_lstsr.training.run_folder import utc_now, write_text
+from keras_lstsr.training.run_folder import utc_now
 from keras_lstsr.training.strategy import describe_devices, make_strategy
 from keras_lstsr.training.versions import library_versions
 
@@ -91,7 +91,7 @@ def write_scores(
         writer.writerow(
             [row.variant, row.pair, folds[row.pair], groups[row.pair], row.method, *values]
         )
-    write_text(path, stream.getvalue())
+    write_text_whole(path, stream.getvalue())
 
 
 def model_card(
@@ -140,7 +140,7 @@ def model_card(
         "created": utc_now(),
         "task": "1km_to_250m",
         "parameters": int(model.count_params()),
-        "model_sha256": file_sha256(model_path),
+        "model_sha256": sha256_of(model_path),
         "dataset": {"name": data_name, "pairs": len(final.trained_on), "files": dict(files)}
         | ({"fine_scenes": dict(scene_files)} if scene_files else {}),
         "dataset_fingerprint": fingerprint,

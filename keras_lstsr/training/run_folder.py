@@ -27,6 +27,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError, ModelError
+from keras_lstsr.files import write_text_whole, written_whole
 
 Status = Literal["running", "finished", "failed", "interrupted"]
 
@@ -130,17 +131,15 @@ class RunFolder:
             info: The content of ``run.json``.
             model: A Keras model for ``model.keras``, if there is one already.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        staged = RunFolder(self.path.with_name(f".{self.path.name}.new"))
-        shutil.rmtree(staged.path, ignore_errors=True)
-        staged.path.mkdir()
-        config.to_yaml(staged.config)
-        if dataset is not None:
-            shutil.copyfile(dataset, staged.dataset)
-        if model is not None:
-            model.save(staged.model)
-        staged.write_info(info)
-        staged.path.replace(self.path)
+        with written_whole(self.path) as partial:
+            staged = RunFolder(partial)
+            partial.mkdir()
+            config.to_yaml(staged.config)
+            if dataset is not None:
+                shutil.copyfile(dataset, staged.dataset)
+            if model is not None:
+                model.save(staged.model)
+            staged.write_info(info)
 
     def is_free(self) -> bool:
         """Returns whether there is nothing at the folder's path, or an empty folder."""
@@ -170,7 +169,7 @@ class RunFolder:
 
     def write_info(self, info: RunInfo) -> None:
         """Writes ``run.json``."""
-        write_text(self.info, info.model_dump_json(indent=2) + "\n")
+        write_text_whole(self.info, info.model_dump_json(indent=2) + "\n")
 
     def read_history(self) -> list[dict[str, float]]:
         """Returns the records of the epochs so far, an empty list before the first."""
@@ -181,13 +180,13 @@ class RunFolder:
 
     def write_history(self, records: list[dict[str, float]]) -> None:
         """Writes ``history.json`` and ``history.csv``."""
-        write_text(self.history, json.dumps(records, indent=1) + "\n")
+        write_text_whole(self.history, json.dumps(records, indent=1) + "\n")
         table = io.StringIO()
         columns = list(dict.fromkeys(key for record in records for key in record))
         writer = csv.DictWriter(table, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(records)
-        write_text(self.history_table, table.getvalue())
+        write_text_whole(self.history_table, table.getvalue())
 
     def check_resumable(self, info: RunInfo, config: ExperimentConfig, fingerprint: str) -> None:
         """Checks that the folder holds an unfinished run of the same settings and records.
@@ -238,10 +237,3 @@ def flatten(config: BaseModel) -> dict[str, Any]:
 
     collect("", config.model_dump(mode="json"))
     return flat
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file beside its place and renames it, so that it is never half there."""
-    staged = path.with_name(f".{path.name}.new")
-    staged.write_text(text, encoding="utf-8")
-    staged.replace(path)

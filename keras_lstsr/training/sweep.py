@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError
+from keras_lstsr.files import write_text_whole
 from keras_lstsr.training.fit import TrainingResult, train
 from keras_lstsr.training.progress import TrainingProgress
-from keras_lstsr.training.run_folder import RunFolder, write_text
+from keras_lstsr.training.run_folder import RunFolder
 from keras_lstsr.training.tracking import Tracker, parent_run
 
 SUMMARY_FILE = "summary.csv"
@@ -158,5 +159,5 @@ def write_summary(sweep: Sweep, output_dir: Path) -> Path:
     writer.writeheader()
     writer.writerows(rows)
     path = output_dir / SUMMARY_FILE
-    write_text(path, text.getvalue())
+    write_text_whole(path, text.getvalue())
     return path

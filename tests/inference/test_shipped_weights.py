@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import keras_lstsr
-from keras_lstsr.checksum import file_sha256
 from keras_lstsr.config import PretrainConfig
+from keras_lstsr.files import sha256_of
 from keras_lstsr.inference.predictor import load_predictor
 from keras_lstsr.inference.pretrained import PRETRAINED_CARD_FILE, PRETRAINED_FILE
 from keras_lstsr.inference.scene import predict_scene_with_std
@@ -56,7 +56,7 @@ def test_small_enough_to_ship():
 
 
 def test_the_card_is_of_these_weights_and_of_the_settings_that_come_along(card):
-    assert card["model_sha256"] == file_sha256(PACKAGE / PRETRAINED_FILE)
+    assert card["model_sha256"] == sha256_of(PACKAGE / PRETRAINED_FILE)
     assert PretrainConfig.from_dict(card["settings"]) == PretrainConfig()
     assert card["dataset"]["pairs"] == 54
     assert len(card["dataset"]["files"]) == 3 * 54
@@ -124,4 +124,4 @@ def test_the_settings_file_makes_these_weights(card):
 def test_the_checksums_are_those_of_the_pairs(card, lstsr_data):
     for name in ("000_lst_1km.tif", "216_aster_lst_232m.tif"):
         expected = card["dataset"]["files"][name]
-        assert file_sha256(lstsr_data / "modis_aster" / name) == expected
+        assert sha256_of(lstsr_data / "modis_aster" / name) == expected

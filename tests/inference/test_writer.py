@@ -8,8 +8,8 @@ import xarray as xr
 from affine import Affine
 from PIL import Image
 
-from keras_lstsr.errors import GridError, LstsrError
-from keras_lstsr.inference.writer import replaced_when_whole, write_cog, write_quicklook
+from keras_lstsr.errors import GridError
+from keras_lstsr.inference.writer import write_cog, write_quicklook
 from keras_lstsr.products import open_product
 
 SINUSOIDAL = "+proj=sinu +lon_0=0 +x_0=0 +y_0=0 +R=6371007.181 +units=m +no_defs"
@@ -68,32 +68,6 @@ def test_uint16_refuses_what_it_cannot_hold(raster, tmp_path):
 def test_a_raster_without_crs_is_refused(raster, tmp_path):
     with pytest.raises(GridError, match="no georeferenced raster"):
         write_cog(raster.drop_vars("spatial_ref"), tmp_path / "lst.tif", tags={})
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_an_interrupted_file_leaves_the_old_one_and_nothing_else(tmp_path, error):
-    path = tmp_path / "lst.tif"
-    path.write_bytes(b"old")
-
-    def write():
-        with replaced_when_whole(path) as partial:
-            partial.write_bytes(b"ha")
-            assert path.read_bytes() == b"old"
-            raise error
-
-    with pytest.raises(error):
-        write()
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
-    (tmp_path / "file").write_bytes(b"")
-    with (
-        pytest.raises(LstsrError, match="cannot be written"),
-        replaced_when_whole(tmp_path / "file" / "lst.tif"),
-    ):
-        pass
 
 
 def test_the_quicklook_is_a_picture_with_grey_gaps(raster, tmp_path):

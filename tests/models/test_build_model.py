@@ -7,10 +7,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lstsr.config import ModelConfig
+from keras_lstsr.config import NETWORK_SHAPES, GuidedModelConfig, ModelConfig, NetworkShape
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.grids.resample import upsample_bicubic
-from keras_lstsr.models import build_model
+from keras_lstsr.models import NETWORKS, CoreNetwork, build_model, register_network
 
 VARIANTS = ("strided", "maxpool")
 
@@ -138,3 +138,35 @@ def test_a_saved_model_answers_alike_in_a_fresh_process(variant, tmp_path):
     import json
 
     assert json.loads((tmp_path / "loss.json").read_text()) == loss.get_config()
+
+
+def test_every_network_has_its_settings():
+    assert NETWORKS.keys() == NETWORK_SHAPES.keys()
+
+
+def test_the_guided_network_is_built_from_its_settings():
+    model = build_model(GuidedModelConfig(width=2))
+    assert {each.name for each in model.inputs} == {"lst_kelvin", "ndvi"}
+
+
+def test_a_registered_network_is_known_by_name(monkeypatch):
+    for table in (NETWORK_SHAPES, NETWORKS):
+        monkeypatch.setitem(table, "own", None)
+
+    def build(config: ModelConfig) -> keras.Model:
+        x = field = keras.Input((None, None, 1))
+        for _ in range(config.depth):
+            x = keras.layers.Conv2D(config.width, 3, padding="same", activation="relu")(x)
+        x = keras.layers.Conv2D(1, 3, padding="same", kernel_initializer="zeros")(x)
+        return keras.Model(field, keras.layers.Add()([field, x]))
+
+    shape = NetworkShape({"depth": 3}, depths=(1, 5))
+    register_network("own", CoreNetwork(build), shape, replace=True)
+    config = ModelConfig(architecture="own", width=2, offset_kelvin=295.0, scale_kelvin=9.0)
+    assert config.shape == {"width": 2, "depth": 3}
+    coarse = scene(5, 3)
+    # Untrained it is its upsampling.
+    bicubic = upsample_bicubic(coarse[..., 0], 4)
+    np.testing.assert_allclose(answer(build_model(config), coarse)[..., 0], bicubic, atol=1e-3)
+    with pytest.raises(ConfigError, match=r"model\.architecture.*guided"):
+        register_network("guided", CoreNetwork(build))

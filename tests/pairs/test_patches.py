@@ -13,13 +13,15 @@ from keras_lstsr.pairs.patches import Patch, PatchSampler, augmented
 from keras_lstsr.pairs.training_pairs import TrainingPair, nested_pair
 
 # Nothing varied: single settings are switched on from here.
-STILL = {
-    name: 0.0 for name in AugmentationConfig.model_fields if name not in ("turns", "gap_cover")
-} | {"turns": False}
+STILL = {name: 0.0 for name in AugmentationConfig.model_fields if name != "gap_cover"}
 
 
 def settings(**changed: object) -> AugmentationConfig:
     return AugmentationConfig(**{**STILL, **changed})
+
+
+def unturned(patch: Patch, asked: AugmentationConfig, rng: np.random.Generator) -> Patch:
+    return augmented(patch, asked, rng, turns=False)
 
 
 def same(left: Patch, right: Patch) -> bool:
@@ -71,13 +73,13 @@ def test_small_pairs_are_filled_up(make_pair):
 
 
 def test_without_settings_nothing_changes(patch):
-    assert same(augmented(patch, settings(), np.random.default_rng(0)), patch)
+    assert same(unturned(patch, settings(), np.random.default_rng(0)), patch)
 
 
 def test_turns_turn_all_three_alike(patch):
     seen = set()
     for seed in range(60):
-        turned = augmented(patch, settings(turns=True), np.random.default_rng(seed))
+        turned = augmented(patch, settings(), np.random.default_rng(seed))
         np.testing.assert_allclose(
             block_mean(320 - 25 * turned.ndvi, 4), turned.lst_kelvin, atol=1e-2
         )
@@ -91,7 +93,7 @@ def test_turns_turn_all_three_alike(patch):
 
 @pytest.mark.parametrize("name", ["lst_contrast", "lst_offset_kelvin"])
 def test_lst_and_truth_vary_together(patch, name):
-    varied = augmented(patch, settings(**{name: 0.5}), np.random.default_rng(1))
+    varied = unturned(patch, settings(**{name: 0.5}), np.random.default_rng(1))
     assert not np.allclose(varied.lst_kelvin, patch.lst_kelvin, atol=0.01)
     np.testing.assert_allclose(varied.ndvi, patch.ndvi, atol=1e-6)
     # One line leads from before to after, for LST and truth alike.
@@ -105,10 +107,10 @@ def test_lst_and_truth_vary_together(patch, name):
 
 
 @pytest.mark.parametrize(
-    ("changed", "spread"), [({"lst_noise_kelvin": 0.15}, 0.15), ({"ndvi_noise": 0.01}, 0.01)]
+    ("changed", "spread"), [({"lst_noise_kelvin": 0.15}, 0.15), ({"guide_noise": 0.01}, 0.01)]
 )
 def test_noise_is_the_inputs_alone(patch, changed, spread):
-    varied = augmented(patch, settings(**changed), np.random.default_rng(2))
+    varied = unturned(patch, settings(**changed), np.random.default_rng(2))
     np.testing.assert_allclose(varied.truth_kelvin, patch.truth_kelvin, atol=1e-3)
     part = "lst_kelvin" if "lst_noise_kelvin" in changed else "ndvi"
     difference = getattr(varied, part) - getattr(patch, part)
@@ -116,8 +118,8 @@ def test_noise_is_the_inputs_alone(patch, changed, spread):
 
 
 def test_ndvi_varies_alone(patch):
-    varied = augmented(
-        patch, settings(ndvi_contrast=0.3, ndvi_offset=0.1), np.random.default_rng(2)
+    varied = unturned(
+        patch, settings(guide_contrast=0.3, guide_offset=0.1), np.random.default_rng(2)
     )
     np.testing.assert_allclose(varied.lst_kelvin, patch.lst_kelvin, atol=1e-3)
     slope, offset = np.polyfit(patch.ndvi.ravel(), varied.ndvi.ravel(), 1)
@@ -126,9 +128,9 @@ def test_ndvi_varies_alone(patch):
 
 
 def test_ndvi_is_shifted_in_its_share_of_patches(patch):
-    asked = settings(ndvi_shift_pixels=0.3, ndvi_shift_share=0.5)
+    asked = settings(guide_shift_pixels=0.3, guide_shift_share=0.5)
     moved = [
-        not np.allclose(augmented(patch, asked, np.random.default_rng(k)).ndvi, patch.ndvi)
+        not np.allclose(unturned(patch, asked, np.random.default_rng(k)).ndvi, patch.ndvi)
         for k in range(100)
     ]
     assert 30 < sum(moved) < 70
@@ -136,22 +138,22 @@ def test_ndvi_is_shifted_in_its_share_of_patches(patch):
 
 @pytest.mark.parametrize(
     ("share", "part"),
-    [("cloud_share", "lst_kelvin"), ("ndvi_gap_share", "ndvi"), ("ndvi_absent_share", "ndvi")],
+    [("cloud_share", "lst_kelvin"), ("guide_gap_share", "ndvi"), ("guide_absent_share", "ndvi")],
 )
 def test_gaps_are_blobs_in_one_input(patch, share, part):
     covers = []
     for seed in range(20):
-        varied = augmented(patch, settings(**{share: 1.0}), np.random.default_rng(seed))
+        varied = unturned(patch, settings(**{share: 1.0}), np.random.default_rng(seed))
         for name in {"lst_kelvin", "ndvi", "truth_kelvin"} - {part}:
             kept, before = getattr(varied, name), getattr(patch, name)
             np.testing.assert_array_equal(np.isnan(kept), np.isnan(before))
         gaps = np.isnan(getattr(varied, part))
         covers.append(gaps.mean())
-        if share != "ndvi_absent_share":
+        if share != "guide_absent_share":
             # Blobs, not salt and pepper: hardly a missing pixel has no missing neighbour.
             alone = gaps & (ndimage.uniform_filter(gaps.astype(float), 3) < 1.5 / 9)
             assert alone.sum() <= 0.1 * gaps.sum()
-    if share == "ndvi_absent_share":
+    if share == "guide_absent_share":
         assert set(covers) == {1.0}
     else:
         assert min(covers) >= 0.03 and max(covers) <= 0.42 and np.std(covers) > 0.03

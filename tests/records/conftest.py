@@ -22,6 +22,7 @@ from keras_lstsr.records.summary import (
     records_digest,
 )
 from keras_lstsr.records.tfrecord import shard_bytes
+from keras_lstsr.testing.samples import write_pairs
 
 SIZE = 16
 
@@ -108,3 +109,9 @@ def records(tmp_path) -> Callable[..., Path]:
         return write_records(tmp_path / name, patches, shards)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def pairs_dir(tmp_path_factory) -> Path:
+    """Four pairs in two groups, truths one pixel down and right of where they are; read only."""
+    return write_pairs(tmp_path_factory.mktemp("pairs"))

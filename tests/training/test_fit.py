@@ -134,8 +134,8 @@ def test_steps_per_epoch_caps_the_steps(records, tiny, tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("shallow")
 def test_rate_drops_from_its_epoch_on(records, tiny, tmp_path):
-    settings = {"learning_rate_drop_epoch": 2, "learning_rate_drop_factor": 100.0}
-    config = with_settings(tiny, "training", **settings)
+    drop = {"kind": "drop", "drop_epoch": 2}
+    config = with_settings(tiny, "training", schedule=drop)
     rates = [record["learning_rate"] for record in train(config, records, tmp_path / "r").history]
     assert rates == pytest.approx([1e-3, 1e-3, 1e-5])
     assert [learning_rate(tiny, epoch) for epoch in (0, 99)] == [1e-3, 1e-3]
@@ -181,7 +181,9 @@ def test_xla(records, tiny, tmp_path):
 class TestResume:
     def test_ends_with_the_weights_of_an_unbroken_run(self, records, tiny, tmp_path, monkeypatch):
         # Weights, optimiser, rate and the order of the patches all have to come back for this.
-        config = with_settings(tiny, "training", learning_rate_drop_epoch=2, epochs=4)
+        config = with_settings(
+            tiny, "training", schedule={"kind": "drop", "drop_epoch": 2}, epochs=4
+        )
         unbroken = train(config, records, tmp_path / "unbroken")
         with monkeypatch.context() as patch:
             method = killing(fit.Publisher.on_train_batch_end, 5)
@@ -330,6 +332,11 @@ class TestErrors:
         content = {**tiny.model_dump(), "loss": {"name": "mixgl"}}
         with pytest.raises(RecordsError, match=r"hold no NDVI.*--ndvi"):
             train(ExperimentConfig.from_dict(content), records, tmp_path / "run")
+
+    def test_fine_truth_is_missing(self, records, tiny, tmp_path):
+        with pytest.raises(RecordsError, match=r"hold no fine LST.*--truth.*mixgl or sif"):
+            train(with_settings(tiny, "data", task="1km_to_250m"), records, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
 
     def test_diverging_loss_keeps_the_last_good_state(self, records, tiny, tmp_path):
         config = with_settings(tiny, "training", learning_rate=1e30, epochs=9)

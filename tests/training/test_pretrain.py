@@ -203,7 +203,7 @@ class TestFit:
                 "model": {"width": 4, "wide_window_pixels": 7},
                 "training": {"steps": 30, "batch_size": 4, "patch_size": 12, "warmup_steps": 5}
                 | {"learning_rate": 1e-2, "ema_momentum": 0.8},
-                "augmentation": {"ndvi_absent_share": 0, "cloud_share": 0},
+                "augmentation": {"guide_absent_share": 0, "cloud_share": 0},
             }
         )
         losses = []

@@ -26,7 +26,7 @@ from keras_lstsr.evaluation.report.views import (
     plain,
     result_view,
 )
-from keras_lstsr.inference.writer import replaced_when_whole
+from keras_lstsr.files import write_text_whole
 
 # Text of all maps in the page, so that the whole stays below 6 MB. When it takes more, maps are
 # averaged over blocks of pixels down to a longer side of 240; then scenes are left out.
@@ -54,9 +54,7 @@ def write_html_report(
     Raises:
         LstsrError: If the folder cannot be written to.
     """
-    page = render_html_report(evaluation, title=title)
-    with replaced_when_whole(path) as partial:
-        partial.write_text(page, encoding="utf-8")
+    write_text_whole(path, render_html_report(evaluation, title=title))
     return Path(path)
 
 

@@ -1,8 +1,5 @@
-<<<<<<< HEAD:keras_lstsr/evaluation/report/tables.py
-"""Tables of a benchmark as text: CSV, JSON, Markdown, and flat figures for a tracker."""
-=======
-"""Tables of a benchmark."""
->>>>>>> main:keras_lstsr/evaluation/report.py
+from keras_lstsr.evaluation.result import BenchmarkResult
+from keras_lstsr.files import write_text_whole
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_lstsr.evaluation.result import BenchmarkResult
-from keras_lstsr.inference.writer import replaced_when_whole
+from keras_lstsr.files import write_text_whole
 from keras_lstsr.metrics.bootstrap import Interval
 
 HEADINGS = {
@@ -120,8 +117,7 @@ def write_tables(result: BenchmarkResult, folder: str | PathLike[str]) -> list[P
     paths = []
     for ending, text in texts.items():
         path = folder / f"{result.name}{ending}"
-        with replaced_when_whole(path) as partial:
-            partial.write_text(text, encoding="utf-8", newline="")
+        write_text_whole(path, text)
         paths.append(path)
     return paths
 

@@ -1,0 +1,93 @@
+"""Settings of the data: how batches are made from records."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from keras_lstsr.config.settings import Settings
+
+Task = Literal["4km_to_1km", "1km_to_250m"]
+
+
+class AugmentationConfig(Settings):
+    """How a sample is varied each time it is seen, beyond turns and flips.
+
+    Attributes:
+        lst_contrast: Standard deviation of the logarithm of the factor by which LST and truth
+            alike depart from the sample's mean.
+        lst_offset_kelvin: Standard deviation of what is added to LST and truth alike.
+        other_contrast_share: Share of samples whose LST and truth depart from the mean by a
+            factor between −1 and 1 instead, evenly drawn: by night and in other seasons LST hardly
+            follows its guide, or the other way round, and the model is to read that from the scene.
+        lst_noise_kelvin: Standard deviation of the noise of each coarse pixel; LST alone.
+        guide_contrast: As ``lst_contrast``, of each guide.
+        guide_offset: Standard deviation of what is added to a guide, in its unit.
+        guide_noise: Standard deviation of the noise of each of a guide's pixels, in its unit.
+        guide_shift_pixels: Standard deviation, along either axis, of the shift of a guide in fine
+            pixels, as imperfect registration leaves it.
+        guide_shift_share: Share of samples whose guide is shifted.
+        cloud_share: Share of samples with clouds put into LST.
+        guide_gap_share: Share of samples with gaps put into a guide.
+        guide_absent_share: Share of samples without any guide, from which the model learns what to
+            do with LST alone.
+        gap_cover: Least and largest part of a sample that clouds or gaps put into it cover.
+    """
+
+    lst_contrast: float = Field(default=0.2, ge=0)
+    lst_offset_kelvin: float = Field(default=5.0, ge=0)
+    other_contrast_share: float = Field(default=0.0, ge=0, le=1)
+    lst_noise_kelvin: float = Field(default=0.0, ge=0)
+    guide_contrast: float = Field(default=0.1, ge=0)
+    guide_offset: float = Field(default=0.02, ge=0)
+    guide_noise: float = Field(default=0.0, ge=0)
+    guide_shift_pixels: float = Field(default=0.3, ge=0)
+    guide_shift_share: float = Field(default=0.0, ge=0, le=1)
+    cloud_share: float = Field(default=0.15, ge=0, le=1)
+    guide_gap_share: float = Field(default=0.1, ge=0, le=1)
+    guide_absent_share: float = Field(default=0.1, ge=0, le=1)
+    gap_cover: tuple[float, float] = (0.05, 0.4)
+
+    @field_validator("gap_cover")
+    @classmethod
+    def _part(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= value[0] <= value[1] < 1:
+            raise ValueError("must be two parts of 1, the smaller first")
+        return value
+
+
+class DataConfig(Settings):
+    """How batches are made from records.
+
+    Attributes:
+        task: ``"4km_to_1km"`` degrades LST by norm-L4 and learns to undo it (the 2022 paper);
+            ``"1km_to_250m"`` feeds 1 km LST and learns from the records' fine truth, or, with a
+            loss that needs none, from the loss alone (the report).
+        augment: Flip and turn training samples by quarter turns, all rasters alike.
+        shuffle_buffer: Samples held for shuffling; 0 keeps the order of the shards. Does not
+            matter where crops are drawn.
+        cache: Keep decoded samples in memory.
+        crop_pixels: LST pixels of the records along the side of the crops that are drawn at random
+            from the training samples; None takes samples whole.
+        min_valid_share: Part of a crop's target pixels that have a value, at least.
+        degraded_share: Share of the crops that are drawn from samples whose LST was made from
+            their own fine truth, where there are such; None lets all samples count alike.
+        variation: How training samples are varied; None leaves them as they are.
+    """
+
+    task: Task = "4km_to_1km"
+    augment: bool = True
+    shuffle_buffer: int = Field(default=2048, ge=0)
+    upsampling: Literal["bicubic", "bilinear"] | None = None
+    cache: bool = False
+    crop_pixels: int | None = Field(default=None, ge=2)
+    min_valid_share: float = Field(default=0.3, gt=0, le=1)
+    degraded_share: float | None = Field(default=None, ge=0, lt=1)
+    variation: AugmentationConfig | None = None
+
+    @model_validator(mode="after")
+    def _share_of_crops(self) -> Self:
+        if self.degraded_share is not None and self.crop_pixels is None:
+            raise ValueError("degraded_share is a share of crops: set crop_pixels, too")
+        return self

@@ -1,0 +1,101 @@
+"""The guides by name: fine channels beside coarse LST, from which a network may take detail.
+
+This is the one place where a guide is registered. Records, contracts, networks, the command line
+and the server take what they need to know of a guide from here, by its name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from keras_lstsr.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Guide:
+    """A named fine channel.
+
+    Attributes:
+        name: Names it everywhere: in records, as a model's input, in ``--guide NAME=FILE``.
+        units: Its unit; ``"1"`` where it has none.
+        long_name: What it is called in sentences.
+        valid_range: Least and greatest value that it can have, in ``units``.
+        aggregation: How fine pixels make a coarse one.
+        when_missing: What a model does where it is missing; a sentence of the contract.
+        stand_in: The value that a network sees where all of it is missing, in ``units``.
+        hint: What to do with values outside the valid range, a sentence.
+    """
+
+    name: str
+    units: str
+    long_name: str
+    valid_range: tuple[float, float]
+    aggregation: Literal["mean"]
+    when_missing: str
+    stand_in: float = 0.0
+    hint: str = "Bring it into its unit first, and mark fill values as NaN."
+
+
+_REGISTERED = (
+    Guide(
+        name="ndvi",
+        units="1",
+        long_name="NDVI",
+        valid_range=(-1.0, 1.0),
+        aggregation="mean",
+        when_missing="NaN; without NDVI the result is about bicubic there. NaN throughout means "
+        "that there is no NDVI",
+        stand_in=0.5,
+        hint="Multiply integers by their scale (0.0001 for MODIS vegetation indices) and mark "
+        "fill values as NaN.",
+    ),
+    Guide(
+        name="water",
+        units="1",
+        long_name="the share of water",
+        valid_range=(0.0, 1.0),
+        aggregation="mean",
+        when_missing="NaN; what is known of water is left out there",
+        hint="Divide percent by 100, and mark fill values as NaN.",
+    ),
+    Guide(
+        name="elevation",
+        units="m",
+        long_name="elevation",
+        # With room for error below the Dead Sea's shore and above Mount Everest.
+        valid_range=(-500.0, 9000.0),
+        aggregation="mean",
+        when_missing="NaN; what is known of elevation is left out there",
+        hint="Convert it to metres, and mark fill values as NaN.",
+    ),
+    Guide(
+        name="reference",
+        units="kelvin",
+        long_name="the detail of LST on other dates",
+        valid_range=(-60.0, 60.0),
+        aggregation="mean",
+        when_missing="NaN; what is known of other dates is left out there",
+        hint="It is the fine LST of other dates less its mean over each coarse pixel, in kelvin, "
+        "and not LST itself.",
+    ),
+)
+
+GUIDES: dict[str, Guide] = {guide.name: guide for guide in _REGISTERED}
+
+
+def guide_named(name: str) -> Guide:
+    """Returns the guide of that name.
+
+    Raises:
+        ConfigError: If there is none; the message lists those that there are.
+    """
+    if name not in GUIDES:
+        raise ConfigError(
+            "there is no such guide",
+            field="guide",
+            found=repr(name),
+            expected=", ".join(GUIDES),
+            action="keras_lstsr/config/guides.py is the place to register another.",
+        )
+    return GUIDES[name]

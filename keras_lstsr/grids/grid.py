@@ -1,0 +1,298 @@
+"""A grid as a value: where the pixels of a raster lie, without their values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import rasterio
+import rioxarray  # noqa: F401  (registers the .rio accessor)
+import shapely
+import xarray as xr
+from affine import Affine
+from numpy.typing import ArrayLike
+from pyproj import CRS, Transformer
+from rasterio.errors import RasterioError
+
+from keras_lstsr.errors import GridError
+from keras_lstsr.grids.axes import Oriented, oriented
+from keras_lstsr.grids.modis import canonical_crs
+
+# Pixels that agree to this part of a pixel over the whole raster are the same pixels; delivered
+# corners carry rounding noise of about 1e-6.
+SAME_PIXEL = 0.01
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A north-up grid of pixels.
+
+    Attributes:
+        crs: CRS; any spelling of MODIS's sinusoidal one becomes the same.
+        transform: Pixel corner (column, row) to coordinates (x, y) of the CRS. Rows run from north
+            to south and columns from west to east.
+        shape: Rows and columns.
+
+    Raises:
+        GridError: If the transform is not finite, is rotated or sheared or not north-up, or the
+            grid has no pixel.
+    """
+
+    # Equal CRSs may have different texts, and pyproj hashes the text.
+    crs: CRS = field(hash=False)
+    transform: Affine
+    shape: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        a, b, _, d, e, _ = coefficients = tuple(map(float, self.transform[:6]))
+        problem = ""
+        if not all(map(math.isfinite, coefficients)):
+            problem = "the grid's transform is not finite"
+        elif b or d:
+            problem = "the raster is rotated"
+        elif a <= 0 or e >= 0:
+            problem = "the raster is not north up"
+        if problem:
+            raise GridError(
+                problem,
+                field="transform",
+                found=coefficients,
+                expected="no rotation, rows from north to south, columns from west to east",
+                action="Warp it onto such a grid first (gdalwarp).",
+            )
+        shape = (int(self.shape[0]), int(self.shape[1]))
+        if min(shape) < 1:
+            raise GridError(
+                "the raster has no pixel",
+                field="shape",
+                found=f"{shape[0]} × {shape[1]} pixels",
+                expected="1 or more rows and columns",
+            )
+        object.__setattr__(self, "crs", canonical_crs(self.crs))
+        object.__setattr__(self, "transform", Affine(*coefficients))
+        object.__setattr__(self, "shape", shape)
+
+    @classmethod
+    def of(cls, source: xr.DataArray | str | PathLike[str], role: str = "raster") -> Grid:
+        """Returns the grid of a raster or of a file that rasterio reads.
+
+        Args:
+            source: A raster, taken as ``grids.door.placed`` takes it, or a path.
+            role: What the raster is in the call; names it in errors if it has no name.
+
+        Raises:
+            GridError: If it has no usable grid, or the file cannot be read.
+        """
+        if not isinstance(source, str | PathLike):
+            return cls.of_oriented(oriented(source, role), role)
+        try:
+            with rasterio.open(source) as opened:
+                if opened.crs is None or opened.transform == Affine.identity():
+                    missing = "CRS" if opened.crs is None else "transform"
+                    raise GridError(
+                        f"the raster has no {missing}",
+                        path=source,
+                        action="Write it with gdal_edit.py -a_srs and -a_ullr.",
+                    )
+                return cls(opened.crs, opened.transform, opened.shape)
+        except RasterioError as error:
+            raise GridError(
+                "this file cannot be read as a raster", path=source, found=str(error)
+            ) from error
+
+    @classmethod
+    def of_oriented(cls, found: Oriented, role: str) -> Grid:
+        """Returns the grid of a raster that is already turned; errors name the raster."""
+        height, width = found.raster.shape
+        try:
+            return cls(found.crs, found.transform, (height, width))
+        except GridError as error:
+            raise found.error(
+                error.problem,
+                role,
+                found=error.found,
+                expected=error.expected,
+                action=error.action,
+            ) from None
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self.shape[1]
+
+    @property
+    def pixel_size(self) -> tuple[float, float]:
+        """A pixel's width and height, in units of the CRS."""
+        return self.transform.a, -self.transform.e
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """The outer edges west, south, east and north, in units of the CRS."""
+        a, _, c, _, e, f = self.transform[:6]
+        return c, f + e * self.height, c + a * self.width, f
+
+    @property
+    def crs_wkt(self) -> str:
+        """The CRS as GDAL writes it."""
+        return str(self.crs.srs)
+
+    @property
+    def footprint(self) -> shapely.Polygon:
+        """The outer edges as a polygon in the CRS."""
+        return shapely.box(*self.bounds)
+
+    @property
+    def longitude_latitude(self) -> tuple[float, float]:
+        """Where its middle lies, in degrees."""
+        to_degrees = Transformer.from_crs(self.crs, "EPSG:4326", always_xy=True)
+        x, y = self.transform @ (self.width / 2, self.height / 2)
+        longitude, latitude = to_degrees.transform(x, y)
+        return float(longitude), float(latitude)
+
+    def finer(self, factor: int) -> Grid:
+        """Returns the grid that divides each pixel into ``factor`` × ``factor``."""
+        a, b, c, d, e, f = self.transform[:6]
+        transform = Affine(a / factor, b, c, d, e / factor, f)
+        return Grid(self.crs, transform, (self.height * factor, self.width * factor))
+
+    def coarser(self, factor: float) -> Grid:
+        """Returns the grid of pixels ``factor`` times as wide, from the same corner.
+
+        A rest of rows or columns that does not fill a coarse pixel is left out.
+        """
+        a, b, c, d, e, f = self.transform[:6]
+        # For factors that are not whole, e.g. 1000 m of 333.3 m, the quotient carries rounding.
+        height, width = (int(length / factor + 1e-9) for length in self.shape)
+        return Grid(self.crs, Affine(a * factor, b, c, d, e * factor, f), (height, width))
+
+    def window(self, rows: slice, columns: slice) -> Grid:
+        """Returns the grid of a window, by slices as of the values' array, without steps."""
+        top, bottom, row_step = rows.indices(self.height)
+        left, right, column_step = columns.indices(self.width)
+        if (row_step, column_step) != (1, 1):
+            raise GridError("a window has no steps", field="rows, columns", found=(rows, columns))
+        return Grid(self.crs, self._moved(top, left), (bottom - top, right - left))
+
+    def shifted(self, rows: float, columns: float) -> Grid:
+        """Returns the same pixels moved by rows (down) and columns (to the right) of their own."""
+        return Grid(self.crs, self._moved(rows, columns), self.shape)
+
+    def _moved(self, rows: float, columns: float) -> Affine:
+        return self.transform @ Affine.translation(columns, rows)
+
+    def offset_in(self, other: Grid) -> tuple[int, int] | None:
+        """Returns row and column of this grid's corner in another, if they share their pixels.
+
+        Pixels are shared where all corners agree to a hundredth of a pixel. The grids need not
+        overlap, so that row and column may be negative or beyond the other grid.
+
+        Args:
+            other: The grid in which the pixels are counted.
+
+        Returns:
+            Row and column, or None where the pixels differ.
+        """
+        corners = np.array(
+            [(0, 0), (self.width, 0), (0, self.height), (self.width, self.height)], np.float64
+        )
+        a, _, c, _, e, f = self.transform[:6]
+        x, y = c + a * corners[:, 0], f + e * corners[:, 1]
+        if self.crs != other.crs:
+            # Two texts may describe one CRS: then coordinates go over unchanged.
+            transformer = Transformer.from_crs(self.crs, other.crs, always_xy=True)
+            moved_x, moved_y = transformer.transform(x, y)
+            shift = np.hypot(np.asarray(moved_x) - x, np.asarray(moved_y) - y)
+            if not (shift < SAME_PIXEL * a).all():
+                return None
+        a, _, c, _, e, f = other.transform[:6]
+        places = np.column_stack([(y - f) / e, (x - c) / a])
+        first = np.rint(places[0])
+        if not np.abs(places - (corners[:, ::-1] + first)).max() <= SAME_PIXEL:
+            return None
+        return int(first[0]), int(first[1])
+
+    def coordinates(self) -> dict[str, xr.Variable]:
+        """Returns the pixels' centres along ``y`` and ``x``, with attributes of CF."""
+        if self.crs.is_geographic:
+            unit, names = "degree", ("latitude", "longitude")
+        else:
+            unit, names = "m", ("projection_y_coordinate", "projection_x_coordinate")
+        a, _, c, _, e, f = self.transform[:6]
+        centres = {
+            "y": f + e * (np.arange(self.height) + 0.5),
+            "x": c + a * (np.arange(self.width) + 0.5),
+        }
+        return {
+            axis: xr.Variable(
+                axis, values, {"standard_name": name, "units": unit, "axis": axis.upper()}
+            )
+            for (axis, values), name in zip(centres.items(), names, strict=True)
+        }
+
+    def raster(
+        self,
+        values: ArrayLike,
+        *,
+        name: object = None,
+        attrs: Mapping[Any, Any] | None = None,
+        encoding: Mapping[Any, Any] | None = None,
+    ) -> xr.DataArray:
+        """Makes a raster of values that lie on the grid.
+
+        Args:
+            values: ``[height, width]``; not copied.
+            name: Its name.
+            attrs: Its attributes.
+            encoding: How the values are to be stored.
+
+        Returns:
+            The raster ``[y, x]`` with centres, CRS and transform.
+
+        Raises:
+            GridError: If the values are of another shape.
+        """
+        variable = xr.Variable(("y", "x"), values, dict(attrs or {}), dict(encoding or {}))
+        variable.encoding["grid_mapping"] = "spatial_ref"
+        scene = self.dataset({"values": variable})
+        result = scene["values"]
+        result.name = name
+        return result
+
+    def dataset(
+        self, variables: Mapping[str, xr.Variable], attrs: Mapping[Any, Any] | None = None
+    ) -> xr.Dataset:
+        """Makes a dataset of variables that lie on the grid.
+
+        Args:
+            variables: Name → variable ``[y, x]`` of the grid's shape; the values are not copied.
+            attrs: Attributes of the dataset.
+
+        Returns:
+            The dataset with centres, CRS and transform.
+
+        Raises:
+            GridError: If a variable is of another shape.
+        """
+        for name, variable in variables.items():
+            if variable.shape != self.shape:
+                raise GridError(
+                    "the values do not lie on the grid",
+                    field=name,
+                    found=f"shape {variable.shape}",
+                    expected=f"shape {self.shape}",
+                )
+        result = xr.Dataset(dict(variables), coords=self.coordinates(), attrs=dict(attrs or {}))
+        # In place, because the arrays would be copied otherwise. write_crs names the grid mapping
+        # in each variable's encoding and keeps what is there.
+        result.rio.write_crs(self.crs_wkt, inplace=True)
+        result.rio.write_transform(self.transform, inplace=True)
+        return result

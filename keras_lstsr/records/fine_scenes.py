@@ -1,0 +1,174 @@
+"""Scenes of finer LST than 250 m, without a guide: the truth degraded to 1 km.
+
+They show how fine LST looks like at 1 km, by day and by night, and teach the single-image mode.
+Nothing of what two instruments differ by is in them, so errors on them are too small to learn an
+uncertainty from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import xarray as xr
+from rasterio.warp import calculate_default_transform
+
+from keras_lstsr.errors import GridError, ProductError
+from keras_lstsr.files import sha256_of
+from keras_lstsr.grids.degradation import GOOD_PIXEL_NOISE_KELVIN, degrade
+from keras_lstsr.grids.grid import Grid
+from keras_lstsr.grids.warp import warp_area
+from keras_lstsr.products import open_product
+from keras_lstsr.records.scene_sample import SceneSample
+from keras_lstsr.records.schema import SCALE_FACTOR
+
+PIXEL_SIZE_M = 250.0
+
+_LST_PART, _CLOUD_PART, _MASKS = "_LST_", "_cloud_mask_", "_mask_"
+_CLEAR = 0
+
+
+@dataclass(frozen=True)
+class FineSceneFile:
+    """A GeoTIFF of fine LST, as a source.
+
+    Attributes:
+        path: The file. If its cloud mask lies beside it, all but 0 is left out.
+        factor: Fine pixels along a coarse pixel's side.
+    """
+
+    path: Path
+    factor: int = SCALE_FACTOR
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending."""
+        return self.path.stem
+
+    @property
+    def group(self) -> str:
+        """The folder's name."""
+        return self.path.parent.name
+
+    @property
+    def paths(self) -> list[Path]:
+        """The file, and its cloud mask where there is one."""
+        mask = cloud_mask_of(self.path)
+        return [self.path] if mask is None else [self.path, mask]
+
+    def load(self) -> SceneSample:
+        """Makes coarse LST of the scene.
+
+        The scene is averaged by area onto 250 m pixels of its UTM zone; that is the truth. MODIS's
+        point spread function makes coarse LST of it, with the noise of a good MODIS pixel.
+
+        Raises:
+            ProductError: If a raster cannot be read, is no LST, or is smaller than a coarse pixel.
+            GridError: If it has no CRS, is coarser than 250 m, or its cloud mask is of another
+                shape.
+        """
+        scene = open_product(self.path)
+        if "lst_kelvin" not in scene:
+            raise ProductError(
+                "the raster is no LST", path=self.path, found=", ".join(map(str, scene.data_vars))
+            )
+        fine = _without_clouds(scene["lst_kelvin"], self.path)
+        grid = _utm_grid(fine, self.path, self.factor)
+        nothing = grid.raster(np.full(grid.shape, np.nan, np.float32))
+        truth = warp_area(fine, nothing).astype(np.float32)
+        coarse = degrade(np.asarray(truth.values), self.factor, "psf")
+        # The name alone decides on the noise: the same whatever else is in the folder.
+        rng = np.random.default_rng(list(self.path.name.encode()))
+        coarse = coarse + rng.normal(0, GOOD_PIXEL_NOISE_KELVIN, coarse.shape)
+        return SceneSample(
+            self.name,
+            self.group,
+            day_night=str(fine.attrs.get("day_night", "unknown")),
+            lst=grid.coarser(self.factor).raster(coarse.astype(np.float32), name="lst_kelvin"),
+            truth=truth,
+            files={path.name: sha256_of(path) for path in self.paths},
+            origin="degraded",
+            product=scene.attrs["product"],
+            tile=scene.attrs["tile"],
+            acquisition_date=scene.attrs["acquisition_date"],
+        )
+
+
+def find_fine_scenes(folder: str | PathLike[str]) -> list[FineSceneFile]:
+    """Finds the LST rasters of a folder.
+
+    Args:
+        folder: Of GeoTIFFs of LST. Names with ``_mask_`` are not LST; ``…_cloud_mask_….tif``
+            belongs to ``…_LST_….tif``, as AppEEARS delivers ECOSTRESS.
+
+    Returns:
+        The scenes in the order of their names.
+
+    Raises:
+        ProductError: If the folder is not there or holds none.
+    """
+    folder = Path(folder)
+    found = [
+        path
+        for path in sorted(folder.glob("*"))
+        if path.suffix.lower() in (".tif", ".tiff") and _MASKS not in path.name
+    ]
+    if not found:
+        raise ProductError(
+            "the folder holds no scene of fine LST",
+            path=folder,
+            found="no .tif" if folder.is_dir() else "no folder",
+            expected="GeoTIFFs of LST finer than 250 m, such as ECOSTRESS's",
+        )
+    return [FineSceneFile(path) for path in found]
+
+
+def cloud_mask_of(path: Path) -> Path | None:
+    """Returns the cloud mask that lies beside a scene, or None."""
+    mask = path.with_name(path.name.replace(_LST_PART, _CLOUD_PART))
+    return mask if mask != path and mask.is_file() else None
+
+
+def _without_clouds(lst: xr.DataArray, path: Path) -> xr.DataArray:
+    mask = cloud_mask_of(path)
+    if mask is None:
+        return lst
+    with rasterio.open(mask) as file:
+        cloud = file.read(1)
+    if cloud.shape != lst.shape:
+        raise GridError(
+            "the cloud mask does not fit its scene",
+            path=mask,
+            found=f"shape {cloud.shape}",
+            expected=f"shape {lst.shape}",
+        )
+    return lst.where(cloud == _CLEAR)
+
+
+def _utm_grid(lst: xr.DataArray, path: Path, factor: int) -> Grid:
+    """Returns the grid of 250 m pixels over a scene, cut to whole coarse pixels."""
+    source = Grid.of(lst, str(path))
+    utm = lst.rio.estimate_utm_crs()
+    height, width = source.shape
+    native, _, _ = calculate_default_transform(source.crs, utm, width, height, *source.bounds)
+    if native.a > PIXEL_SIZE_M:
+        raise GridError(
+            "the scene is too coarse",
+            path=path,
+            found=f"pixels of {native.a:.0f} m",
+            expected=f"{PIXEL_SIZE_M:.0f} m or finer",
+        )
+    transform, columns, rows = calculate_default_transform(
+        source.crs, utm, width, height, *source.bounds, resolution=PIXEL_SIZE_M
+    )
+    rows, columns = (side // factor * factor for side in (rows, columns))
+    if not rows or not columns:
+        raise ProductError(
+            "the scene is smaller than a coarse pixel",
+            path=path,
+            found=f"{rows} × {columns} pixels",
+        )
+    return Grid(utm, transform, (rows, columns))

@@ -1,0 +1,191 @@
+"""A scene with its guides and its truth, each raster on a grid of its own, before nesting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from keras_lstsr.errors import ProductError
+from keras_lstsr.grids.align import guide_on_fine_grid
+from keras_lstsr.grids.grid import Grid
+from keras_lstsr.grids.registration import Shift, shifted
+from keras_lstsr.grids.resample import block_mean
+from keras_lstsr.grids.warp import warp_spline
+from keras_lstsr.records.masks import extent_of, usable_truth
+from keras_lstsr.records.sample import Encoding, Sample
+from keras_lstsr.records.schema import Origin
+
+
+@dataclass(frozen=True, eq=False)
+class SceneSample:
+    """Coarse LST, its guides and its truth as they were delivered.
+
+    Attributes:
+        name: Names the scene in its set.
+        group: Scenes of one group share ground; folds and the bootstrap take whole groups.
+        day_night: ``day``, ``night`` or ``unknown``.
+        lst: Coarse LST in kelvin, ``[h, w]``, NaN where missing, with CRS and transform.
+        guides: Name → raster on any grid of its own, NaN where missing.
+        truth: True fine LST in kelvin on any grid of its own, NaN where missing; None without.
+        files: Name of each file that it was read from → SHA-256.
+        origin: ``observed`` where LST and truth are of two instruments; ``degraded`` where LST was
+            made from this truth, which then lies in its place and needs no mask.
+        product: E.g. ``MOD11A1``.
+        tile: E.g. ``h18v04``; "" outside MODIS tiles.
+        acquisition_date: ISO date; "" if unknown.
+    """
+
+    name: str
+    group: str
+    day_night: str
+    lst: xr.DataArray
+    guides: Mapping[str, xr.DataArray] = field(default_factory=dict)
+    truth: xr.DataArray | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    origin: Origin = "observed"
+    product: str = ""
+    tile: str = ""
+    acquisition_date: str = ""
+
+
+class SampleSource(Protocol):
+    """Something that yields a scene when it is wanted, so that a large set need not be held."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def group(self) -> str: ...  # noqa: D102
+
+    def load(self) -> SceneSample:
+        """Reads the scene."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedScene:
+    """A scene that is in memory already, as a source.
+
+    Attributes:
+        scene: The scene.
+    """
+
+    scene: SceneSample
+
+    @property
+    def name(self) -> str:
+        """The scene's name."""
+        return self.scene.name
+
+    @property
+    def group(self) -> str:
+        """The scene's group."""
+        return self.scene.group
+
+    def load(self) -> SceneSample:
+        """Returns the scene."""
+        return self.scene
+
+
+def cropped_to_guides(scene: SceneSample, factor: int) -> SceneSample:
+    """Crops LST to the coarse pixels that every guide covers whole, and the guides to that ground.
+
+    LST and guides need not share corners. What is cut off is what lies beyond the outermost rows
+    and columns with a wholly covered pixel; pixels inside that a gap of a guide touches stay and
+    are for the method to leave out.
+
+    Args:
+        scene: Any scene; without guides it is returned as it is.
+        factor: Fine pixels along an LST pixel's side.
+
+    Returns:
+        The scene with ``lst`` ``[h, w]`` and guides float32 ``[h · factor, w · factor]``, exactly
+        nested in it; the truth unchanged.
+
+    Raises:
+        ProductError: If the guides cover no pixel of LST whole.
+        GridError: If a guide does not fit; see ``grids.align.guide_on_fine_grid``.
+    """
+    if not scene.guides:
+        return scene
+    guides = {
+        name: guide_on_fine_grid(guide, scene.lst, factor) for name, guide in scene.guides.items()
+    }
+    covered = np.ones(scene.lst.shape, np.bool_)
+    for name, guide in guides.items():
+        covered &= np.isfinite(block_mean(np.asarray(guide.values), factor))
+        if not covered.any():
+            raise ProductError("the guide covers no pixel of LST", path=scene.name, field=name)
+    rows, columns = extent_of(covered)
+    return replace(
+        scene,
+        lst=_window(scene.lst, rows, columns, 1),
+        guides={name: _window(guide, rows, columns, factor) for name, guide in guides.items()},
+    )
+
+
+def _window(raster: xr.DataArray, rows: slice, columns: slice, factor: int) -> xr.DataArray:
+    rows = slice(rows.start * factor, rows.stop * factor)
+    columns = slice(columns.start * factor, columns.stop * factor)
+    grid = Grid.of(raster).window(rows, columns)
+    return raster.isel(y=rows, x=columns).rio.write_transform(grid.transform)
+
+
+def nested(scene: SceneSample, factor: int, shift: Shift | None = None) -> Sample:
+    """Brings LST, guides and truth onto nested grids.
+
+    A truth of another instrument is moved by its shift, masked (see ``records.masks``), and
+    brought onto the fine grid by a cubic spline, which smooths less than bilinear interpolation.
+
+    Args:
+        scene: Any scene.
+        factor: Fine pixels along a coarse pixel's side.
+        shift: How far the truth lies from where it says, in its own pixels.
+
+    Returns:
+        The whole scene as one sample.
+
+    Raises:
+        ProductError: If the guides cover no pixel of LST.
+        GridError: If a raster does not fit.
+    """
+    scene = cropped_to_guides(scene, factor)
+    return Sample(
+        name=scene.name,
+        lst_kelvin=_values(scene.lst),
+        guides={name: _values(guide) for name, guide in scene.guides.items()},
+        truth_kelvin=None if scene.truth is None else _truth_in_place(scene, factor, shift),
+        grid=Grid.of(scene.lst, "lst"),
+        scale_factor=factor,
+        day_night=scene.day_night,
+        product=scene.product,
+        tile=scene.tile,
+        acquisition_date=scene.acquisition_date,
+        origin=scene.origin,
+        scene=scene.name,
+        encodings={
+            name: Encoding.of(layer)
+            for name, layer in {"lst_kelvin": scene.lst, **scene.guides}.items()
+        },
+    )
+
+
+def _truth_in_place(scene: SceneSample, factor: int, shift: Shift | None) -> NDArray[np.float32]:
+    truth = scene.truth
+    assert truth is not None
+    if scene.origin == "degraded":
+        return _values(guide_on_fine_grid(truth, scene.lst, factor))
+    if shift is not None:
+        truth = shifted(truth, shift)
+    nothing = Grid.of(scene.lst, "lst").finer(factor)
+    like = nothing.raster(np.full(nothing.shape, np.nan, np.float32))
+    return _values(warp_spline(truth.where(usable_truth(truth)), like))
+
+
+def _values(raster: xr.DataArray) -> NDArray[np.float32]:
+    return np.asarray(raster.values, np.float32)

@@ -1,0 +1,1 @@
+"""Builders for tests: rasters, scenes, samples and records whose values are known."""

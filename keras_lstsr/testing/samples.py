@@ -1,0 +1,130 @@
+"""Scenes made so that TsHARP is right to the last digit, and what must come out is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from affine import Affine
+from numpy.typing import ArrayLike, NDArray
+from pyproj import CRS
+from scipy import ndimage
+
+from keras_lstsr.grids.grid import Grid
+from keras_lstsr.grids.resample import block_mean
+from keras_lstsr.records.scene_sample import LoadedScene, SceneSample
+
+PIXEL_M = 250.0
+LEFT_M, TOP_M = 400_000.0, 5_000_000.0
+UTM = CRS.from_epsg(32633)
+
+# The truth reaches so many fine pixels beyond LST.
+_MARGIN_PIXELS = 5
+
+
+def utm_grid(
+    shape: Sequence[int], pixel_m: float = PIXEL_M, *, row: float = 0, column: float = 0
+) -> Grid:
+    """Returns a grid whose corner lies so many of its pixels off (LEFT_M, TOP_M) in UTM zone 33."""
+    transform = Affine(pixel_m, 0, LEFT_M + column * pixel_m, 0, -pixel_m, TOP_M - row * pixel_m)
+    return Grid(UTM, transform, (shape[0], shape[1]))
+
+
+def utm_raster(
+    values: ArrayLike, pixel_m: float = PIXEL_M, *, row: float = 0, column: float = 0, name: str
+) -> xr.DataArray:
+    """Returns a float32 raster on ``utm_grid``."""
+    values = np.asarray(values, np.float32)
+    return utm_grid(values.shape, pixel_m, row=row, column=column).raster(values, name=name)
+
+
+def texture(size: int, seed: int) -> NDArray[np.float64]:
+    """Returns texture ``[size, size]`` of all scales with values between 0 and 1."""
+    rng = np.random.default_rng(seed)
+    field = np.zeros((size, size))
+    for scale in (0.7, 1.5, 4.0, 10.0):
+        noise = rng.normal(size=(size, size))
+        field += scale * ndimage.gaussian_filter(noise, scale, mode="wrap")
+    return np.clip(0.5 + 0.15 * (field - field.mean()) / field.std(), 0.02, 0.98)
+
+
+def made_scene(
+    name: str = "000",
+    *,
+    group: str = "0",
+    seed: int = 0,
+    coarse_pixels: int = 20,
+    off: tuple[int, int] = (0, 0),
+    noise_kelvin: float = 0.0,
+) -> SceneSample:
+    """Makes a scene whose LST is 320 K − 25 K · NDVI exactly, on both grids.
+
+    Args:
+        name: Its name.
+        group: Its group.
+        seed: Of the texture.
+        coarse_pixels: LST pixels of 1 km along a side.
+        off: By how many fine rows and columns down and right of its place the truth says to lie.
+        noise_kelvin: Standard deviation of the noise that is added to the truth.
+
+    Returns:
+        LST, the guide ``ndvi``, and a truth that reaches 5 fine pixels beyond LST on each side.
+    """
+    margin, size = _MARGIN_PIXELS, 4 * coarse_pixels
+    ndvi = texture(size + 2 * margin, seed)
+    truth = 320 - 25 * ndvi
+    inner = slice(margin, margin + size)
+    noise = noise_kelvin * np.random.default_rng(seed + 99).normal(size=truth.shape)
+    return SceneSample(
+        name,
+        group,
+        day_night="day",
+        lst=utm_raster(block_mean(truth[inner, inner], 4), 4 * PIXEL_M, name="lst_kelvin"),
+        guides={"ndvi": utm_raster(ndvi[inner, inner], name="ndvi")},
+        truth=utm_raster(
+            truth + noise, row=off[0] - margin, column=off[1] - margin, name="lst_kelvin"
+        ),
+    )
+
+
+def moved(scene: SceneSample, *, rows: int) -> SceneSample:
+    """Returns a scene on ground so many LST pixels further south."""
+    assert scene.truth is not None
+
+    def south(raster: xr.DataArray, by: int) -> xr.DataArray:
+        return Grid.of(raster).shifted(by, 0).raster(raster.values, name=raster.name)
+
+    return replace(
+        scene,
+        lst=south(scene.lst, rows),
+        guides={name: south(guide, 4 * rows) for name, guide in scene.guides.items()},
+        truth=south(scene.truth, 4 * rows),
+    )
+
+
+def made_track(count: int) -> list[LoadedScene]:
+    """Makes scenes of one group that follow each other to the south and overlap by half."""
+    scenes = (made_scene(str(number), seed=number) for number in range(count))
+    return [LoadedScene(moved(scene, rows=10 * number)) for number, scene in enumerate(scenes)]
+
+
+def write_pair(folder: Path, scene: SceneSample) -> None:
+    """Writes a scene as a pair, under the names that ``records.pairs.find_pairs`` looks for."""
+    assert scene.truth is not None
+    parts = {"lst_1km": scene.lst, "aster_lst_250m": scene.truth}
+    parts |= {f"{name}_250m": guide for name, guide in scene.guides.items()}
+    for role, part in parts.items():
+        part.rio.write_nodata(np.nan).rio.to_raster(folder / f"{scene.name}_{role}.tif")
+
+
+def write_pairs(folder: Path, count: int = 4) -> Path:
+    """Writes pairs in groups of two, truths one pixel down and right of where they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        write_pair(folder, made_scene(f"{number:03d}", seed=number, off=(1, 1), noise_kelvin=0.3))
+    groups = "".join(f"{number:03d},{number // 2}\n" for number in range(count))
+    (folder / "pairs.csv").write_text("id,overlap_group\n" + groups)
+    return folder
