@@ -13,6 +13,8 @@ from keras_lstsr.errors import GridError
 # The cubic convolution parameter of OpenCV's INTER_CUBIC. With it, bicubic on the 2022 paper's
 # example patches gives the published 25.41 dB; Keys' -0.5 gives 25.28 dB.
 CUBIC_A = -0.75
+# Coarse rows that are averaged at a time, which bounds the memory for the guide in float64.
+_STRIP_ROWS = 64
 
 
 def blocks(values: NDArray[np.floating], factor: int) -> NDArray[np.floating]:
@@ -68,6 +70,56 @@ def block_mean(values: NDArray[np.floating], factor: int) -> NDArray[np.floating
         GridError: If ``H`` or ``W`` is no multiple of ``factor``.
     """
     return np.mean(blocks(values, factor), axis=(-2, -1), dtype=np.float64).astype(values.dtype)
+
+
+def coarse_guide(guide: NDArray[np.floating], factor: int) -> NDArray[np.float64]:
+    """Averages guides over LST's pixels.
+
+    Args:
+        guide: ``[H, W]`` or ``[K, H, W]``; NaN where missing.
+        factor: Fine pixels along a coarse pixel's side.
+
+    Returns:
+        ``[K, h, w]`` float64: the mean over the fine pixels where all guides are there; NaN
+        where there is none. A linear trend of the result is the mean of the trend over those
+        pixels, so that what is predicted for a coarse pixel adds up to it.
+
+    Raises:
+        GridError: If a side is no multiple of ``factor``.
+    """
+    return coarse_guide_and_share(guide, factor)[0]
+
+
+def coarse_guide_and_share(
+    guide: NDArray[np.floating], factor: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns ``coarse_guide`` and the share of fine pixels in 0…1 behind it, ``[h, w]``.
+
+    Raises:
+        GridError: If a side is no multiple of ``factor``.
+    """
+    bands = guide[None] if guide.ndim == 2 else guide
+    count, height, width = bands.shape
+    if factor < 1 or height % factor or width % factor:
+        raise GridError(
+            "the guide cannot be cut into whole blocks",
+            found=f"{height} × {width} pixels",
+            expected=f"multiples of {factor}",
+        )
+    h, w = height // factor, width // factor
+    mean = np.empty((count, h, w))
+    share = np.empty((h, w))
+    for top in range(0, h, _STRIP_ROWS):
+        rows = slice(top, min(top + _STRIP_ROWS, h))
+        strip = bands[:, rows.start * factor : rows.stop * factor]
+        strip = strip.reshape(count, -1, factor, w, factor).astype(np.float64)
+        there = np.isfinite(strip).all(axis=0)
+        pixels = there.sum(axis=(1, 3))
+        share[rows] = pixels / factor**2
+        total = np.where(there, strip, 0.0).sum(axis=(2, 4))
+        with np.errstate(invalid="ignore"):
+            mean[:, rows] = np.where(pixels > 0, total / np.where(pixels > 0, pixels, 1), np.nan)
+    return mean, share
 
 
 def upsample_nearest(values: NDArray[np.floating], factor: int) -> NDArray[np.floating]:

@@ -10,9 +10,12 @@ from collections.abc import Collection
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import xarray as xr
 
+from keras_lstsr.config.guides import GUIDES, guide_named
 from keras_lstsr.errors import ConfigError, ProductError
 from keras_lstsr.products import aster, granule, mod09gq, mod11a1, raster
 from keras_lstsr.products.band import read_band
@@ -25,8 +28,10 @@ __all__ = [
     "PRODUCTS",
     "REASONS",
     "Rejection",
+    "guide_layer",
     "lst_layers",
     "ndvi_layer",
+    "open_guide",
     "open_product",
     "rejection_reason",
 ]
@@ -37,7 +42,9 @@ _HDF_READERS = {
     "MOD09GQ": mod09gq.open_mod09gq,
     "MYD09GQ": mod09gq.open_mod09gq,
 }
-_RASTER_QUANTITIES = {aster.PRODUCT: "lst", "LST_GEOTIFF": "lst", "NDVI_GEOTIFF": "ndvi"}
+_RASTER_QUANTITIES = {aster.PRODUCT: "lst"} | {
+    f"{quantity.upper()}_GEOTIFF": quantity for quantity in ("lst", *GUIDES)
+}
 
 PRODUCTS: tuple[str, ...] = (*_HDF_READERS, *_RASTER_QUANTITIES)
 """Names of the products that ``open_product`` reads."""
@@ -66,7 +73,7 @@ def open_product(
     - MOD11A1 and MYD11A1: ``lst_day_kelvin``, ``lst_night_kelvin``, ``qc_day``, ``qc_night``
       (uint8), ``view_time_*_hours``, ``view_angle_*_degrees``, ``emissivity_31`` and ``_32``;
     - MOD09GQ and MYD09GQ: ``red_reflectance``, ``nir_reflectance``, ``ndvi``, ``qc_250m``;
-    - ASTER or other single-band GeoTIFF: ``lst_kelvin`` or ``ndvi``.
+    - ASTER or other single-band GeoTIFF: ``lst_kelvin``, or a guide by its name, e.g. ``ndvi``.
 
     LST, reflectance and NDVI have ``attrs["rejected_pixels"]`` (JSON text, reason -> count) and a
     uint8 companion ``<name>_rejection`` with the reason per pixel (:data:`REASONS`). ``encoding``
@@ -77,7 +84,8 @@ def open_product(
         path: The file.
         qc_policy: ``"strict"``, ``"default"`` or ``"lenient"``; see :data:`POLICIES`.
         product: One of :data:`PRODUCTS`; None recognises it. Another product is an error.
-        quantity: Of a GeoTIFF: ``"lst"`` or ``"ndvi"``; None asks tags and file name.
+        quantity: Of a GeoTIFF: ``"lst"`` or the name of a guide; None asks tags and file name,
+            which tell LST and NDVI apart.
         scale: Of a GeoTIFF: units per stored unit; None asks its tags.
         offset: Of a GeoTIFF: physical value of a stored zero; None asks its tags.
         nodata: Of a GeoTIFF: stored number that means missing; None asks its tags.
@@ -181,12 +189,12 @@ def _open_raster(path: Path, product: str | None, options: raster.RasterOptions)
     band = read_band(path)
     if product is not None:
         options = replace(options, quantity=_RASTER_QUANTITIES[product])
-    elif options.quantity != "ndvi" and aster.is_aster(band):
+    elif options.quantity in (None, "lst") and aster.is_aster(band):
         product = aster.PRODUCT
     if product == aster.PRODUCT:
         return aster.open_aster(path, options, band=band)
     quantity = raster.quantity_of(band, options)
-    name = {"lst": "LST_GEOTIFF", "ndvi": "NDVI_GEOTIFF"}[quantity]
+    name = f"{quantity.upper()}_GEOTIFF"
     return raster.open_band(band, options, product=name, quantity=quantity)
 
 
@@ -214,19 +222,61 @@ def lst_layers(scene: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def ndvi_layer(scene: xr.Dataset) -> xr.DataArray:
-    """Returns the NDVI of a scene, ``[y, x]``.
+    """Returns the NDVI of a scene, ``[y, x]``; see ``guide_layer``."""
+    return guide_layer(scene, "ndvi")
+
+
+def guide_layer(scene: xr.Dataset, name: str) -> xr.DataArray:
+    """Returns a guide of a scene, ``[y, x]``.
 
     Args:
-        scene: A dataset from :func:`open_product`.
+        scene: A dataset from :func:`open_product` or :func:`open_guide`.
+        name: The guide's name.
 
     Raises:
-        ProductError: If the scene has no NDVI.
+        ProductError: If the scene does not have it.
     """
-    if "ndvi" not in scene:
+    if name not in scene:
+        title = guide_named(name).long_name
+        products = "MOD09GQ, MYD09GQ or an" if name == "ndvi" else "a"
         raise ProductError(
-            "the scene holds no NDVI",
+            f"the scene holds no {title}",
             path=scene.attrs.get("source_file"),
             found=f"{scene.attrs.get('product')} with {', '.join(map(str, scene.data_vars))}",
-            expected="MOD09GQ, MYD09GQ or an NDVI GeoTIFF",
+            expected=f"{products} {title} GeoTIFF",
         )
-    return scene["ndvi"]
+    return scene[name]
+
+
+def open_guide(
+    name: str, path: str | PathLike[str], *, qc_policy: str = "default", **options: Any
+) -> xr.Dataset:
+    """Opens a product for one guide in it.
+
+    Args:
+        name: The guide's name.
+        path: For NDVI, MOD09GQ or MYD09GQ HDF; or a GeoTIFF, which is taken for the guide whatever
+            its tags say.
+        qc_policy: See :func:`open_product`.
+        options: Further options of :func:`open_product`, for GeoTIFF.
+
+    Returns:
+        The scene with the guide alone.
+
+    Raises:
+        ProductError: If the file cannot be read, or has no valid pixel of the guide.
+        ConfigError: If there is no such guide, or an option is invalid.
+    """
+    guide = guide_named(name)
+    if not _is_hdf(Path(path), None):
+        options = {"quantity": name, **options}
+    scene = open_product(path, qc_policy=qc_policy, **options)
+    layer = guide_layer(scene, name)
+    if not np.isfinite(layer.values).any():
+        raise ProductError(
+            f"{guide.long_name} has no valid pixel",
+            path=path,
+            found=layer.attrs.get("rejected_pixels"),
+            action="Take a file of clearer ground, or a more lenient --qc-policy.",
+        )
+    return scene[[name]]  # a granule's other layers would stay in memory for nothing

@@ -1,4 +1,4 @@
-"""Whether values as a whole can be kelvin or NDVI; a raster that can't is refused, not guessed."""
+"""Whether values as a whole can be kelvin or a guide's; what can't is refused, not guessed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lstsr.config.guides import Guide
 from keras_lstsr.errors import ProductError
 from keras_lstsr.products.packing import Packing
 
@@ -88,30 +89,36 @@ def _scale_advice(median_stored: float) -> str:
     return "scale, offset and nodata as the product's user guide gives them"
 
 
-def check_ndvi(
-    values: NDArray[np.float32], missing: NDArray[np.bool_], *, path: Path, untagged: bool
+def check_guide(
+    values: NDArray[np.float32],
+    missing: NDArray[np.bool_],
+    guide: Guide,
+    *,
+    path: Path,
+    untagged: bool,
 ) -> None:
-    """Refuses raw integers where NDVI is expected.
+    """Refuses values that as a whole can't be a guide's, such as raw integers.
 
     Args:
-        values: ``[H, W]``, taken for NDVI.
+        values: ``[H, W]``, taken for the guide.
         missing: ``[H, W]``, True where there is no value.
+        guide: What the values should be.
         path: The file.
         untagged: Neither tags nor options gave a scale.
 
     Raises:
-        ProductError: If the values can't be NDVI.
+        ProductError: If the values can't be the guide's: the median is out of its range.
     """
     found = values[~missing & np.isfinite(values)]
-    if not found.size or float(np.median(np.abs(found))) <= 1:
+    low, high = guide.valid_range
+    if not found.size or low <= float(np.median(found)) <= high:
         return
     raise ProductError(
-        "the values are raw integers instead of NDVI, and no tag gives their scale"
+        f"the values are raw integers instead of {guide.long_name}, and no tag gives their scale"
         if untagged
-        else "the values are no NDVI",
+        else f"the values are no {guide.long_name}",
         path=path,
         found=f"values from {found.min():g} to {found.max():g}",
-        expected="-1 to 1",
-        action="Pass scale and nodata, e.g. scale=0.0001, nodata=-3000 for MODIS vegetation "
-        "indices (--scale 0.0001 --nodata -3000).",
+        expected=f"{low:g} to {high:g}",
+        action=f"{guide.hint} The options scale and nodata do both.",
     )

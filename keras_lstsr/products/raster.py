@@ -1,4 +1,4 @@
-"""Single-band rasters of LST or NDVI that rasterio reads, such as GeoTIFF."""
+"""Single-band rasters of LST or of a guide that rasterio reads, such as GeoTIFF."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from keras_lstsr.config.guides import GUIDES
 from keras_lstsr.errors import ConfigError, ProductError
 from keras_lstsr.products import granule
 from keras_lstsr.products.band import RasterBand, canonical_crs
 from keras_lstsr.products.packing import Packing, multiplier
-from keras_lstsr.products.plausibility import check_kelvin, check_ndvi
+from keras_lstsr.products.plausibility import check_guide, check_kelvin
 from keras_lstsr.products.quality import Rejection
 from keras_lstsr.products.scene import build_scene, masked_variable, rejection_name
 
@@ -34,7 +35,6 @@ NO_QC_POLICY = "none"
 
 # MOD11A1 calls LST valid from 150 K on; nothing that is not on fire is hotter than 400 K.
 VALID_LST_KELVIN = (150.0, 400.0)
-VALID_NDVI = (-1.0, 1.0)
 
 _KELVIN_UNITS = {"k", "kelvin", "kelvins", "degk", "deg_k", "degree_kelvin", "degrees_kelvin"}
 _CELSIUS_UNITS = {"c", "degc", "celsius", "°c", "degree_celsius", "degrees_celsius", "deg_c"}
@@ -53,6 +53,11 @@ _DATE_TAGS = (
     "calendardate",
     "time_coverage_start",
 )
+_STANDARD_NAMES = {
+    "lst": {"standard_name": "surface_temperature"},
+    "ndvi": {"standard_name": "normalized_difference_vegetation_index"},
+    "elevation": {"standard_name": "surface_altitude"},
+}
 _DAY_NIGHT_TAGS = ("day_night", "daynightflag", "day_night_flag")
 
 
@@ -61,7 +66,7 @@ class RasterOptions:
     """What the user knows about a raster that its tags may not tell; None leaves it to them.
 
     Attributes:
-        quantity: ``"lst"`` or ``"ndvi"``.
+        quantity: ``"lst"`` or the name of a guide, e.g. ``"ndvi"``.
         scale: Physical units per stored unit; always multiplied with, whatever its size.
         offset: Physical value of a stored zero, in ``unit``.
         nodata: Stored number that means missing.
@@ -82,12 +87,12 @@ class RasterOptions:
     date_pattern: str | None = None
 
     def __post_init__(self) -> None:
-        if self.quantity not in (None, "lst", "ndvi"):
+        if self.quantity not in (None, "lst", *GUIDES):
             raise ConfigError(
                 "unknown quantity",
                 field="quantity",
                 found=repr(self.quantity),
-                expected="lst, ndvi",
+                expected=", ".join(("lst", *GUIDES)),
             )
         if self.scale is not None and not (np.isfinite(self.scale) and self.scale > 0):
             raise ConfigError(
@@ -211,13 +216,13 @@ def open_band(
     platform: str = "",
     version: str = "",
 ) -> xr.Dataset:
-    """Turns a band into a scene with ``lst_kelvin`` or ``ndvi``.
+    """Turns a band into a scene with ``lst_kelvin`` or a guide.
 
     Args:
         band: The band as stored.
         options: What the user knows.
         product: Name of the product, e.g. ``"LST_GEOTIFF"``.
-        quantity: ``"lst"`` or ``"ndvi"``.
+        quantity: ``"lst"`` or the name of a guide.
         platform: Satellite, if known.
         version: Collection, if known.
 
@@ -225,7 +230,7 @@ def open_band(
         The scene; see :func:`keras_lstsr.products.open_product`.
 
     Raises:
-        ProductError: If the values as a whole can't be kelvin or NDVI.
+        ProductError: If the values as a whole can't be kelvin, or the guide's.
     """
     packing = packing_of_band(band, options, quantity)
     missing = packing.is_fill(band.stored)
@@ -234,22 +239,22 @@ def open_band(
     values = packing.decode(band.stored)
     untagged = options.scale is None and band.scale is None
     if quantity == "lst":
-        name, low, high = "lst_kelvin", *VALID_LST_KELVIN
+        name, units, meaning = "lst_kelvin", "K", "land surface temperature"
+        low, high = VALID_LST_KELVIN
         check_kelvin(values, missing, band.stored, packing, path=band.path, untagged=untagged)
     else:
-        name, low, high = "ndvi", *VALID_NDVI
-        check_ndvi(values, missing, path=band.path, untagged=untagged)
+        guide = GUIDES[quantity]
+        name, units, meaning = guide.name, guide.units, guide.long_name
+        low, high = guide.valid_range
+        check_guide(values, missing, guide, path=band.path, untagged=untagged)
     codes = np.zeros(values.shape, np.uint8)
     # The comparison is turned round so that infinities and NaN fall out too.
     codes[~((values >= low) & (values <= high))] = Rejection.OUT_OF_RANGE
     codes[missing] = Rejection.FILL
     described = {
-        "units": "K" if quantity == "lst" else "1",
-        "long_name": band.description
-        or ("land surface temperature" if quantity == "lst" else "NDVI"),
-        "standard_name": "surface_temperature"
-        if quantity == "lst"
-        else "normalized_difference_vegetation_index",
+        "units": units,
+        "long_name": band.description or meaning,
+        **_STANDARD_NAMES.get(quantity, {}),
         "day_night": day_night_of(band, options),
         "ancillary_variables": rejection_name(name),
     }

@@ -10,14 +10,10 @@ from numpy.polynomial.legendre import legvander
 from numpy.typing import NDArray
 
 from keras_lstsr.errors import ConfigError
+from keras_lstsr.grids.resample import coarse_guide, coarse_guide_and_share
 from keras_lstsr.sharpening.fallback import warn
 from keras_lstsr.sharpening.regression import global_fit, pixels_of_fit
-from keras_lstsr.sharpening.residual import (
-    coarse_guide,
-    coarse_guide_and_share,
-    guide_bands,
-    upsampled_residual,
-)
+from keras_lstsr.sharpening.residual import guide_bands, upsampled_residual
 
 # Coarse pixels that each term of the polynomial needs, lest it follows single pixels.
 _PIXELS_PER_TERM = 5

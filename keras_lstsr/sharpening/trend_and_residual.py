@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lstsr.grids.resample import coarse_guide_and_share
 from keras_lstsr.sharpening.regression import (
     LinearFit,
     LocalFits,
@@ -16,7 +17,7 @@ from keras_lstsr.sharpening.regression import (
     local_fits,
     pixels_of_fit,
 )
-from keras_lstsr.sharpening.residual import coarse_guide_and_share, guide_bands
+from keras_lstsr.sharpening.residual import guide_bands
 
 
 @dataclass(frozen=True)

@@ -100,3 +100,21 @@ def test_reference_outputs(lstsr_reference):
             golden["upsampled_positional_argument"],
             atol=1e-9,
         )
+
+
+def test_coarse_guide_averages_the_pixels_that_all_guides_have():
+    rng = np.random.default_rng(0)
+    guide = rng.uniform(size=(2, 4 * 70, 8)).astype(np.float32)  # more rows than a strip
+    guide[0, 0, 0] = np.nan
+    guide[1, 1, 1] = np.inf
+    guide[0, 4:8, 4:8] = np.nan
+    mean, share = resample.coarse_guide_and_share(guide, 4)
+    there = np.ones((4, 4), bool)
+    there[0, 0] = there[1, 1] = False
+    np.testing.assert_allclose(mean[:, 0, 0], guide[:, :4, :4][:, there].mean(axis=1), rtol=1e-6)
+    assert share[0, 0] == 14 / 16 and share[1, 1] == 0.0 and share[2, 0] == 1.0
+    assert np.isnan(mean[:, 1, 1]).all() and np.isnan(mean).sum() == 2
+    np.testing.assert_allclose(mean[1, 69, 1], guide[1, -4:, 4:].mean(), rtol=1e-6)
+    assert resample.coarse_guide(guide[0], 4).shape == (1, 70, 2)
+    with pytest.raises(GridError, match="multiples of 4"):
+        resample.coarse_guide(np.ones((6, 8)), 4)

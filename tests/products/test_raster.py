@@ -9,7 +9,14 @@ import pytest
 from affine import Affine
 
 from keras_lstsr.errors import ConfigError, ProductError
-from keras_lstsr.products import lst_layers, ndvi_layer, open_product, rejection_reason
+from keras_lstsr.products import (
+    guide_layer,
+    lst_layers,
+    ndvi_layer,
+    open_guide,
+    open_product,
+    rejection_reason,
+)
 from keras_lstsr.products.hdfeos import modis_sinusoidal_crs
 
 KELVIN = np.array([[280.0, 290.5], [300.25, np.nan]], np.float32)
@@ -347,3 +354,16 @@ def test_every_ecostress_scene(lstsr_data):
     mask = next((lstsr_data / "ecostress").glob("*_cloud_mask_*.tif"))
     with pytest.raises(ProductError, match="whether this is LST or NDVI"):
         open_product(mask)
+
+
+def test_every_guide_has_its_geotiff(write_tif):
+    path = write_tif(np.array([[12.0, 250.5], [np.nan, 99_999.0]], np.float32), name="heights.tif")
+    scene = open_guide("elevation", path)
+    assert list(scene.data_vars) == ["elevation"]
+    assert scene.attrs["product"] == "ELEVATION_GEOTIFF"
+    assert scene["elevation"].attrs["units"] == "m"
+    np.testing.assert_array_equal(guide_layer(scene, "elevation"), [[12, 250.5], [np.nan, np.nan]])
+    with pytest.raises(ProductError, match=r"raw integers instead of the share of water.*percent"):
+        open_guide("water", path)
+    with pytest.raises(ProductError, match="holds no NDVI; found ELEVATION_GEOTIFF"):
+        guide_layer(scene, "ndvi")
