@@ -44,6 +44,7 @@ class SampleSet:
         coregister: What to do about a truth that is not where it says; protocols that compare
             with no foreign truth are not concerned.
         factor: Fine pixels along a coarse pixel's side.
+        guided: Whether the samples have a guide.
         notes: What else to say of it in a report, one paragraph each.
     """
 
@@ -52,6 +53,7 @@ class SampleSet:
     protocols: Sequence[ScoringProtocol]
     coregister: Coregistration = "none"
     factor: int = 4
+    guided: bool = True
     notes: tuple[str, ...] = ()
 
 

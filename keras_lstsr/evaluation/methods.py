@@ -10,20 +10,20 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import xarray as xr
 
-from keras_lstsr.artifacts.pretrained import PRETRAINED, has_pretrained_weights
+from keras_lstsr.artifacts.pretrained import PRETRAINED, shipped_weights
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.evaluation.result import BASELINE
-from keras_lstsr.inference.loading import load_predictor
-from keras_lstsr.inference.predictor import Predictor
-from keras_lstsr.inference.scene import predict_scene
 from keras_lstsr.records.scene_sample import SceneSample
 from keras_lstsr.sharpening import METHODS, sharpen
 from keras_lstsr.sharpening.fallback import SharpeningWarning
 from keras_lstsr.sharpening.interpolation import INTERPOLATIONS
+
+if TYPE_CHECKING:
+    from keras_lstsr.inference.predictor import Predictor
 
 PRETRAINED_LABEL = "guided"
 """What the pretrained model is called in the tables."""
@@ -103,6 +103,8 @@ class PredictorMethod:
 
     def __call__(self, sample: SceneSample) -> Refined:
         """See ``Method``."""
+        from keras_lstsr.inference.scene import predict_scene
+
         taken = self.predictor.contract.guides
         guides = {name: guide for name, guide in sample.guides.items() if name in taken}
         fine = predict_scene(sample.lst, self.predictor, guides)["lst_kelvin_fine"]
@@ -176,7 +178,7 @@ def choose_methods(
     texts, model_texts = list(method_texts), list(model_texts)
     if not texts and not model_texts:
         texts = list(METHODS if guided else INTERPOLATIONS)
-        model_texts = [PRETRAINED] if has_pretrained_weights() else []
+        model_texts = [PRETRAINED] if shipped_weights() else []
     methods: dict[str, Method] = {}
     if BASELINE not in texts:
         methods[BASELINE] = SharpeningMethod(BASELINE, factor)
@@ -193,6 +195,8 @@ def choose_methods(
                 found=repr(label),
                 action="Name the models: --model LABEL=PATH.",
             )
+        from keras_lstsr.inference.loading import load_predictor
+
         predictor = load_predictor(path)
         if predictor.scale_factor != factor:
             raise ConfigError(
