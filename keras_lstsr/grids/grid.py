@@ -52,10 +52,8 @@ class Grid:
         problem = ""
         if not all(map(math.isfinite, coefficients)):
             problem = "the grid's transform is not finite"
-        elif b or d:
-            problem = "the raster is rotated"
-        elif a <= 0 or e >= 0:
-            problem = "the raster is not north up"
+        elif b or d or a <= 0 or e >= 0:
+            problem = "the raster is rotated or not north up"
         if problem:
             raise GridError(
                 problem,

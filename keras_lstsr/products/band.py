@@ -11,18 +11,13 @@ import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
-from pyproj import CRS as ProjCRS
-from rasterio.crs import CRS
 from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError
 
-from keras_lstsr.errors import ProductError
+from keras_lstsr.errors import GridError, ProductError
+from keras_lstsr.grids.grid import Grid
+from keras_lstsr.grids.modis import modis_sinusoidal_crs, tile_of_bounds
 from keras_lstsr.products import granule
-from keras_lstsr.products.hdfeos import (
-    MODIS_SPHERE_RADIUS_M,
-    modis_sinusoidal_crs,
-    tile_of_bounds,
-)
 
 
 @dataclass(frozen=True)
@@ -33,8 +28,7 @@ class RasterBand:
         path: The file.
         stored: ``[H, W]``.
         masked: ``[H, W]``, True where the file's own mask or alpha hides the pixel; or None.
-        crs: The CRS.
-        transform: Pixel corner (column, row) to CRS coordinates, north up.
+        grid: Where it lies.
         scale: The band's scale from its tags; None if they state none.
         offset: The band's offset; None if the tags state none.
         nodata: The band's nodata value; None if the tags state none.
@@ -46,8 +40,7 @@ class RasterBand:
     path: Path
     stored: NDArray[Any]
     masked: NDArray[np.bool_] | None
-    crs: CRS
-    transform: Affine
+    grid: Grid
     scale: float | None
     offset: float | None
     nodata: float | None
@@ -67,11 +60,9 @@ class RasterBand:
     def tile(self) -> str:
         """The MODIS tile, from the tags, the file name or the place on the MODIS grid."""
         named = self.tags.get("tile") or granule.tile_from_name(self.path.name)
-        if named or self.crs != modis_sinusoidal_crs():
+        if named or self.grid.crs != modis_sinusoidal_crs():
             return named
-        height, width = self.stored.shape
-        right, bottom = self.transform @ (width, height)
-        return tile_of_bounds(self.transform.c, bottom, right, self.transform.f)
+        return tile_of_bounds(*self.grid.bounds)
 
 
 def read_band(path: str | PathLike[str]) -> RasterBand:
@@ -92,7 +83,7 @@ def read_band(path: str | PathLike[str]) -> RasterBand:
         raise ProductError("there is no such file", path=path, action="Check the path.")
     try:
         with rasterio.open(path) as source:
-            _check_structure(source, path)
+            grid = _checked_grid(source, path)
             stored = source.read(1)
             masked = None
             if MaskFlags.per_dataset in source.mask_flag_enums[0]:
@@ -105,8 +96,7 @@ def read_band(path: str | PathLike[str]) -> RasterBand:
                 path=path,
                 stored=stored,
                 masked=masked,
-                crs=canonical_crs(source.crs),
-                transform=source.transform,
+                grid=grid,
                 scale=source.scales[0] if scaled else _tag(tags, "scale_factor", "scale"),
                 offset=source.offsets[0] if scaled else _tag(tags, "add_offset", "offset"),
                 nodata=source.nodata
@@ -135,7 +125,7 @@ def _tag(tags: dict[str, str], *names: str) -> float | None:
     return None
 
 
-def _check_structure(source: Any, path: Path) -> None:
+def _checked_grid(source: Any, path: Path) -> Grid:
     if source.count != 1:
         raise ProductError(
             "the raster has several bands, and which one is meant is unknown",
@@ -167,26 +157,14 @@ def _check_structure(source: Any, path: Path) -> None:
             path=path,
             action="Write it with gdal_edit.py -a_srs and -a_ullr.",
         )
-    if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
+    try:
+        return Grid(crs, transform, source.shape)
+    except GridError as error:
         raise ProductError(
-            "the raster is not north up",
+            error.problem,
             path=path,
-            field="geotransform",
-            found=tuple(transform)[:6],
-            expected="no rotation, rows from north to south",
-            action="Warp it with gdalwarp first.",
-        )
-
-
-def canonical_crs(crs: CRS) -> CRS:
-    """Returns the MODIS sinusoidal CRS for any spelling of it, and other CRS unchanged."""
-    parameters = crs.to_dict()
-    if parameters.get("proj") != "sinu":
-        return crs
-    datum_free = ProjCRS.from_wkt(crs.to_wkt()).ellipsoid
-    radius = datum_free.semi_major_metre if datum_free is not None else 0.0
-    sphere = datum_free is not None and datum_free.semi_minor_metre == radius
-    shift = any(parameters.get(key, 0) for key in ("lon_0", "x_0", "y_0"))
-    if sphere and not shift and abs(radius - MODIS_SPHERE_RADIUS_M) < 1e-3:
-        return modis_sinusoidal_crs()
-    return crs
+            field=error.field,
+            found=error.found,
+            expected=error.expected,
+            action=error.action,
+        ) from None

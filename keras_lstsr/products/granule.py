@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.products.hdfeos import HdfEosFile, tile_of_bounds
+from keras_lstsr.grids.modis import tile_of_bounds
+from keras_lstsr.products.hdfeos import HdfEosFile
 from keras_lstsr.products.odl import OdlNode
 
 DAY_NIGHT = ("day", "night", "unknown")
@@ -215,7 +216,7 @@ def read_granule_metadata(file: HdfEosFile) -> GranuleMetadata:
     if version:
         # The core metadata write collection 6 as 6, and 6.1 as 61.
         version = f"{int(version):03d}" if version.isdigit() else version
-    grid = file.grids[0]
+    grid = file.grids[0].grid
     tile = named.get("tile", "")
     if "HORIZONTALTILENUMBER" in core and "VERTICALTILENUMBER" in core:
         tile = f"h{int(core['HORIZONTALTILENUMBER']):02d}v{int(core['VERTICALTILENUMBER']):02d}"
@@ -224,7 +225,7 @@ def read_granule_metadata(file: HdfEosFile) -> GranuleMetadata:
         version=version or named.get("version", ""),
         granule_id=core.get("LOCALGRANULEID") or (name if match else ""),
         acquisition_date=core.get("RANGEBEGINNINGDATE") or date_from_name(name),
-        tile=tile or tile_of_bounds(grid.left, grid.bottom, grid.right, grid.top),
+        tile=tile or tile_of_bounds(*grid.bounds),
         platform=core.get("ASSOCIATEDPLATFORMSHORTNAME")
         or _PLATFORM_OF_PREFIX.get(product[:3], ""),
         source_file=str(Path(file.path)),

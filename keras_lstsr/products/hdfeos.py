@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import threading
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -19,18 +19,11 @@ from affine import Affine
 from numpy.typing import NDArray
 from pyhdf.error import HDF4Error
 from pyhdf.SD import SD, SDC
-from rasterio.crs import CRS
 
 from keras_lstsr.errors import ProductError
+from keras_lstsr.grids.grid import Grid
+from keras_lstsr.grids.modis import MODIS_SPHERE_RADIUS_M, modis_sinusoidal_crs
 from keras_lstsr.products.odl import OdlNode, parse_odl
-
-MODIS_SPHERE_RADIUS_M = 6371007.181
-"""Radius of the sphere of the MODIS sinusoidal projection, in metres; it is not WGS84."""
-
-MODIS_TILE_SIZE_M = 2 * np.pi * MODIS_SPHERE_RADIUS_M / 36
-"""Side of a MODIS tile: 36 columns round the equator, 18 rows from pole to pole."""
-
-MODIS_TILE_COLUMNS, MODIS_TILE_ROWS = 36, 18
 
 _MAGIC = b"\x0e\x03\x13\x01"
 _RADIUS_TOLERANCE_M = 1.0
@@ -38,14 +31,6 @@ _DOWNLOAD_AGAIN = "Download the file again and compare its size or checksum with
 
 # The HDF4 library keeps global state and is not thread-safe; Beam and tf.data read in threads.
 HDF4_LOCK = threading.RLock()
-
-
-@cache
-def modis_sinusoidal_crs() -> CRS:
-    """Returns the CRS of the MODIS grid: sinusoidal on the sphere of 6371007.181 m, in metres."""
-    return CRS.from_proj4(
-        f"+proj=sinu +lon_0=0 +x_0=0 +y_0=0 +R={MODIS_SPHERE_RADIUS_M} +units=m +no_defs"
-    )
 
 
 @dataclass(frozen=True)
@@ -78,60 +63,18 @@ class FieldDefinition:
 
 
 @dataclass(frozen=True)
-class GridDefinition:
+class EosGrid:
     """A grid of an HDF4-EOS file, from its ``StructMetadata.0``.
 
     Attributes:
         name: Grid name, e.g. ``"MODIS_Grid_Daily_1km_LST"``.
-        height: Rows.
-        width: Columns.
-        left: Outer western edge, metres.
-        top: Outer northern edge, metres.
-        right: Outer eastern edge, metres.
-        bottom: Outer southern edge, metres.
+        grid: Where it lies; row 0 is the northernmost.
         fields: Names of the grid's fields.
     """
 
     name: str
-    height: int
-    width: int
-    left: float
-    top: float
-    right: float
-    bottom: float
+    grid: Grid
     fields: tuple[str, ...]
-
-    @property
-    def transform(self) -> Affine:
-        """Pixel corner (column, row) to metres (x, y); row 0 is the northernmost."""
-        pixel_width = (self.right - self.left) / self.width
-        pixel_height = (self.top - self.bottom) / self.height
-        return Affine(pixel_width, 0.0, self.left, 0.0, -pixel_height, self.top)
-
-
-def tile_of_bounds(left: float, bottom: float, right: float, top: float) -> str:
-    """Names the MODIS tile that holds a rectangle of the sinusoidal grid.
-
-    Args:
-        left: Western edge, metres.
-        bottom: Southern edge, metres.
-        right: Eastern edge, metres.
-        top: Northern edge, metres.
-
-    Returns:
-        E.g. ``"h18v04"``; empty if the rectangle lies in no or in several tiles.
-    """
-    tolerance = 1.0  # metre: the products round the tile's corners differently by < 1 mm
-    half_width = MODIS_TILE_COLUMNS / 2 * MODIS_TILE_SIZE_M
-    half_height = MODIS_TILE_ROWS / 2 * MODIS_TILE_SIZE_M
-    first_column = int((left + tolerance + half_width) // MODIS_TILE_SIZE_M)
-    last_column = int((right - tolerance + half_width) // MODIS_TILE_SIZE_M)
-    first_row = int((half_height - top + tolerance) // MODIS_TILE_SIZE_M)
-    last_row = int((half_height - bottom - tolerance) // MODIS_TILE_SIZE_M)
-    inside = 0 <= first_column < MODIS_TILE_COLUMNS and 0 <= first_row < MODIS_TILE_ROWS
-    if not inside or first_column != last_column or first_row != last_row:
-        return ""
-    return f"h{first_column:02d}v{first_row:02d}"
 
 
 class HdfEosFile:
@@ -211,7 +154,7 @@ class HdfEosFile:
             ) from error
 
     @cached_property
-    def grids(self) -> tuple[GridDefinition, ...]:
+    def grids(self) -> tuple[EosGrid, ...]:
         """The grids that ``StructMetadata.0`` defines, at least one.
 
         Raises:
@@ -243,7 +186,7 @@ class HdfEosFile:
             )
         return tuple(_grid_definition(node, self.path) for node in grids.children)
 
-    def grid_of(self, field_name: str) -> GridDefinition:
+    def grid_of(self, field_name: str) -> EosGrid:
         """Returns the grid that holds a field.
 
         Raises:
@@ -272,7 +215,7 @@ class HdfEosFile:
         Raises:
             ProductError: If the field is missing, damaged or not of its grid's shape.
         """
-        grid = self.grid_of(field_name)
+        grid = self.grid_of(field_name).grid
         if field_name not in self.datasets:
             self._raise_damaged(HDF4Error("no such data set"), field_name)
         try:
@@ -284,7 +227,7 @@ class HdfEosFile:
                 dataset.endaccess()
         except (HDF4Error, ValueError) as error:
             self._raise_damaged(error, field_name)
-        if stored.shape != (grid.height, grid.width):
+        if stored.shape != grid.shape:
             raise ProductError(
                 "the field does not have the shape of its grid",
                 path=self.path,
@@ -326,7 +269,7 @@ def _numbers(text: str) -> list[float]:
     return [float(part) for part in text.strip("()").split(",")]
 
 
-def _grid_definition(node: OdlNode, path: Path) -> GridDefinition:
+def _grid_definition(node: OdlNode, path: Path) -> EosGrid:
     values = node.values
     name = values.get("GridName", node.name)
     projection = values.get("Projection", "none")
@@ -373,4 +316,6 @@ def _grid_definition(node: OdlNode, path: Path) -> GridDefinition:
         for child in node.walk()
         if re.fullmatch(r"DataField_\d+", child.name) and "DataFieldName" in child.values
     )
-    return GridDefinition(name, height, width, left, top, right, bottom, fields)
+    pixel_width, pixel_height = (right - left) / width, (top - bottom) / height
+    transform = Affine(pixel_width, 0.0, left, 0.0, -pixel_height, top)
+    return EosGrid(name, Grid(modis_sinusoidal_crs(), transform, (height, width)), fields)

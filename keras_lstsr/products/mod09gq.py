@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from keras_lstsr.products import quality
 from keras_lstsr.products.granule import GranuleMetadata
-from keras_lstsr.products.hdfeos import FieldDefinition, HdfEosFile, modis_sinusoidal_crs
+from keras_lstsr.products.hdfeos import FieldDefinition, HdfEosFile
 from keras_lstsr.products.packing import Packing
 from keras_lstsr.products.quality import Rejection
 from keras_lstsr.products.scene import (
-    build_scene,
     flag_attributes,
     masked_variable,
     rejection_name,
@@ -165,7 +164,7 @@ def open_mod09gq(
     """
     quality.check_policy(qc_policy)
     wanted = wanted_variables([*_BY_VARIABLE, "ndvi"], variables)
-    grid = file.grid_of("sur_refl_b01_1")
+    grid = file.grid_of("sur_refl_b01_1").grid
     qc, _ = read_field(file, _BY_VARIABLE["qc_250m"])
     needed = [name for name in _BANDS if name in wanted or "ndvi" in wanted]
     bands = {name: _read_band(file, name, qc, qc_policy) for name in needed}
@@ -180,12 +179,7 @@ def open_mod09gq(
         scene["qc_250m"] = stored_variable(qc, attributes)
     kept = {*wanted, *map(rejection_name, wanted)}
     scene = {name: variable for name, variable in scene.items() if name in kept}
-    return build_scene(
-        scene,
-        crs=modis_sinusoidal_crs(),
-        transform=grid.transform,
-        attributes={**metadata.as_attributes(), "qc_policy": qc_policy},
-    )
+    return grid.dataset(scene, {**metadata.as_attributes(), "qc_policy": qc_policy})
 
 
 def _read_band(

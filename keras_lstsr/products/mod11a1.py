@@ -9,10 +9,9 @@ import xarray as xr
 
 from keras_lstsr.products import quality
 from keras_lstsr.products.granule import GranuleMetadata
-from keras_lstsr.products.hdfeos import FieldDefinition, HdfEosFile, modis_sinusoidal_crs
+from keras_lstsr.products.hdfeos import FieldDefinition, HdfEosFile
 from keras_lstsr.products.packing import Packing
 from keras_lstsr.products.scene import (
-    build_scene,
     flag_attributes,
     masked_variable,
     rejection_name,
@@ -189,7 +188,7 @@ def open_mod11a1(
         ConfigError: If the policy or a variable is unknown.
     """
     quality.check_policy(qc_policy)
-    grid = file.grid_of("LST_Day_1km")
+    grid = file.grid_of("LST_Day_1km").grid
     by_variable = {entry.variable: entry for entry in FIELDS if entry.variable}
     scene: dict[str, xr.Variable] = {}
     for entry in (by_variable[name] for name in wanted_variables(by_variable, variables)):
@@ -201,12 +200,7 @@ def open_mod11a1(
             scene[entry.variable] = stored_variable(stored, attributes)
         else:
             scene[entry.variable] = plain_values(file, entry, _CF_UNITS[entry.units])
-    return build_scene(
-        scene,
-        crs=modis_sinusoidal_crs(),
-        transform=grid.transform,
-        attributes={**metadata.as_attributes(), "qc_policy": qc_policy},
-    )
+    return grid.dataset(scene, {**metadata.as_attributes(), "qc_policy": qc_policy})
 
 
 def _read_lst(file: HdfEosFile, entry: FieldDefinition, qc_policy: str) -> dict[str, xr.Variable]:

@@ -12,16 +12,15 @@ from numpy.typing import NDArray
 from keras_lstsr.config.guides import GUIDES
 from keras_lstsr.errors import ConfigError, ProductError
 from keras_lstsr.products import granule
-from keras_lstsr.products.band import RasterBand, canonical_crs
+from keras_lstsr.products.band import RasterBand
 from keras_lstsr.products.packing import Packing, multiplier
 from keras_lstsr.products.plausibility import check_guide, check_kelvin
 from keras_lstsr.products.quality import Rejection
-from keras_lstsr.products.scene import build_scene, masked_variable, rejection_name
+from keras_lstsr.products.scene import masked_variable, rejection_name
 
 __all__ = [
     "NO_QC_POLICY",
     "RasterOptions",
-    "canonical_crs",
     "open_band",
     "packing_of_band",
     "quantity_of",
@@ -267,11 +266,9 @@ def open_band(
         platform=platform or band.tags.get("platform", ""),
         source_file=str(band.path),
     )
-    return build_scene(
+    return band.grid.dataset(
         masked_variable(name, values, codes, _lossless(packing, values), described),
-        crs=band.crs,
-        transform=band.transform,
-        attributes={**metadata.as_attributes(), "qc_policy": NO_QC_POLICY},
+        {**metadata.as_attributes(), "qc_policy": NO_QC_POLICY},
     )
 
 

@@ -7,11 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import rioxarray  # noqa: F401  (registers the .rio accessor)
 import xarray as xr
-from affine import Affine
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 
 from keras_lstsr.errors import ProductError
 from keras_lstsr.products.packing import Packing
@@ -89,42 +86,6 @@ def _cf_word(text: str) -> str:
         text = text.replace(sign, word)
     kept = "".join(char if char.isalnum() or char == "." else " " for char in text)
     return "_".join(kept.split())
-
-
-def build_scene(
-    variables: Mapping[str, xr.Variable],
-    *,
-    crs: CRS,
-    transform: Affine,
-    attributes: Mapping[str, Any],
-) -> xr.Dataset:
-    """Puts variables on their grid.
-
-    Args:
-        variables: Name -> variable of dimensions ``("y", "x")``, all of one shape.
-        crs: The CRS of the grid.
-        transform: Pixel corner (column, row) to CRS coordinates; without rotation.
-        attributes: Attributes of the dataset, JSON-able.
-
-    Returns:
-        The dataset with pixel-centre coordinates ``y`` and ``x`` and ``spatial_ref``.
-    """
-    height, width = next(iter(variables.values())).shape
-    unit = "degree" if crs.is_geographic else "m"
-    kind = ("latitude", "longitude") if crs.is_geographic else ("y", "x")
-    names = kind if crs.is_geographic else tuple(f"projection_{axis}_coordinate" for axis in kind)
-    y_attributes = {"standard_name": names[0], "units": unit, "axis": "Y"}
-    x_attributes = {"standard_name": names[1], "units": unit, "axis": "X"}
-    coordinates = {
-        "y": xr.Variable("y", transform.f + transform.e * (np.arange(height) + 0.5), y_attributes),
-        "x": xr.Variable("x", transform.c + transform.a * (np.arange(width) + 0.5), x_attributes),
-    }
-    dataset = xr.Dataset(dict(variables), coords=coordinates, attrs=dict(attributes))
-    # In place, because the arrays would be copied otherwise. write_crs names the grid mapping in
-    # each variable's encoding and keeps what is there.
-    dataset.rio.write_crs(crs, inplace=True)
-    dataset.rio.write_transform(transform, inplace=True)
-    return dataset
 
 
 def rejection_reason(scene: xr.Dataset, name: str) -> xr.DataArray:

@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 from rasterio.crs import CRS
 
-from keras_lstsr.products.hdfeos import MODIS_SPHERE_RADIUS_M, modis_sinusoidal_crs
+from keras_lstsr.grids.grid import Grid
+from keras_lstsr.grids.modis import MODIS_SPHERE_RADIUS_M, modis_sinusoidal_crs
 from keras_lstsr.products.quality import MOD09GQ_QC, MOD11_QC, QualityRow, quality_table
 from keras_lstsr.products.scene import rejection_name
 
@@ -117,14 +118,13 @@ def summarise(scene: xr.Dataset) -> SceneSummary:
 
 
 def _grid(scene: xr.Dataset) -> GridSummary:
-    crs = scene.rio.crs
-    transform = scene.rio.transform()
+    grid = Grid.of(next(iter(scene.values())))
     return GridSummary(
-        crs=_crs_text(crs),
-        height=scene.sizes["y"],
-        width=scene.sizes["x"],
-        pixel_size=(transform.a, -transform.e),
-        corner=(transform.c, transform.f),
+        crs=_crs_text(scene.rio.crs),
+        height=grid.height,
+        width=grid.width,
+        pixel_size=grid.pixel_size,
+        corner=(grid.transform.c, grid.transform.f),
         unit=scene["x"].attrs["units"],
     )
 

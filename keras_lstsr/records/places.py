@@ -25,11 +25,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from keras_lstsr.errors import ConfigError, GridError
-from keras_lstsr.products.band import canonical_crs
-from keras_lstsr.products.hdfeos import (
+from keras_lstsr.grids.modis import (
     MODIS_TILE_COLUMNS,
     MODIS_TILE_ROWS,
     MODIS_TILE_SIZE_M,
+    canonical_crs,
     modis_sinusoidal_crs,
 )
 from keras_lstsr.records.schema import SPLITS, Split
@@ -191,7 +191,7 @@ def locate(
         if noise < _PIXEL_TOLERANCE:
             grid = PixelGrid(
                 f"modis{per_tile}",
-                modis_sinusoidal_crs().to_wkt(),
+                modis_sinusoidal_crs().srs,
                 west,
                 north,
                 size,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lstsr.products.hdfeos import MODIS_SPHERE_RADIUS_M
+from keras_lstsr.grids.modis import MODIS_SPHERE_RADIUS_M
 from keras_lstsr.simulate.fields import Float32Array, RandomStreams, power_law_field
 from keras_lstsr.simulate.place import PIXEL_SIZE_M, TileGrid, northern_day_of_year
 

@@ -72,6 +72,7 @@ def struct_metadata(
     Returns:
         The text, padded with NUL to 32000 bytes.
     """
+    west, south, east, north = grid.coarse.bounds
     lines = [
         "GROUP=SwathStructure",
         "END_GROUP=SwathStructure",
@@ -80,8 +81,8 @@ def struct_metadata(
         f'\t\tGridName="{grid_name}"',
         f"\t\tXDim={width}",
         f"\t\tYDim={height}",
-        f"\t\tUpperLeftPointMtrs=({grid.left:.6f},{grid.top:.6f})",
-        f"\t\tLowerRightMtrs=({grid.right:.6f},{grid.bottom:.6f})",
+        f"\t\tUpperLeftPointMtrs=({west:.6f},{north:.6f})",
+        f"\t\tLowerRightMtrs=({east:.6f},{south:.6f})",
         "\t\tProjection=GCTP_SNSOID",
         "\t\tProjParams=(6371007.181000,0,0,0,0,0,0,0,86400,0,0,0,0)",
         "\t\tSphereCode=-1",

@@ -9,7 +9,12 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
-from keras_lstsr.products.hdfeos import MODIS_SPHERE_RADIUS_M, MODIS_TILE_SIZE_M
+from keras_lstsr.grids.grid import Grid
+from keras_lstsr.grids.modis import (
+    MODIS_SPHERE_RADIUS_M,
+    MODIS_TILE_SIZE_M,
+    modis_sinusoidal_crs,
+)
 
 TILE_PIXELS = 1200
 """1 km pixels along the side of a whole tile."""
@@ -60,46 +65,27 @@ class TileGrid:
         return f"h{self.h:02d}v{self.v:02d}"
 
     @property
-    def left(self) -> float:
-        """Outer western edge, metres."""
-        return (self.h - 18) * MODIS_TILE_SIZE_M
+    def coarse(self) -> Grid:
+        """The grid of the 1 km pixels."""
+        left, top = (self.h - 18) * MODIS_TILE_SIZE_M, (9 - self.v) * MODIS_TILE_SIZE_M
+        transform = Affine(PIXEL_SIZE_M, 0.0, left, 0.0, -PIXEL_SIZE_M, top)
+        return Grid(modis_sinusoidal_crs(), transform, (self.pixels, self.pixels))
 
     @property
-    def top(self) -> float:
-        """Outer northern edge, metres."""
-        return (9 - self.v) * MODIS_TILE_SIZE_M
-
-    @property
-    def right(self) -> float:
-        """Outer eastern edge, metres."""
-        return self.left + self.pixels * PIXEL_SIZE_M
-
-    @property
-    def bottom(self) -> float:
-        """Outer southern edge, metres."""
-        return self.top - self.pixels * PIXEL_SIZE_M
-
-    @property
-    def fine_pixels(self) -> int:
-        """250 m pixels along a side."""
-        return FINE_FACTOR * self.pixels
-
-    @property
-    def fine_transform(self) -> Affine:
-        """Transform of the 250 m grid."""
-        size = PIXEL_SIZE_M / FINE_FACTOR
-        return Affine(size, 0.0, self.left, 0.0, -size, self.top)
+    def fine(self) -> Grid:
+        """The grid of the 250 m pixels."""
+        return self.coarse.finer(FINE_FACTOR)
 
     def latitudes_degrees(self, factor: int = FINE_FACTOR) -> NDArray[np.float32]:
         """Latitudes of the row centres, ``[pixels · factor]``."""
         rows = (np.arange(self.pixels * factor) + 0.5) / factor
-        northing = self.top - rows * PIXEL_SIZE_M
+        northing = self.coarse.transform.f - rows * PIXEL_SIZE_M
         return np.degrees(northing / MODIS_SPHERE_RADIUS_M).astype(np.float32)
 
     def corner_degrees(self) -> tuple[list[float], list[float]]:
         """Longitudes and latitudes of the corners, clockwise from the upper left."""
-        eastings = (self.left, self.right, self.right, self.left)
-        northings = (self.top, self.top, self.bottom, self.bottom)
+        west, south, east, north = self.coarse.bounds
+        eastings, northings = (west, east, east, west), (north, north, south, south)
         latitudes = [y / MODIS_SPHERE_RADIUS_M for y in northings]
         longitudes = [
             x / (MODIS_SPHERE_RADIUS_M * np.cos(latitude))
@@ -110,9 +96,9 @@ class TileGrid:
     @property
     def centre_degrees(self) -> tuple[float, float]:
         """Longitude and latitude of the centre."""
-        latitude = 0.5 * (self.top + self.bottom) / MODIS_SPHERE_RADIUS_M
-        easting = 0.5 * (self.left + self.right)
-        longitude = easting / (MODIS_SPHERE_RADIUS_M * np.cos(latitude))
+        west, south, east, north = self.coarse.bounds
+        latitude = 0.5 * (north + south) / MODIS_SPHERE_RADIUS_M
+        longitude = 0.5 * (west + east) / (MODIS_SPHERE_RADIUS_M * np.cos(latitude))
         return float(np.degrees(longitude)), float(np.degrees(latitude))
 
 

@@ -20,7 +20,7 @@ from keras_lstsr import __version__
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.grids.degradation import GOOD_PIXEL_NOISE_KELVIN
 from keras_lstsr.products import mod09gq, mod11a1
-from keras_lstsr.products.hdfeos import FieldDefinition, modis_sinusoidal_crs
+from keras_lstsr.products.hdfeos import FieldDefinition
 from keras_lstsr.simulate import climate, observation
 from keras_lstsr.simulate.clouds import make_clouds
 from keras_lstsr.simulate.fields import RandomStreams
@@ -324,8 +324,8 @@ def _write_truth(
             height=stored.shape[0],
             count=1,
             dtype="uint16",
-            crs=modis_sinusoidal_crs(),
-            transform=grid.fine_transform,
+            crs=grid.fine.crs_wkt,
+            transform=grid.fine.transform,
             nodata=0,
             tiled=True,
             blockxsize=256,

@@ -12,8 +12,9 @@ import rasterio
 from affine import Affine
 from pyhdf.SD import SD, SDC
 
+from keras_lstsr.grids.modis import MODIS_TILE_SIZE_M, modis_sinusoidal_crs
 from keras_lstsr.products import mod09gq, mod11a1
-from keras_lstsr.products.hdfeos import MODIS_TILE_SIZE_M, FieldDefinition, modis_sinusoidal_crs
+from keras_lstsr.products.hdfeos import FieldDefinition
 
 NORTH_UP = Affine(1000.0, 0, 360000.0, 0, -1000.0, 5156000.0)
 HDF_TYPES = {
@@ -211,7 +212,7 @@ def write_tif(tmp_path: Path) -> Callable[..., Path]:
     ) -> Path:
         path = tmp_path / name
         bands = values if values.ndim == 3 else values[None]
-        profile = {"crs": modis_sinusoidal_crs() if crs == "modis" else crs, "nodata": nodata}
+        profile = {"crs": modis_sinusoidal_crs().srs if crs == "modis" else crs, "nodata": nodata}
         if transform is not None:
             profile["transform"] = transform
         with rasterio.open(

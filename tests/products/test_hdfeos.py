@@ -10,10 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pyproj
 import pytest
+from rasterio.crs import CRS
 
 from keras_lstsr.errors import ProductError
-from keras_lstsr.products import hdfeos, mod11a1, open_product
-from keras_lstsr.products.hdfeos import MODIS_TILE_SIZE_M, HdfEosFile, tile_of_bounds
+from keras_lstsr.grids.modis import MODIS_TILE_SIZE_M, modis_sinusoidal_crs, tile_of_bounds
+from keras_lstsr.products import mod11a1, open_product
+from keras_lstsr.products.hdfeos import HdfEosFile
 from keras_lstsr.products.odl import parse_odl
 
 # pyproj's own arithmetic, from the definition of the projection: nothing of ours in it.
@@ -111,7 +113,7 @@ def test_grids_of_all_real_files(lstsr_data):
     found = {}
     for path in sorted((lstsr_data / "modis").glob("*.hdf")):
         with HdfEosFile(path) as file:
-            found[path.name[:25]] = [(grid.height, grid.width) for grid in file.grids]
+            found[path.name[:25]] = [one.grid.shape for one in file.grids]
     assert found == {
         "MOD09A1.A2017193.h18v04.0": [(73, 66)],
         "MOD09GA.A2008296.h14v17.0": [(1200, 1200), (2400, 2400)],
@@ -278,5 +280,5 @@ def test_a_failed_reading_leaves_the_library_usable(write_mod11a1, tmp_path):
 
 
 def test_crs_constant_is_the_modis_sphere():
-    parameters = hdfeos.modis_sinusoidal_crs().to_dict()
+    parameters = CRS.from_wkt(modis_sinusoidal_crs().srs).to_dict()
     assert parameters["proj"] == "sinu" and parameters["R"] == 6371007.181

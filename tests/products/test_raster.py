@@ -9,6 +9,7 @@ import pytest
 from affine import Affine
 
 from keras_lstsr.errors import ConfigError, ProductError
+from keras_lstsr.grids.modis import modis_sinusoidal_crs
 from keras_lstsr.products import (
     guide_layer,
     lst_layers,
@@ -17,7 +18,6 @@ from keras_lstsr.products import (
     open_product,
     rejection_reason,
 )
-from keras_lstsr.products.hdfeos import modis_sinusoidal_crs
 
 KELVIN = np.array([[280.0, 290.5], [300.25, np.nan]], np.float32)
 CROATIA = np.array([[0, 14000], [14250, 14912]], np.uint16)

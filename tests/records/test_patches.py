@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.grids.align import fine_transform
+from keras_lstsr.grids.modis import MODIS_TILE_SIZE_M, modis_sinusoidal_crs
 from keras_lstsr.products import Rejection, lst_layers
-from keras_lstsr.products.hdfeos import MODIS_TILE_SIZE_M, modis_sinusoidal_crs
 from keras_lstsr.records.patches import (
     CutSettings,
     CutTally,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pyproj import CRS, Transformer
 
 from keras_lstsr.errors import ConfigError, GridError
-from keras_lstsr.products.hdfeos import MODIS_TILE_SIZE_M, modis_sinusoidal_crs
+from keras_lstsr.grids.modis import MODIS_TILE_SIZE_M, modis_sinusoidal_crs
 from keras_lstsr.records.patches import CutSettings, SceneContext, place_and_split
 from keras_lstsr.records.places import (
     RasterWindow,

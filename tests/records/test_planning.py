@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from pyproj import CRS
 
-from keras_lstsr.products.hdfeos import MODIS_TILE_SIZE_M, modis_sinusoidal_crs
+from keras_lstsr.grids.modis import MODIS_TILE_SIZE_M, modis_sinusoidal_crs
 from keras_lstsr.records.patches import CutSettings
 from keras_lstsr.records.places import SplitSettings
 from keras_lstsr.records.planning import NdviPartners, Outline, plan_job

@@ -179,8 +179,9 @@ def test_gdal_reads_the_subset_and_its_values(
         name = f'HDF4_EOS:EOS_GRID:"{path}":{grid_name}:{field}'
         answer = _gdalinfo(name)
         size = 96 * factor
-        pixel = grid.fine_transform.a * 4 / factor
-        expected = [grid.left, pixel, 0.0, grid.top, 0.0, -pixel]
+        pixel = grid.fine.transform.a * 4 / factor
+        west, _, _, north = grid.coarse.bounds
+        expected = [west, pixel, 0.0, north, 0.0, -pixel]
         assert answer["size"] == [size, size]
         np.testing.assert_allclose(answer["geoTransform"], expected, atol=1e-5)
         assert answer["bands"][0]["type"] == kind

@@ -6,7 +6,7 @@ import numpy as np
 import pyproj
 import pytest
 
-from keras_lstsr.products.hdfeos import MODIS_SPHERE_RADIUS_M
+from keras_lstsr.grids.modis import MODIS_SPHERE_RADIUS_M
 from keras_lstsr.simulate import climate
 from keras_lstsr.simulate.place import (
     LAND_TILES,
@@ -34,9 +34,10 @@ def test_scenes_lie_in_the_growing_season() -> None:
 def test_corners_agree_with_pyproj(tile: tuple[int, int]) -> None:
     grid = TileGrid(*tile, 96)
     sinusoidal = pyproj.Proj(proj="sinu", R=MODIS_SPHERE_RADIUS_M)
+    west, south, east, north = grid.coarse.bounds
     longitudes, latitudes = sinusoidal(
-        [grid.left, grid.right, grid.right, grid.left],
-        [grid.top, grid.top, grid.bottom, grid.bottom],
+        [west, east, east, west],
+        [north, north, south, south],
         inverse=True,
     )
     found = grid.corner_degrees()
@@ -48,8 +49,9 @@ def test_corners_agree_with_pyproj(tile: tuple[int, int]) -> None:
 
 def test_fine_pixels_nest_in_coarse_ones() -> None:
     grid = TileGrid(18, 4, 1200)
-    assert grid.fine_transform @ (4800, 4800) == pytest.approx((grid.right, grid.bottom), abs=1e-6)
-    assert grid.fine_transform.a == pytest.approx(231.65635826, abs=1e-7)
+    _, south, east, _ = grid.coarse.bounds
+    assert grid.fine.transform @ (4800, 4800) == pytest.approx((east, south), abs=1e-6)
+    assert grid.fine.transform.a == pytest.approx(231.65635826, abs=1e-7)
 
 
 def test_sun_is_highest_in_summer_and_stands_in_the_southeast_in_the_north() -> None:
