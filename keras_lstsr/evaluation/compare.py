@@ -213,9 +213,7 @@ def _variants(
 ) -> list[_Variant]:
     if not protocol.foreign_truth:
         return [_variant(protocol, "", protocol.title, None)]
-    unshifted = _variant(
-        protocol, UNSHIFTED, f"{protocol.title}, without co-registration", None
-    )
+    unshifted = _variant(protocol, UNSHIFTED, f"{protocol.title}, without co-registration", None)
     if registration is None:
         return [unshifted]
     exact = samples.coregister == "subpixel"

@@ -116,6 +116,7 @@ class AsterProtocol(_FineProtocol):
 
     name = "aster"
     title = "1 km → 250 m against ASTER"
+
     def images(
         self, sample: SceneSample, fine: Mapping[str, xr.DataArray], shift: Shift | None
     ) -> Iterator[ImageMaps]:
@@ -127,9 +128,7 @@ class AsterProtocol(_FineProtocol):
         for values in maps.values():
             usable &= np.isfinite(values)
         truth = np.where(eroded(usable, self.eroded_pixels), truth, np.nan)
-        yield ImageMaps(
-            sample.name, truth, maps, _pixel_size_m(target), _consistency(sample, fine)
-        )
+        yield ImageMaps(sample.name, truth, maps, _pixel_size_m(target), _consistency(sample, fine))
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from os import PathLike
 from pathlib import Path
-
-import xarray as xr
 
 from keras_lstsr.errors import ConfigError, ProductError
 from keras_lstsr.evaluation.compare import SampleSet
@@ -25,6 +22,7 @@ from keras_lstsr.files import sha256_of
 from keras_lstsr.products import guide_layer, lst_layers, open_guide, open_product
 from keras_lstsr.records.pairs import find_pairs
 from keras_lstsr.records.scene_sample import LoadedScene, SceneSample
+from keras_lstsr.records.schema import load_metadata
 from keras_lstsr.records.truth import Coregistration
 
 _Key = tuple[str, str, str]
@@ -75,9 +73,7 @@ class SceneFiles:
         )
 
 
-def find_scenes(
-    lst: str, truth: str, guides: Mapping[str, str] | None = None
-) -> list[SceneFiles]:
+def find_scenes(lst: str, truth: str, guides: Mapping[str, str] | None = None) -> list[SceneFiles]:
     """Finds scenes and the truth and guides that belong to them.
 
     Args:
@@ -154,6 +150,53 @@ def _matches(pattern: str) -> list[Path]:
     return [Path(path) for path in paths]
 
 
+@dataclass(frozen=True)
+class RecordSamples:
+    """The samples of a split of a records folder, read anew each time they are gone through.
+
+    Attributes:
+        folder: The records folder.
+        split: ``train``, ``validation`` or ``test``.
+        limit: At most this many samples.
+    """
+
+    folder: Path
+    split: str
+    limit: int | None = None
+
+    def __iter__(self) -> Iterator[LoadedScene]:
+        """Yields one sample after the other.
+
+        Raises:
+            RecordsError: If the records cannot be read.
+        """
+        from keras_lstsr.records.reading import iterate_samples
+
+        metadata = load_metadata(self.folder)
+        for sample in iterate_samples(self.folder, self.split, self.limit):
+            scene = metadata.scenes[sample.scene]
+            attrs = {"units": "K", "day_night": sample.day_night}
+            fine = sample.fine_grid
+            truth = sample.truth_kelvin
+            yield LoadedScene(
+                SceneSample(
+                    sample.name,
+                    # Parts of a scene share ground with the same part on other dates.
+                    scene.group if sample.name == sample.scene else sample.place,
+                    day_night=sample.day_night,
+                    lst=sample.grid.raster(sample.lst_kelvin, name="lst_kelvin", attrs=attrs),
+                    guides={n: fine.raster(v, name=n) for n, v in sample.guides.items()},
+                    truth=None if truth is None else fine.raster(truth, attrs=attrs),
+                    # What was learnt from the same file, but from other ground, is not known here.
+                    files=scene.files if self.split == "train" else {},
+                    origin=sample.origin,
+                    product=sample.product,
+                    tile=sample.tile,
+                    acquisition_date=sample.acquisition_date,
+                )
+            )
+
+
 def pairs_set(
     folder: str | PathLike[str],
     *,
@@ -182,6 +225,35 @@ def pairs_set(
         protocols=chosen,
         coregister=coregister,
         notes=(f"Results are warped onto ASTER's grid bilinearly ({warp}).",) if warped else (),
+    )
+
+
+def records_set(
+    folder: str | PathLike[str], split: str = "test", *, limit: int | None = None
+) -> SampleSet:
+    """Returns the samples of a split: from 4 km to 1 km, and to 250 m where they hold the truth.
+
+    Args:
+        folder: A records folder.
+        split: ``train``, ``validation`` or ``test``.
+        limit: Take at most this many samples.
+
+    Raises:
+        RecordsError: If the folder holds no records.
+    """
+    metadata = load_metadata(folder)
+    protocols: list[ScoringProtocol] = [
+        FourKilometreProtocol(f"patches_{split}", f"4 km → 1 km, {split} split", cropped=False)
+    ]
+    if metadata.has_truth:
+        title = f"1 km → 250 m, {split} split"
+        protocols.append(NestedProtocol(f"patches_{split}_250m", title))
+    return SampleSet(
+        data=f"“{Path(folder).name}”",
+        sources=RecordSamples(Path(folder), split, limit),
+        protocols=protocols,
+        factor=metadata.scale_factor,
+        guided=bool(metadata.guides),
     )
 
 

@@ -107,6 +107,7 @@ class Spectra:
                     expected=f"shape {np.shape(self.frequency_per_km)}",
                 )
 
+
 @dataclass(eq=False)
 class Evaluation:
     """What came out of scoring methods on one set of samples, and what a report shows of it.
@@ -162,11 +163,9 @@ class Evaluation:
         if not self.results:
             return ""
         first = self.results[0]
-        groups = len(set(first.group_of_images))
-        return (
-            f"{len(first.methods)} methods on {len(first.images)} images of {self.data}, in "
-            f"{groups} groups that share ground. {first.title}."
-        )
+        images, groups = len(first.images), len(set(first.group_of_images))
+        grouped = f", in {groups} groups; images of one group share ground" * (groups < images)
+        return f"{len(first.methods)} methods on {images} images of {self.data}{grouped}. {first.title}."
 
     def all_notes(self) -> list[str]:
         """Says all there is to know beside the figures, one paragraph each."""

@@ -1,5 +1,4 @@
-from keras_lstsr.evaluation.result import BenchmarkResult
-from keras_lstsr.files import write_text_whole
+"""Tables of a benchmark as text: CSV, JSON, Markdown, and flat figures for a tracker."""
 
 from __future__ import annotations
 
