@@ -70,9 +70,26 @@ def oriented(raster: object, role: str) -> Oriented:
     Raises:
         GridError: If it is no raster of one band, or has no CRS or no regular grid.
     """
-    if not isinstance(raster, xr.DataArray):
-        raise _not_a_raster(raster, role)
-    axes = _axes(raster, role)
+    raster = checked_raster(raster, role)
+    axes = spatial_axes(raster)
+    if sorted(axes.values()) != ["x", "y"]:
+        raise _error(
+            raster,
+            role,
+            "its dimensions along y and x cannot be told",
+            found=f"dimensions {', '.join(map(str, raster.dims)) or 'none'}",
+            expected="dimensions y and x, or latitude and longitude",
+            action='Rename them: raster.rename({"…": "y", "…": "x"}).',
+        )
+    if any(raster.sizes[name] != 1 for name in raster.dims if name not in axes):
+        raise _error(
+            raster,
+            role,
+            "the raster is not one band",
+            found=dict(raster.sizes),
+            expected="dimensions y and x",
+            action="Select one band, e.g. with .isel(band=0).",
+        )
     extra = [name for name in raster.dims if name not in axes]
     # A dimension cannot take a name that another coordinate has.
     taken = [name for name in ("y", "x") if name in raster.coords and name not in raster.dims]
@@ -104,28 +121,9 @@ def oriented(raster: object, role: str) -> Oriented:
     return Oriented(result, result.rio.crs, transform, dimensions, tuple(flipped))
 
 
-def _axes(raster: xr.DataArray, role: str) -> dict[Any, str]:
-    """Tells which dimension runs along ``y`` and which along ``x``."""
-    axes = {name: axis for name in raster.dims if (axis := _axis_of(raster, name))}
-    if sorted(axes.values()) != ["x", "y"]:
-        raise _error(
-            raster,
-            role,
-            "its dimensions along y and x cannot be told",
-            found=f"dimensions {', '.join(map(str, raster.dims)) or 'none'}",
-            expected="dimensions y and x, or latitude and longitude",
-            action='Rename them: raster.rename({"…": "y", "…": "x"}).',
-        )
-    if any(raster.sizes[name] != 1 for name in raster.dims if name not in axes):
-        raise _error(
-            raster,
-            role,
-            "the raster is not one band",
-            found=dict(raster.sizes),
-            expected="dimensions y and x",
-            action="Select one band, e.g. with .isel(band=0).",
-        )
-    return axes
+def spatial_axes(raster: xr.DataArray) -> dict[Any, str]:
+    """Returns the dimensions that run along an axis, and the axis, ``y`` or ``x``, of each."""
+    return {name: axis for name in raster.dims if (axis := _axis_of(raster, name))}
 
 
 def _axis_of(raster: xr.DataArray, name: Any) -> str:
@@ -223,28 +221,25 @@ def _edge_and_step(
     return first - step / 2, step
 
 
-def _not_a_raster(given: object, role: str) -> GridError:
+def checked_raster(given: object, role: str) -> xr.DataArray:
+    """Returns what was given if it is a raster.
+
+    Raises:
+        GridError: If it is something else; it says what to pass.
+    """
+    if isinstance(given, xr.DataArray):
+        return given
     if isinstance(given, xr.Dataset):
-        names = [str(name) for name in given.data_vars]
-        first = names[0] if names else "…"
-        problem, found = "a dataset is given where one raster is needed", ", ".join(names) or "none"
-        action = f'Select a variable, e.g. dataset["{first}"].'
-        return GridError(problem, field=role, found=f"variables {found}", action=action)
-    if isinstance(given, str | PathLike):
-        return GridError(
-            "a path is given where a raster is needed",
-            field=role,
-            found=str(given),
-            action='Open it: keras_lstsr.open_product(path)["lst_kelvin"].',
-        )
-    return GridError(
-        "this is no raster",
-        field=role,
-        found=type(given).__name__,
-        expected="an xarray.DataArray with coordinates and a CRS",
-        action="Open the file with keras_lstsr.open_product, or build one with "
-        "keras_lstsr.grids.grid.Grid.raster.",
-    )
+        names = ", ".join(map(str, given.data_vars))
+        problem, found = "a dataset is given where one raster is needed", f"variables {names}"
+        action = f'Select a variable, e.g. dataset["{names.split(", ")[0]}"].'
+    elif isinstance(given, str | PathLike):
+        problem, found = "a path is given where a raster is needed", str(given)
+        action = 'Open it: keras_lstsr.open_product(path)["lst_kelvin"].'
+    else:
+        problem, found = "this is no raster", type(given).__name__
+        action = "Give an xarray.DataArray with coordinates and a CRS, as open_product returns it."
+    raise GridError(problem, field=role, found=found, action=action)
 
 
 def _error(raster: xr.DataArray, role: str, problem: str, **details: Any) -> GridError:

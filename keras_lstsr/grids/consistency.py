@@ -14,8 +14,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from keras_lstsr.errors import GridError
-from keras_lstsr.grids.align import fine_transform
 from keras_lstsr.grids.degradation import ModisPsf, PointSpread, degrade
+from keras_lstsr.grids.door import Placed, placed
 from keras_lstsr.grids.resample import upsample_bilinear, upsample_nearest
 
 ConsistencyMode = Literal["none", "block", "psf"]
@@ -26,8 +26,6 @@ Float64Array = NDArray[np.float64]
 CONSISTENCY_MODES: tuple[str, ...] = get_args(ConsistencyMode)
 
 _UPSAMPLINGS = {"nearest": upsample_nearest, "bilinear": upsample_bilinear}
-# Corners of nested grids may differ by this part of a fine pixel from rounding.
-_SAME_PIXEL = 0.01
 
 
 class ConsistencyWarning(UserWarning):
@@ -58,7 +56,7 @@ def consistency_residual(
         GridError: If the shapes or, where both have them, the grids do not nest, or the mode is
             not one of these two.
     """
-    factor = _nested_factor(fine, coarse)
+    fine_kelvin, coarse_kelvin, factor, _ = _nested(fine, coarse)
     if mode not in ("block", "psf"):
         raise GridError(
             "there is no residual in this mode",
@@ -66,8 +64,7 @@ def consistency_residual(
             found=repr(mode),
             expected="block or psf",
         )
-    values = np.asarray(fine, np.float64)
-    return np.asarray(coarse, np.float64) - _seen(values, factor, mode, psf, radiance)
+    return coarse_kelvin - _seen(np.asarray(fine_kelvin, np.float64), factor, mode, psf, radiance)
 
 
 def enforce_consistency(
@@ -117,11 +114,10 @@ def enforce_consistency(
 
     Source: Irani and Peleg (1991), CVGIP: Graphical Models and Image Processing 53, 231-239.
     """
-    factor = _nested_factor(fine, coarse)
+    fine_kelvin, target, factor, given = _nested(fine, coarse)
     _check_settings(mode, upsampling, tolerance_kelvin, max_iterations)
-    corrected = np.array(fine, np.float64)
+    corrected = np.array(fine_kelvin, np.float64)
     if mode != "none":
-        target = np.asarray(coarse, np.float64)
         for iteration in range(max_iterations + 1):
             residual = target - _seen(corrected, factor, mode, psf, radiance)
             known = np.nan_to_num(residual, nan=0.0)
@@ -138,6 +134,8 @@ def enforce_consistency(
                 stacklevel=2,
             )
     result = corrected.astype(np.result_type(fine.dtype, np.float32), copy=False)
+    if given is not None:
+        return given.as_given(given.raster.copy(data=result))  # type: ignore[return-value]
     if isinstance(fine, xr.DataArray):
         return fine.copy(data=result)
     return result
@@ -153,30 +151,41 @@ def _seen(
     return seen.astype(np.float64, copy=False)
 
 
-def _nested_factor(
+def _nested(
     fine: xr.DataArray | NDArray[np.floating], coarse: xr.DataArray | NDArray[np.floating]
-) -> int:
-    factor = fine.shape[0] // coarse.shape[0] if fine.ndim == coarse.ndim == 2 else 0
-    if factor < 1 or fine.shape != (coarse.shape[0] * factor, coarse.shape[1] * factor):
+) -> tuple[NDArray[np.floating], Float64Array, int, Placed | None]:
+    """Returns the values, the factor, and the fine raster where both are rasters.
+
+    Those are turned north-up; arrays are taken to run as what they are compared with.
+    """
+    ours = theirs = None
+    if isinstance(fine, np.ndarray) or isinstance(coarse, np.ndarray):
+        fine_kelvin, coarse_kelvin = np.asarray(fine), np.asarray(coarse, np.float64)
+    else:
+        ours, theirs = placed(fine, "fine"), placed(coarse, "coarse")
+        fine_kelvin = np.asarray(ours.raster.values)
+        coarse_kelvin = np.asarray(theirs.raster.values, np.float64)
+    both = fine_kelvin.ndim == coarse_kelvin.ndim == 2
+    factor = fine_kelvin.shape[0] // coarse_kelvin.shape[0] if both else 0
+    if factor < 1 or fine_kelvin.shape != tuple(factor * side for side in coarse_kelvin.shape):
         raise GridError(
             "fine and coarse LST do not nest",
             field="fine",
-            found=f"shapes {fine.shape} and {coarse.shape}",
+            found=f"shapes {fine_kelvin.shape} and {coarse_kelvin.shape}",
             expected="[h · factor, w · factor] and [h, w]",
         )
-    if isinstance(fine, xr.DataArray) and isinstance(coarse, xr.DataArray):
-        ours, expected = fine.rio.transform(), fine_transform(coarse, factor)
-        off = np.abs(np.subtract(ours[:6], expected[:6])).max()
-        if off > _SAME_PIXEL * abs(expected.a) or fine.rio.crs != coarse.rio.crs:
+    if ours is not None and theirs is not None:
+        expected = theirs.grid.finer(factor)
+        if ours.grid.offset_in(expected) != (0, 0):
             raise GridError(
                 "fine and coarse LST do not nest",
-                path=fine.encoding.get("source"),
-                field=str(fine.name or "fine"),
-                found=ours[:6],
-                expected=expected[:6],
+                path=ours.raster.encoding.get("source"),
+                field=str(ours.raster.name or "fine"),
+                found=ours.grid.transform[:6],
+                expected=expected.transform[:6],
                 action="Bring the fine LST onto the nested grid first.",
             )
-    return factor
+    return fine_kelvin, coarse_kelvin, factor, ours
 
 
 def _check_settings(

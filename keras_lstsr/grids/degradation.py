@@ -13,12 +13,11 @@ from typing import Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 import xarray as xr
-from affine import Affine
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from keras_lstsr.errors import GridError
-from keras_lstsr.grids.georeference import north_up_transform, raster_crs, raster_on_grid
+from keras_lstsr.grids.door import placed
 from keras_lstsr.grids.resample import block_mean, blocks, norm_l4
 
 Degradation = Literal["norm_l4", "mean", "area", "psf"]
@@ -179,7 +178,7 @@ def degrade(
 
     Args:
         fine: ``[..., H, W]``; NaN where missing. As a ``DataArray`` ``[y, x]`` with CRS and
-            transform.
+            coordinates.
         factor: Fine pixels along a coarse pixel's side, 1 or more.
         method: One of the above.
         psf: For ``"psf"``; ``None`` is ``ModisPsf()``.
@@ -192,11 +191,12 @@ def degrade(
 
     Raises:
         GridError: If the method is unknown or a setting impossible, if ``"norm_l4"`` or
-            ``"mean"`` cannot cut the raster into whole blocks, or the raster is rotated or lacks
-            a CRS.
+            ``"mean"`` cannot cut the raster into whole blocks, or the raster has no CRS or
+            no regular north-up grid.
     """
     _check(factor, method, psf, min_valid_fraction)
-    values = np.asarray(fine.values if isinstance(fine, xr.DataArray) else fine)
+    given = None if isinstance(fine, np.ndarray) else placed(fine, "fine")
+    values = np.asarray(fine if given is None else given.raster.values)
     radiance = radiance or method == "norm_l4"
     if method in ("norm_l4", "mean"):
         whole = _whole(factor)
@@ -208,11 +208,10 @@ def degrade(
     else:
         spread = (psf or ModisPsf()) if method == "psf" else None
         coarse = _reduced(values, factor, spread, radiance, min_valid_fraction)
-    if not isinstance(fine, xr.DataArray):
+    if given is None:
         return coarse
-    a, b, c, d, e, f = north_up_transform(fine, "fine")[:6]
-    transform = Affine(a * factor, b, c, d, e * factor, f)
-    return raster_on_grid(coarse, fine, raster_crs(fine, "fine"), transform)
+    raster = given.grid.coarser(factor).raster(coarse, name=fine.name, attrs=fine.attrs)
+    return given.as_given(raster)
 
 
 def _check(factor: float, method: str, psf: PointSpread | None, min_valid_fraction: float) -> None:

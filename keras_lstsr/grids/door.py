@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -86,3 +87,22 @@ def placed(raster: object, role: str) -> Placed:
     own = turned.raster
     ordered = grid.raster(own.variable, name=own.name, attrs=own.attrs, encoding=own.encoding)
     return Placed(ordered, grid, turned.dimensions, turned.flipped)
+
+
+def target_grid(like: object, role: str) -> tuple[Grid, Callable[[xr.DataArray], xr.DataArray]]:
+    """Takes in what a caller gave to say on which grid a result is wanted.
+
+    Args:
+        like: A grid, or a raster that lies on it.
+        role: What it is in the call.
+
+    Returns:
+        The grid, and what turns a result ``[y, x]`` to the raster's dimensions and directions.
+
+    Raises:
+        GridError: As ``placed``.
+    """
+    if isinstance(like, Grid):
+        return like, lambda result: result
+    taken = placed(like, role)
+    return taken.grid, taken.as_given

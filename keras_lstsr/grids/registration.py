@@ -17,19 +17,17 @@ from typing import Literal
 
 import numpy as np
 import xarray as xr
-from affine import Affine
 from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 from scipy.ndimage import gaussian_filter
 
 from keras_lstsr.errors import GridError
-from keras_lstsr.grids.georeference import raster_name
+from keras_lstsr.grids.axes import raster_name
+from keras_lstsr.grids.door import placed
 
 Float64Array = NDArray[np.float64]
 Sign = Literal["positive", "either"]
 
-# Corners of one grid may differ by this part of a pixel from rounding.
-_SAME_PIXEL = 0.01
 # A shift whose overlap holds less than this part of the valid pixels there could be tells nothing.
 _LEAST_OVERLAP = 0.25
 # Fewer pixels than this do not make a correlation.
@@ -117,7 +115,7 @@ def coregister(
     masked normalised cross-correlation, summed here directly, as only small shifts matter.
     """
     _check_settings(max_shift_pixels, upsample, high_pass_sigma_pixels, sign)
-    _check_same_grid(moving, fixed)
+    moving, fixed = _on_one_grid(moving, fixed)
     surface = _correlations(
         _high_passed(np.asarray(moving, np.float64), high_pass_sigma_pixels),
         _high_passed(np.asarray(fixed, np.float64), high_pass_sigma_pixels),
@@ -193,14 +191,14 @@ def shifted(raster: xr.DataArray, shift: Shift) -> xr.DataArray:
     """Moves a raster by its transform and coordinates; no value is resampled.
 
     Args:
-        raster: ``[..., y, x]`` with a transform.
+        raster: ``[y, x]`` with CRS and coordinates.
         shift: What to add, in the raster's own pixels.
 
     Returns:
-        The same values, attributes and encoding, elsewhere.
+        The same values (not copied), attributes and encoding, elsewhere.
 
     Raises:
-        GridError: If the shift is not finite.
+        GridError: If the shift is not finite, or the raster has no CRS or no regular north-up grid.
     """
     if not (math.isfinite(shift.rows) and math.isfinite(shift.columns)):
         raise GridError(
@@ -209,16 +207,11 @@ def shifted(raster: xr.DataArray, shift: Shift) -> xr.DataArray:
             field=raster_name(raster, "raster"),
             found=shift,
         )
-    transform = raster.rio.transform() @ Affine.translation(shift.columns, shift.rows)
-    height, width = raster.sizes["y"], raster.sizes["x"]
-    # Centres along each axis; a rotated raster has no coordinates along its axes.
-    moved = raster.assign_coords(
-        y=("y", transform.f + transform.e * (np.arange(height) + 0.5), dict(raster.y.attrs)),
-        x=("x", transform.c + transform.a * (np.arange(width) + 0.5), dict(raster.x.attrs)),
+    given = placed(raster, "raster")
+    moved = given.grid.shifted(shift.rows, shift.columns).raster(
+        given.raster.variable, name=raster.name, attrs=raster.attrs, encoding=raster.encoding
     )
-    moved = moved.rio.write_transform(transform)
-    moved.encoding = dict(raster.encoding)
-    return moved
+    return given.as_given(moved)
 
 
 def _check_settings(max_shift_pixels: int, upsample: int, sigma: float | None, sign: str) -> None:
@@ -235,29 +228,30 @@ def _check_settings(max_shift_pixels: int, upsample: int, sigma: float | None, s
         raise GridError("the setting is not possible", field=field, found=found, expected=expected)
 
 
-def _check_same_grid(
+def _on_one_grid(
     moving: xr.DataArray | NDArray[np.floating], fixed: xr.DataArray | NDArray[np.floating]
-) -> None:
-    if moving.ndim != 2 or moving.shape != fixed.shape:
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Returns the values, north-up where the rasters say which way that is."""
+    if isinstance(moving, np.ndarray) or isinstance(fixed, np.ndarray):
+        values = np.asarray(moving), np.asarray(fixed)
+        same = values[0].ndim == 2 and values[0].shape == values[1].shape
+        found, expected = f"shapes {moving.shape} and {fixed.shape}", "one shape [H, W]"
+    else:
+        ours, theirs = placed(moving, "moving"), placed(fixed, "fixed")
+        values = np.asarray(ours.raster.values), np.asarray(theirs.raster.values)
+        grids = ours.grid, theirs.grid
+        same = grids[0].shape == grids[1].shape and grids[0].offset_in(grids[1]) == (0, 0)
+        found = " and ".join(f"{grid.shape} pixels, {grid.transform[:6]}" for grid in grids)
+        expected = "one shape, one transform and one CRS"
+    if not same:
         raise GridError(
             "the rasters to register are not on one grid",
             field="moving, fixed",
-            found=f"shapes {moving.shape} and {fixed.shape}",
-            expected="one shape [H, W]",
+            found=found,
+            expected=expected,
             action="Warp the fixed raster onto the moving one's grid.",
         )
-    if not (isinstance(moving, xr.DataArray) and isinstance(fixed, xr.DataArray)):
-        return
-    ours, theirs = moving.rio.transform(), fixed.rio.transform()
-    off = np.abs(np.subtract(ours[:6], theirs[:6]))
-    if off.max() > _SAME_PIXEL * abs(ours.a) or moving.rio.crs != fixed.rio.crs:
-        raise GridError(
-            "the rasters to register are not on one grid",
-            field="moving, fixed",
-            found=f"{ours[:6]} and {theirs[:6]}",
-            expected="one transform and one CRS",
-            action="Warp the fixed raster onto the moving one's grid.",
-        )
+    return values
 
 
 def _high_passed(

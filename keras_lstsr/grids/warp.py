@@ -10,13 +10,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import xarray as xr
-from affine import Affine
 from numpy.typing import NDArray
-from pyproj import CRS, Transformer
+from pyproj import Transformer
 from scipy import ndimage
 
 from keras_lstsr.errors import GridError
-from keras_lstsr.grids.georeference import north_up_transform, raster_crs, raster_on_grid
+from keras_lstsr.grids.door import placed, target_grid
+from keras_lstsr.grids.grid import Grid
 
 Float64Array = NDArray[np.float64]
 
@@ -29,7 +29,7 @@ _SHARE_TOLERANCE = 1e-4
 _POSITIONS_AT_A_TIME = 1_000_000
 
 
-def warp_bilinear(source: xr.DataArray, like: xr.DataArray) -> xr.DataArray:
+def warp_bilinear(source: xr.DataArray, like: xr.DataArray | Grid) -> xr.DataArray:
     """Interpolates a raster bilinearly at the pixel centres of another.
 
     Coordinates go through PROJ pixel by pixel. Up to half a pixel beyond the outermost centres,
@@ -38,29 +38,30 @@ def warp_bilinear(source: xr.DataArray, like: xr.DataArray) -> xr.DataArray:
     ``warp_area``.
 
     Args:
-        source: ``[y, x]`` with CRS and transform; NaN where missing.
-        like: Gives the grid, ``[H, W]`` with CRS and transform; its values are not read.
+        source: ``[y, x]`` with CRS and coordinates; NaN where missing.
+        like: The grid, or a raster ``[H, W]`` that lies on it and whose values are not read.
 
     Returns:
         ``[H, W]`` of the source's float type, its name and attributes, on the grid of ``like``.
         NaN where any source pixel with a weight above zero is NaN.
 
     Raises:
-        GridError: If a raster has no CRS or is rotated.
+        GridError: If a raster has no CRS or no regular north-up grid.
     """
-    transform, crs = north_up_transform(like, "like"), raster_crs(like, "like")
-    positions = _Positions(source, crs)
-    values = _floating(source)
-    height, width = like.sizes["y"], like.sizes["x"]
+    given = placed(source, "source")
+    target, turned_back = target_grid(like, "like")
+    positions = _Positions(given.grid, target)
+    values = _floating(given.raster)
+    height, width = target.shape
     result = np.empty((height, width), values.dtype)
     columns = np.arange(width) + 0.5
     for top, bottom in _strips(height, width):
-        row, column = positions.of(transform, np.arange(top, bottom) + 0.5, columns)
+        row, column = positions.of(np.arange(top, bottom) + 0.5, columns)
         result[top:bottom] = bilinear_samples(values, row, column)
-    return raster_on_grid(result, source, crs, transform)
+    return turned_back(target.raster(result, name=source.name, attrs=source.attrs))
 
 
-def warp_spline(source: xr.DataArray, like: xr.DataArray, *, order: int = 3) -> xr.DataArray:
+def warp_spline(source: xr.DataArray, like: xr.DataArray | Grid, *, order: int = 3) -> xr.DataArray:
     """Interpolates a raster at the pixel centres of another by a spline through its values.
 
     Smooths less than ``warp_bilinear``, which takes detail of a pixel or two away. The spline
@@ -68,8 +69,8 @@ def warp_spline(source: xr.DataArray, like: xr.DataArray, *, order: int = 3) -> 
     fast, in a few pixels beside a gap. Erode the source's mask where that matters.
 
     Args:
-        source: ``[y, x]`` with CRS and transform; NaN where missing.
-        like: Gives the grid, ``[H, W]`` with CRS and transform; its values are not read.
+        source: ``[y, x]`` with CRS and coordinates; NaN where missing.
+        like: The grid, or a raster ``[H, W]`` that lies on it and whose values are not read.
         order: Of the spline, 1 to 5.
 
     Returns:
@@ -77,13 +78,14 @@ def warp_spline(source: xr.DataArray, like: xr.DataArray, *, order: int = 3) -> 
         NaN where ``warp_bilinear`` gives NaN.
 
     Raises:
-        GridError: If a raster has no CRS or is rotated.
+        GridError: If a raster has no CRS or no regular north-up grid.
     """
-    transform, crs = north_up_transform(like, "like"), raster_crs(like, "like")
-    positions = _Positions(source, crs)
-    values = _floating(source)
+    given = placed(source, "source")
+    target, turned_back = target_grid(like, "like")
+    positions = _Positions(given.grid, target)
+    values = _floating(given.raster)
     valid = np.isfinite(values)
-    height, width = like.sizes["y"], like.sizes["x"]
+    height, width = target.shape
     result = np.full((height, width), np.nan, values.dtype)
     if valid.any():
         nearest = ndimage.distance_transform_edt(
@@ -94,14 +96,14 @@ def warp_spline(source: xr.DataArray, like: xr.DataArray, *, order: int = 3) -> 
         spline = ndimage.spline_filter(filled - middle, order) if order > 1 else filled - middle
         columns = np.arange(width) + 0.5
         for top, bottom in _strips(height, width):
-            row, column = positions.of(transform, np.arange(top, bottom) + 0.5, columns)
+            row, column = positions.of(np.arange(top, bottom) + 0.5, columns)
             usable = np.isfinite(bilinear_samples(values, row, column))
             places = [np.where(usable, place - 0.5, 0.0) for place in (row, column)]
             samples = ndimage.map_coordinates(
                 spline, places, order=order, mode="nearest", prefilter=False
             )
             result[top:bottom] = np.where(usable, samples + middle, np.nan)
-    return raster_on_grid(result, source, crs, transform)
+    return turned_back(target.raster(result, name=source.name, attrs=source.attrs))
 
 
 def bilinear_samples(
@@ -145,7 +147,7 @@ def _between(position: Float64Array, length: int) -> tuple[NDArray[np.intp], Flo
 
 
 def warp_area(
-    source: xr.DataArray, like: xr.DataArray, *, min_valid_fraction: float = 1.0
+    source: xr.DataArray, like: xr.DataArray | Grid, *, min_valid_fraction: float = 1.0
 ) -> xr.DataArray:
     """Averages a raster over the pixels of another, each source pixel by the area it shares.
 
@@ -159,9 +161,9 @@ def warp_area(
     side it is exact.
 
     Args:
-        source: ``[y, x]`` with CRS and transform; NaN where missing. It may be finer or coarser
+        source: ``[y, x]`` with CRS and coordinates; NaN where missing. It may be finer or coarser
             than the target.
-        like: Gives the grid, ``[H, W]`` with CRS and transform; its values are not read.
+        like: The grid, or a raster ``[H, W]`` that lies on it and whose values are not read.
         min_valid_fraction: Share of a target pixel's area, 0 to 1, that must lie on valid source
             pixels. The average is over the valid part.
 
@@ -171,7 +173,8 @@ def warp_area(
         rounding), and where nothing is.
 
     Raises:
-        GridError: If a raster has no CRS or is rotated, or the share is not within 0 to 1.
+        GridError: If a raster has no CRS or no regular north-up grid, or the share is not within
+            0 to 1.
 
     Source: Jones (1999), Monthly Weather Review 127, 2204-2210, eq. 6-8 with n = 1.
     """
@@ -182,26 +185,27 @@ def warp_area(
             found=min_valid_fraction,
             expected="0 to 1",
         )
-    transform, crs = north_up_transform(like, "like"), raster_crs(like, "like")
-    positions = _Positions(source, crs)
-    values = _floating(source)
+    given = placed(source, "source")
+    target, turned_back = target_grid(like, "like")
+    positions = _Positions(given.grid, target)
+    values = _floating(given.raster)
     valid = np.isfinite(values)
     # Sums run over a whole row: small numbers keep the rounding small.
     middle = float(values[valid].mean(dtype=np.float64)) if valid.any() else 0.0
     anomaly = _RowSums(np.where(valid, values.astype(np.float64) - middle, 0.0))
     share = _RowSums(valid.astype(np.float64))
-    height, width = like.sizes["y"], like.sizes["x"]
+    height, width = target.shape
     result = np.empty((height, width), values.dtype)
     columns = np.arange(width + 1.0)
     for top, bottom in _strips(height, 4 * (width + 1)):
-        corners = positions.of(transform, np.arange(top, bottom + 1.0), columns)
+        corners = positions.of(np.arange(top, bottom + 1.0), columns)
         total, covered, area = _integrals(*corners, (anomaly, share))
         with np.errstate(divide="ignore", invalid="ignore"):
             mean = total / covered + middle
             fraction = covered / area
         enough = (fraction >= min_valid_fraction - _SHARE_TOLERANCE) & (fraction > _SHARE_TOLERANCE)
         result[top:bottom] = np.where(enough, mean, np.nan)
-    return raster_on_grid(result, source, crs, transform)
+    return turned_back(target.raster(result, name=source.name, attrs=source.attrs))
 
 
 class _RowSums:
@@ -277,23 +281,22 @@ def _crossings(start: Float64Array, end: Float64Array) -> Float64Array:
 class _Positions:
     """Where positions on another grid lie on a raster, in pixels from its upper left corner."""
 
-    def __init__(self, source: xr.DataArray, target_crs: CRS) -> None:
-        self._transform = north_up_transform(source, "source")
-        source_crs = raster_crs(source, "source")
+    def __init__(self, source: Grid, target: Grid) -> None:
+        self._source, self._target = source.transform, target.transform
         self._transformer = (
             None
-            if source_crs == target_crs
-            else Transformer.from_crs(target_crs, source_crs, always_xy=True)
+            if source.crs == target.crs
+            else Transformer.from_crs(target.crs, source.crs, always_xy=True)
         )
 
     def of(
-        self, target: Affine, rows: NDArray[np.floating], columns: NDArray[np.floating]
+        self, rows: NDArray[np.floating], columns: NDArray[np.floating]
     ) -> tuple[Float64Array, Float64Array]:
         """Returns rows and columns, each ``[len(rows), len(columns)]``; infinite off the map."""
+        target, source = self._target, self._source
         y, x = np.meshgrid(target.f + target.e * rows, target.c + target.a * columns, indexing="ij")
         if self._transformer is not None:
             x, y = self._transformer.transform(x, y)
-        source = self._transform
         return (y - source.f) / source.e, (x - source.c) / source.a
 
 

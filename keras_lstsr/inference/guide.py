@@ -16,10 +16,9 @@ from keras_lstsr.config import LEAST_GUIDE_VARIANCE, LEAST_LST_VARIANCE, GuidedM
 from keras_lstsr.errors import GridError
 from keras_lstsr.grids.align import guide_on_fine_grid
 from keras_lstsr.grids.georeference import raster_on_grid
-from keras_lstsr.grids.resample import block_mean
+from keras_lstsr.grids.resample import block_mean, coarse_guide
 from keras_lstsr.sharpening.fallback import ConstantGuideError
 from keras_lstsr.sharpening.regression import global_fit, pixels_of_fit
-from keras_lstsr.sharpening.residual import coarse_guide
 
 WITHOUT_GUIDE = (
     "Without NDVI the model works from LST alone: it gives back some of the contrast between LST "

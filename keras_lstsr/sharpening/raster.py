@@ -12,12 +12,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from keras_lstsr.errors import ConfigError, GridError
-from keras_lstsr.grids.align import fine_transform, guide_on_fine_grid
-from keras_lstsr.grids.georeference import (
-    north_up_transform,
-    raster_crs,
-    raster_on_grid,
-)
+from keras_lstsr.grids.align import guide_on_fine_grid
+from keras_lstsr.grids.axes import checked_raster, spatial_axes
+from keras_lstsr.grids.door import placed
+from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.resample import upsample_nearest
 from keras_lstsr.sharpening.fallback import ConstantGuideError, recorded, warn
 from keras_lstsr.sharpening.interpolation import INTERPOLATIONS, interpolated
@@ -40,7 +38,7 @@ def sharpen(
     """Sharpens LST with one or several guides by a classical method.
 
     Args:
-        lst: ``[H, W]`` in kelvin with CRS and transform; NaN where missing.
+        lst: ``[H, W]`` in kelvin with CRS and coordinates; NaN where missing.
         guide: One raster (``[y, x]``, or ``[band, y, x]`` for several guides), a sequence of
             them, or a dataset, whose variables are the guides. Each may lie on a grid of its
             own; it is brought onto the fine grid. Not needed by ``"nearest"``, ``"bilinear"``
@@ -51,26 +49,25 @@ def sharpen(
             ``keras_lstsr.sharpening.tsharp.tsharp``.
 
     Returns:
-        LST in kelvin, float32 ``[H · factor, W · factor]``, exactly nested in LST's pixels; NaN
-        where LST or a guide is missing. Attributes: ``sharpening_method``,
-        ``sharpening_factor``, ``sharpening_options`` (JSON), ``sharpening_guides``;
-        ``sharpening_fallback`` where the guides cannot explain LST and the result is bicubic;
+        LST in kelvin, float32 ``[H · factor, W · factor]``, exactly nested in LST's pixels and with
+        its dimensions and directions; NaN where LST or a guide is missing. Attributes:
+        ``sharpening_method``, ``sharpening_factor``, ``sharpening_options`` (JSON),
+        ``sharpening_guides``; ``sharpening_fallback`` where the guides cannot explain LST and the
+        result is bicubic;
         ``sharpening_notes`` where the method had to change its settings. The last two also come
         as a ``SharpeningWarning``.
 
     Raises:
         ConfigError: If the method or an option is unknown or unusable, or no guide is given.
-        GridError: If a raster has no CRS or is rotated, a guide is clearly coarser than the fine
-            grid or does not overlap LST, or LST holds no valid pixel.
+        GridError: If a raster has no CRS or no regular north-up grid, a guide is clearly coarser
+            than the fine grid or does not overlap LST, or LST holds no valid pixel.
     """
     function = _function(method, factor, options)
-    lst = _single_band(lst)
-    north_up_transform(lst, "lst")
-    crs = raster_crs(lst, "lst")
-    coarse = _kelvin(lst)
+    given = placed(lst, "lst")
+    coarse = _kelvin(given.raster)
     bands = _bands(guide, method) if method in _GUIDED else []
     with recorded() as notes:
-        aligned = [_on_fine_grid(band, lst, factor) for band in bands]
+        aligned = [_on_fine_grid(band, given.grid, factor) for band in bands]
         fallback = None
         if function is None:
             values = interpolated(coarse, factor, method)
@@ -85,12 +82,13 @@ def sharpen(
                 values[~np.isfinite(stacked).all(axis=0)] = np.nan
                 warn(f"{method} falls back to {fallback}")
                 notes.clear()
-    result = raster_on_grid(
-        values.astype(np.float32, copy=False), lst, crs, fine_transform(lst, factor)
+    provenance = _provenance(method, factor, options, bands, fallback, notes)
+    result = given.grid.finer(factor).raster(
+        values.astype(np.float32, copy=False),
+        name=lst.name,
+        attrs={**lst.attrs, "units": "K", **provenance},
     )
-    result.attrs["units"] = "K"
-    result.attrs.update(_provenance(method, factor, options, bands, fallback, notes))
-    return result
+    return given.as_given(result)
 
 
 def _function(method: str, factor: int, options: dict[str, object]) -> Callable | None:
@@ -122,20 +120,6 @@ def _function(method: str, factor: int, options: dict[str, object]) -> Callable 
     return function
 
 
-def _single_band(lst: xr.DataArray) -> xr.DataArray:
-    extra = [str(dimension) for dimension in lst.dims if dimension not in ("y", "x")]
-    if any(lst.sizes[dimension] != 1 for dimension in extra):
-        raise GridError(
-            "LST has several bands",
-            path=lst.encoding.get("source"),
-            field="lst",
-            found=dict(lst.sizes),
-            expected="one band",
-            action="Select one, e.g. with .isel(band=0).",
-        )
-    return lst.squeeze(extra, drop=True).transpose("y", "x")
-
-
 def _kelvin(lst: xr.DataArray) -> NDArray[np.float32]:
     values = np.array(lst.values, dtype=np.float32)
     values[~np.isfinite(values)] = np.nan
@@ -151,14 +135,16 @@ def _kelvin(lst: xr.DataArray) -> NDArray[np.float32]:
 
 def _bands(guide: Guide | None, method: str) -> list[xr.DataArray]:
     """Takes what a user may call a guide apart into single bands ``[y, x]``."""
-    if guide is None or (not isinstance(guide, xr.DataArray) and len(guide) == 0):
+    if guide is None or (isinstance(guide, xr.Dataset | Sequence) and len(guide) == 0):
         raise ConfigError(
             f"{method} needs a guide",
             field="guide",
             action="Give NDVI of about 250 m, or take method='bicubic', which needs none.",
         )
+    if isinstance(guide, str) or not isinstance(guide, xr.Dataset | Sequence):
+        guide = checked_raster(guide, "guide")
     if isinstance(guide, xr.Dataset):
-        rasters = [guide[name] for name in guide.data_vars if {"y", "x"} <= set(guide[name].dims)]
+        rasters = [raster for raster in guide.values() if len(spatial_axes(raster)) == 2]
         if not rasters:
             raise GridError(
                 "the dataset holds no raster", field="guide", found=list(guide.data_vars)
@@ -172,8 +158,9 @@ def _bands(guide: Guide | None, method: str) -> list[xr.DataArray]:
         rasters = [guide] if isinstance(guide, xr.DataArray) else list(guide)
     bands = []
     for raster in rasters:
-        extra = [dimension for dimension in raster.dims if dimension not in ("y", "x")]
-        if not {"y", "x"} <= set(raster.dims) or len(extra) > 1:
+        axes = spatial_axes(checked_raster(raster, "guide"))
+        extra = [name for name in raster.dims if name not in axes and raster.sizes[name] > 1]
+        if len(extra) > 1:
             raise GridError(
                 "the guide is no raster",
                 path=raster.encoding.get("source"),
@@ -181,23 +168,23 @@ def _bands(guide: Guide | None, method: str) -> list[xr.DataArray]:
                 found=f"dimensions {raster.dims}",
                 expected="y and x, and at most one for bands",
             )
-        if extra:
-            count = raster.sizes[extra[0]]
-            bands += [raster.isel({extra[0]: n}, drop=True) for n in range(count)]
-        else:
+        for name in extra:
+            bands += [raster.isel({name: n}, drop=True) for n in range(raster.sizes[name])]
+        if not extra:
             bands.append(raster)
     return bands
 
 
-def _on_fine_grid(guide: xr.DataArray, lst: xr.DataArray, factor: int) -> NDArray[np.floating]:
-    aligned = guide_on_fine_grid(guide.transpose("y", "x"), lst, factor).values
+def _on_fine_grid(guide: xr.DataArray, lst: Grid, factor: int) -> NDArray[np.floating]:
+    aligned = guide_on_fine_grid(guide, lst, factor).values
     if not np.isfinite(aligned).any():
+        grid = Grid.of(guide, "guide")
         raise GridError(
             "the guide does not overlap LST, or holds no valid pixel there",
             path=guide.encoding.get("source"),
             field="guide",
-            found=f"bounds {guide.rio.bounds()}, CRS {guide.rio.crs}",
-            expected=f"some of LST's: bounds {lst.rio.bounds()}, CRS {lst.rio.crs}",
+            found=f"bounds {grid.bounds}, CRS {grid.crs.to_string()}",
+            expected=f"some of LST's: bounds {lst.bounds}, CRS {lst.crs.to_string()}",
             action="Check that both show the same place and that their CRSs are right.",
         )
     return aligned

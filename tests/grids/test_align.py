@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pyproj import Transformer
 
 from keras_lstsr.errors import GridError
-from keras_lstsr.grids.align import fine_transform, guide_on_fine_grid
+from keras_lstsr.grids.align import guide_on_fine_grid
+from keras_lstsr.grids.grid import Grid
 
 SINUSOIDAL = "+proj=sinu +lon_0=0 +R=6371007.181 +units=m +no_defs"
 PIXEL = 926.6254331
@@ -46,7 +47,7 @@ def lst_raster(height: int = 8, width: int = 6, crs: str | int = SINUSOIDAL) -> 
 )
 def test_shared_pixels_are_copied_by_ground_and_the_rest_is_nan(row, column, noise, height, width):
     lst = lst_raster()
-    fine = fine_transform(lst, 4)
+    fine = Grid.of(lst).finer(4).transform
     corner = fine @ Affine.translation(column + noise, row - noise)
     rows, columns = np.mgrid[:height, :width]
     ndvi = raster(rows * 100 + columns, corner)
@@ -64,7 +65,7 @@ def test_shared_pixels_are_copied_by_ground_and_the_rest_is_nan(row, column, noi
 def test_another_spelling_of_the_crs_does_not_resample():
     lst = lst_raster()
     other = lst.rio.crs.to_wkt().replace('"unknown"', '"Unknown_datum_based_upon_a_sphere"')
-    ndvi = raster(np.random.default_rng(0).random((32, 24)), fine_transform(lst, 4), other)
+    ndvi = raster(np.random.default_rng(0).random((32, 24)), Grid.of(lst).finer(4).transform, other)
     ndvi.encoding = {"dtype": "int16", "scale_factor": 1e-4}
     result = guide_on_fine_grid(ndvi, lst)
     np.testing.assert_array_equal(result.values, ndvi.values)
@@ -86,7 +87,7 @@ def test_another_crs_is_warped_onto_the_ground_it_covers():
         return (x - bounds[0]) * 1e-5 + (y - bounds[1]) * 2e-5
 
     result = guide_on_fine_grid(raster(field(x, y), transform, 32631), lst)
-    fine = fine_transform(lst, 4)
+    fine = Grid.of(lst).finer(4).transform
     rows, columns = np.mgrid[:48, :48]
     expected = field(*to_utm.transform(*(fine @ (columns + 0.5, rows + 0.5))))
     np.testing.assert_allclose(result.values, expected, atol=2e-5)
@@ -96,7 +97,7 @@ def test_another_crs_is_warped_onto_the_ground_it_covers():
 def test_finer_ndvi_is_averaged():
     lst = lst_raster(4, 4)
     # 77 m is a third of the fine pixel: each fine pixel is the mean of 3 × 3.
-    fine = fine_transform(lst, 4)
+    fine = Grid.of(lst).finer(4).transform
     third = fine @ Affine.scale(1 / 3)
     values = np.random.default_rng(1).random((48, 48)).astype(np.float32)
     result = guide_on_fine_grid(raster(values, third), lst)
@@ -106,7 +107,7 @@ def test_finer_ndvi_is_averaged():
 
 def test_gaps_and_ground_that_is_not_covered_are_nan_after_warping():
     lst = lst_raster(4, 4)
-    half = fine_transform(lst, 4) @ Affine.scale(1 / 2) @ Affine.translation(8, 0)
+    half = Grid.of(lst).finer(4).transform @ Affine.scale(1 / 2) @ Affine.translation(8, 0)
     values = np.ones((32, 24), np.float32)
     values[10, 10] = np.nan
     result = guide_on_fine_grid(raster(values, half), lst).values
@@ -118,7 +119,7 @@ def test_gaps_and_ground_that_is_not_covered_are_nan_after_warping():
 
 def test_coarse_ndvi_is_an_error():
     lst = lst_raster()
-    ndvi = raster(np.ones((16, 12)), fine_transform(lst, 2))
+    ndvi = raster(np.ones((16, 12)), Grid.of(lst).finer(2).transform)
     with pytest.raises(
         GridError, match=r"ndvi: the guide is coarser than the fine grid.*2\.00 times"
     ):
@@ -127,7 +128,7 @@ def test_coarse_ndvi_is_an_error():
 
 def test_errors_name_the_raster_at_fault():
     lst = lst_raster()
-    coarse = raster(np.ones((16, 12)), fine_transform(lst, 2)).rename("albedo")
+    coarse = raster(np.ones((16, 12)), Grid.of(lst).finer(2).transform).rename("albedo")
     with pytest.raises(GridError, match="albedo: the guide is coarser"):
         guide_on_fine_grid(coarse, lst)
     rotated = lst.rename("lst_kelvin").drop_vars(["x", "y"])

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_lstsr.errors import GridError
-from keras_lstsr.grids.align import fine_transform
 from keras_lstsr.grids.consistency import (
     ConsistencyWarning,
     consistency_residual,
     enforce_consistency,
 )
 from keras_lstsr.grids.degradation import GaussianPsf, ModisPsf, degrade
+from keras_lstsr.grids.grid import Grid
 from tests.grids.rasters import raster, sinusoidal_transform
 
 
@@ -106,12 +106,12 @@ def test_too_few_iterations_are_told():
 def test_rasters_keep_what_they_are():
     fine, coarse = fine_and_coarse()
     coarse_raster = raster(coarse.astype(np.float32), sinusoidal_transform(926.6254331))
-    fine_raster = raster(fine.astype(np.float32), fine_transform(coarse_raster, 4))
+    fine_raster = raster(fine.astype(np.float32), Grid.of(coarse_raster).finer(4).transform)
     result = enforce_consistency(fine_raster, coarse_raster)
     assert result.dtype == np.float32 and result.attrs == fine_raster.attrs
     assert result.rio.transform() == fine_raster.rio.transform()
     np.testing.assert_allclose(consistency_residual(result, coarse_raster), 0, atol=1e-3)
-    elsewhere = raster(fine, fine_transform(coarse_raster, 4) @ fine_transform(coarse_raster, 1))
+    elsewhere = Grid.of(fine_raster).shifted(1, 0).raster(fine)
     with pytest.raises(GridError, match="do not nest"):
         enforce_consistency(elsewhere, coarse_raster)
 

@@ -68,7 +68,8 @@ def test_shifted_moves_all_but_the_values():
     assert result.rio.transform().f == source.rio.transform().f + pixel
     np.testing.assert_allclose(result.x, source.x - pixel)
     np.testing.assert_allclose(result.y, source.y + pixel)
-    assert result.encoding == source.encoding and result.attrs == source.attrs
+    assert result.encoding == {**source.encoding, "grid_mapping": "spatial_ref"}
+    assert result.attrs == source.attrs
     assert source.rio.transform() == sinusoidal_transform()
     with pytest.raises(GridError, match="unknown shift"):
         shifted(source, Shift(math.nan, math.nan, 0.0))

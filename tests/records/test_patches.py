@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.grids.align import fine_transform
+from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.modis import MODIS_TILE_SIZE_M, modis_sinusoidal_crs
 from keras_lstsr.products import Rejection, lst_layers
 from keras_lstsr.records.patches import (
@@ -62,7 +62,7 @@ def make_scene(codes: np.ndarray) -> xr.Dataset:
 
 
 def make_ndvi(scene: xr.Dataset, values: np.ndarray, shift: int = 0) -> xr.DataArray:
-    fine = fine_transform(scene["lst_day_kelvin"], 4) @ Affine.translation(shift, shift)
+    fine = Grid.of(scene["lst_day_kelvin"]).finer(4).transform @ Affine.translation(shift, shift)
     return (
         xr.DataArray(
             values.astype(np.float32),

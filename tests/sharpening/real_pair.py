@@ -11,7 +11,8 @@ import xarray as xr
 from affine import Affine
 from scipy.ndimage import binary_erosion
 
-from keras_lstsr.grids.align import fine_transform, guide_on_fine_grid
+from keras_lstsr.grids.align import guide_on_fine_grid
+from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.warp import warp_bilinear
 from keras_lstsr.metrics.image import bias_free_rmse
 
@@ -28,17 +29,7 @@ class RealPair:
 
     def bias_free_rmse(self, fine_kelvin: np.ndarray) -> float:
         """Standard deviation of the error on ASTER's grid."""
-        transform = fine_transform(self.lst, FACTOR)
-        height, width = fine_kelvin.shape
-        fine = xr.DataArray(
-            fine_kelvin,
-            dims=("y", "x"),
-            coords={
-                "y": transform.f + transform.e * (np.arange(height) + 0.5),
-                "x": transform.c + transform.a * (np.arange(width) + 0.5),
-            },
-        )
-        fine = fine.rio.write_crs(self.lst.rio.crs).rio.write_transform(transform)
+        fine = Grid.of(self.lst).finer(FACTOR).raster(fine_kelvin)
         return bias_free_rmse(self.truth.values, warp_bilinear(fine, self.truth).values)
 
 

@@ -125,7 +125,7 @@ def test_a_band_dimension_of_one_is_no_hindrance():
     lst, guide, fine = rasters()
     found = sharpen(lst.expand_dims("band"), guide, method="tsharp")
     np.testing.assert_allclose(found, fine, rtol=0, atol=2e-4)
-    with pytest.raises(GridError, match="several bands"):
+    with pytest.raises(GridError, match="not one band"):
         sharpen(xr.concat([lst, lst], "band"), guide)
 
 
@@ -144,8 +144,6 @@ def test_a_band_dimension_of_one_is_no_hindrance():
 def test_rasters_that_cannot_be_used(change, message, method):
     lst, guide, _ = rasters()
     lst, guide = change(lst, guide[0])
-    if "spatial_ref" in guide.coords and "overlap" in message:
-        guide = raster(guide.values, 250.0, corner=(1_500_000.0, 5_000_000.0))
     with pytest.raises(GridError, match=message):
         sharpen(lst, guide, method=method)
 
