@@ -165,7 +165,8 @@ class Evaluation:
         first = self.results[0]
         images, groups = len(first.images), len(set(first.group_of_images))
         grouped = f", in {groups} groups; images of one group share ground" * (groups < images)
-        return f"{len(first.methods)} methods on {images} images of {self.data}{grouped}. {first.title}."
+        compared = f"{len(first.methods)} methods on {images} images of {self.data}"
+        return f"{compared}{grouped}. {first.title}."
 
     def all_notes(self) -> list[str]:
         """Says all there is to know beside the figures, one paragraph each."""
