@@ -22,10 +22,10 @@ def guide_on_fine_grid(
 ) -> xr.DataArray:
     """Brings a guide, e.g. NDVI or albedo, onto the grid that divides LST's pixels by ``factor``.
 
-    Where the guide's pixels are those of the fine grid, they are copied; ground that the guide
-    does not cover is NaN. Otherwise it is warped with exact coordinates (GDAL approximates them
-    to an eighth of a pixel): bilinearly, or by area where its pixels are clearly finer than the
-    fine grid's. A fine pixel is NaN where any guide pixel that goes into it is.
+    Where the guide's pixels are those of the fine grid, they are taken as they are; ground that
+    the guide does not cover is NaN. Otherwise it is warped with exact coordinates (GDAL
+    approximates them to an eighth of a pixel): bilinearly, or by area where its pixels are clearly
+    finer than the fine grid's. A fine pixel is NaN where any guide pixel that goes into it is.
 
     Args:
         guide: ``[y, x]`` with CRS and coordinates; NaN where missing.
@@ -33,8 +33,9 @@ def guide_on_fine_grid(
         factor: Fine pixels along an LST pixel's side.
 
     Returns:
-        The guide as float32 ``[H · factor, W · factor]``, exactly nested in LST's pixels. Its
-        ``.encoding`` is kept only where pixels were copied.
+        The guide as float32 ``[H · factor, W · factor]``, exactly nested in LST's pixels. Where
+        its pixels are those of the fine grid its ``.encoding`` is kept, and float32 values that
+        cover all of the grid are not copied.
 
     Raises:
         GridError: If a raster has no CRS or no regular north-up grid, or the guide is clearly
@@ -66,7 +67,9 @@ def _window(
     height, width = shape
     rows = slice(max(row, 0), max(min(row + height, values.shape[0]), 0))
     columns = slice(max(column, 0), max(min(column + width, values.shape[1]), 0))
-    inside = values[rows, columns]
+    inside = values[rows, columns].astype(np.float32, copy=False)
+    if inside.shape == shape:
+        return inside
     result = np.full(shape, np.nan, np.float32)
     if inside.size:
         top, left = rows.start - row, columns.start - column

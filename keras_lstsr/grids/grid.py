@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from os import PathLike
 from typing import Any
 
@@ -25,6 +26,8 @@ from keras_lstsr.grids.modis import canonical_crs
 # Pixels that agree to this part of a pixel over the whole raster are the same pixels; delivered
 # corners carry rounding noise of about 1e-6.
 SAME_PIXEL = 0.01
+# The variable that holds CRS and transform, by the name that rioxarray reads by default.
+_MAPPING = "spatial_ref"
 
 
 @dataclass(frozen=True)
@@ -259,11 +262,7 @@ class Grid:
             GridError: If the values are of another shape.
         """
         variable = xr.Variable(("y", "x"), values, dict(attrs or {}), dict(encoding or {}))
-        variable.encoding["grid_mapping"] = "spatial_ref"
-        scene = self.dataset({"values": variable})
-        result = scene["values"]
-        result.name = name
-        return result
+        return self.dataset({"values": variable})["values"].rename(name)
 
     def dataset(
         self, variables: Mapping[str, xr.Variable], attrs: Mapping[Any, Any] | None = None
@@ -288,9 +287,18 @@ class Grid:
                     found=f"shape {variable.shape}",
                     expected=f"shape {self.shape}",
                 )
-        result = xr.Dataset(dict(variables), coords=self.coordinates(), attrs=dict(attrs or {}))
-        # In place, because the arrays would be copied otherwise. write_crs names the grid mapping
-        # in each variable's encoding and keeps what is there.
-        result.rio.write_crs(self.crs_wkt, inplace=True)
-        result.rio.write_transform(self.transform, inplace=True)
+        numbers = " ".join(map(str, self.transform.to_gdal()))
+        tags = {**_grid_mapping(self.crs_wkt), "GeoTransform": numbers}
+        coordinates = {**self.coordinates(), _MAPPING: xr.Variable((), 0, tags)}
+        result = xr.Dataset(dict(variables), coords=coordinates, attrs=dict(attrs or {}))
+        result.encoding["grid_mapping"] = _MAPPING
+        for name in variables:
+            result.variables[name].attrs.pop("grid_mapping", None)
+            result.variables[name].encoding["grid_mapping"] = _MAPPING
         return result
+
+
+@lru_cache(maxsize=256)
+def _grid_mapping(crs_wkt: str) -> dict[str, Any]:
+    # As rioxarray writes it; its own writing takes longer than all else here, and may copy arrays.
+    return dict(xr.Dataset().rio.write_crs(crs_wkt)[_MAPPING].attrs)
