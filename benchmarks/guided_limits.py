@@ -54,7 +54,7 @@ def without_ndvi(pair):
 @click.option("--seed", default=250, show_default=True, help="of the simulated scenes")
 def main(pairs, pretrained, seed):
     """Prints the table."""
-    from keras_lstsr.export import load_keras_model
+    from keras_lstsr.artifacts.loading import load_keras_model
     from keras_lstsr.pairs.files import find_pairs
     from keras_lstsr.pairs.simulated import simulated_pairs
     from keras_lstsr.pairs.training_pairs import PairSet, nested_pair

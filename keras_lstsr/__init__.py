@@ -14,7 +14,7 @@ _EXPORTS = {
     "open_product": "keras_lstsr.products",
     "build_model": "keras_lstsr.models",
     "ExperimentConfig": "keras_lstsr.config",
-    "load_predictor": "keras_lstsr.inference.predictor",
+    "load_predictor": "keras_lstsr.inference.loading",
     "predict_scene": "keras_lstsr.inference.scene",
     "sharpen": "keras_lstsr.sharpening",
     "LstsrError": "keras_lstsr.errors",

@@ -152,9 +152,9 @@ def run_demo(
     with steps.step("Evaluate beside bicubic on ground the model has not seen"):
         results = _evaluate(steps.console, paths, mlflow)
     with steps.step("Export a SavedModel for TF Serving"):
-        from keras_lstsr.export import export_run
+        from keras_lstsr.artifacts.export import export_model
 
-        steps.console.print(f"Wrote {export_run(paths.run, paths.models)}", highlight=False)
+        steps.console.print(f"Wrote {export_model(paths.run, paths.models)}", highlight=False)
     with steps.step("Serve it, and predict a 250 m map over gRPC"):
         _serve_and_predict(steps.console, paths)
     _summary(steps, paths, mlflow)
@@ -255,7 +255,7 @@ def _evaluate(console: Console, paths: DemoPaths, mlflow: bool) -> list[Benchmar
 
 
 def _serve_and_predict(console: Console, paths: DemoPaths) -> None:
-    from keras_lstsr.inference.predictor import load_predictor
+    from keras_lstsr.inference.loading import load_predictor
     from keras_lstsr.inference.product import predict_product
 
     source = sorted(paths.unseen.glob("MOD11A1.*.hdf"))[0]

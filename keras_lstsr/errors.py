@@ -90,3 +90,7 @@ class ServingError(LstsrError):
 
 class MissingExtraError(LstsrError):
     """An optional dependency that is not installed; the message names the extra."""
+
+
+class OldLayoutWarning(FutureWarning):
+    """A file as an older version wrote it, which the next release will no longer read."""

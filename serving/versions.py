@@ -16,10 +16,14 @@ from tensorflow_serving.apis import (
     prediction_log_pb2,
 )
 
-from keras_lstsr.contract import SERVING_SIGNATURE, Contract
+from keras_lstsr.artifacts.contract import SERVING_SIGNATURE, Contract
+from keras_lstsr.artifacts.saved_model import (
+    WARMUP_FILE,
+    existing_versions,
+    load_saved_model,
+    newest_version_dir,
+)
 from keras_lstsr.errors import LstsrError, ModelError
-from keras_lstsr.export import WARMUP_FILE, existing_versions
-from keras_lstsr.inference.predictor import load_saved_model, newest_version_dir
 
 _State = get_model_status_pb2.ModelVersionStatus.State
 

@@ -63,7 +63,7 @@ def tiny_model() -> Any:
 @pytest.fixture(scope="session")
 def tiny_models_dir(tiny_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model's folder: version 1 (other weights) and 2 (``tiny_model``); not to be changed."""
-    from keras_lstsr.export import export_saved_model
+    from keras_lstsr.artifacts.export import export_saved_model
 
     folder = tmp_path_factory.mktemp("models") / "lstsr"
     export_saved_model(_random_model(seed=1), folder, provenance={"run_name": "older"})
@@ -101,7 +101,7 @@ def tiny_guided_models_dir(
     tiny_guided_model: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A model's folder with ``tiny_guided_model`` as version 1; not to be changed."""
-    from keras_lstsr.export import export_saved_model
+    from keras_lstsr.artifacts.export import export_saved_model
 
     folder = tmp_path_factory.mktemp("guided_models") / "lstsr"
     export_saved_model(tiny_guided_model, folder, provenance={"run_name": "tiny-guided"})

@@ -9,7 +9,7 @@ import click
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
@@ -17,10 +17,10 @@ import click
     show_default=True,
     help="The model's folder; the export becomes its next version.",
 )
-def command(run: Path, output: Path) -> None:
-    """Exports the best model of RUN (a folder of `keras-lstsr train`) as the next version.
+def command(model: Path, output: Path) -> None:
+    """Exports MODEL (a folder of `keras-lstsr train`) as the next version.
 
-    RUN may also be a .keras file, or the word pretrained: the model that comes with this package.
+    MODEL may also be a .keras file, or the word pretrained: the model that comes with this package.
     The version has named signatures, contract.json and warm-up requests, and appears whole: a
     server that watches the folder takes it up by itself.
     """
@@ -28,20 +28,12 @@ def command(run: Path, output: Path) -> None:
 
     from rich.console import Console
 
-    from keras_lstsr.contract import Contract
-    from keras_lstsr.export import export_run, export_saved_model, load_keras_model
-    from keras_lstsr.inference.pretrained import PRETRAINED, pretrained_model
+    from keras_lstsr.artifacts.contract import Contract
+    from keras_lstsr.artifacts.export import export_model
 
     console = Console(highlight=False, soft_wrap=True)
     with console.status("Exporting"):
-        if str(run) == PRETRAINED and not run.exists():
-            model, provenance = pretrained_model()
-            version = export_saved_model(model, output, provenance=provenance)
-        elif run.suffix == ".keras":
-            provenance = {"run_name": run.stem}
-            version = export_saved_model(load_keras_model(run), output, provenance=provenance)
-        else:
-            version = export_run(run, output)
+        version = export_model(model, output)
     contract = Contract.read(version)
     sizes = f"×{contract.scale_factor}, at least {contract.minimum_size_pixels} pixels a side"
     console.print(f"{version}: version {contract.model_version} ({sizes})", markup=False)

@@ -1,4 +1,4 @@
-"""``keras-lstsr import-weights``: weights of the papers' PyTorch code as a run folder."""
+"""``keras-lstsr import-weights``: weights of the papers' PyTorch code as a model folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import click
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
-    help="Run folder; must not be there yet.",
+    help="Model folder; must not be there yet.",
 )
 @click.option(
     "--normalisation-scale",
@@ -55,7 +55,7 @@ def command(
     depth: int | None,
     bridge_blocks: int | None,
 ) -> None:
-    """Turns FILE, a state_dict of the papers' PyTorch code, into a run folder.
+    """Turns FILE, a state_dict of the papers' PyTorch code, into a model folder.
 
     FILE is a .pth or .pt (needs PyTorch; no code in it is run) or an .npz of the same arrays
     (needs nothing). Weights that do not fit are refused by name. The folder can be given to
@@ -65,7 +65,7 @@ def command(
 
     from rich.console import Console
 
-    from keras_lstsr.training.imported import import_weights
+    from keras_lstsr.artifacts.imported import import_weights
 
     console = Console(highlight=False, soft_wrap=True)
     with console.status("Importing"):

@@ -18,7 +18,7 @@ COMMANDS = {
     "prepare": "Convert rasters into TFRecords with an Apache Beam job.",
     "train": "Train a network on records.",
     "pretrain": "Train the NDVI-guided model on pairs, cross-validated by place.",
-    "import-weights": "Turn weights of the papers' PyTorch code into a run folder.",
+    "import-weights": "Turn weights of the papers' PyTorch code into a model folder.",
     "sweep": "Train variations of one experiment, as nested runs.",
     "evaluate": "Score models and classical methods beside bicubic; writes an HTML report.",
     "export": "Export a trained run as a SavedModel for TF Serving.",

@@ -128,7 +128,8 @@ def command(
     from rich.progress import TimeRemainingColumn as Remaining
 
     from keras_lstsr.inference.guide import share_text
-    from keras_lstsr.inference.predictor import Predictor, load_predictor, load_pretrained
+    from keras_lstsr.inference.loading import load_predictor, load_pretrained
+    from keras_lstsr.inference.predictor import Predictor
     from keras_lstsr.inference.product import predict_product
 
     console = Console(highlight=False, soft_wrap=True)

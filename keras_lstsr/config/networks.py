@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
+from keras_lstsr.config.guides import GUIDES
 from keras_lstsr.config.settings import Settings, in_brackets
 
 LEAST_GUIDE_VARIANCE = 1e-4
@@ -179,6 +180,14 @@ class GuidedModelConfig(Settings):
     level_window_pixels: int = Field(default=7, ge=1)
     full_explained_share: float = Field(default=0.3, gt=0, le=1)
     full_slope_kelvin: float = Field(default=12.0, gt=0)
+
+    @field_validator("guides")
+    @classmethod
+    def _registered(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in GUIDES:
+                raise ValueError(f"must be names of guides: {', '.join(GUIDES)}")
+        return value
 
     @field_validator("narrow_window_pixels", "wide_window_pixels", "level_window_pixels")
     @classmethod

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lstsr.contract import OUTPUT_NAME, STD_NAME
+from keras_lstsr.artifacts.contract import OUTPUT_NAME, STD_NAME
 from keras_lstsr.errors import ModelError
 from keras_lstsr.grids.tiling import Tile, Tiling
-from keras_lstsr.inference.prediction import Prediction, Predictor
+from keras_lstsr.inference.predictor import Prediction, Predictor
 
 Progress = Callable[[int, int], None]
 
@@ -48,7 +48,7 @@ def predict_tiles(
     factor = predictor.scale_factor
     missing = np.isnan(values)
     shape = [side * factor for side in values.shape]
-    with_std = with_std and predictor.contract.gives_std
+    with_std = with_std and predictor.contract.gives(STD_NAME)
     # Weighted sums of anomalies keep float32's digits: at 300 K its step is 3e-5 K.
     reference = np.float32(0 if missing.all() else np.nanmean(values, dtype=np.float64))
     lst = np.full(shape, reference, np.float32)
@@ -118,13 +118,8 @@ def _predict_batch(
     ndvi = None
     if guides is not None:
         ndvi = _padded(guides, factor * max(0, least - height), factor * max(0, least - width))
-    if with_std:
-        answer = predictor.predict_with_std(lst, ndvi)
-    else:
-        # A model of one image may be any object that predicts from LST alone.
-        answer = Prediction(
-            predictor.predict(lst) if ndvi is None else predictor.predict(lst, ndvi)
-        )
+    named = {} if ndvi is None else dict.fromkeys(predictor.contract.guides, ndvi)
+    answer = predictor.predict(lst, named, outputs=[STD_NAME] if with_std else [])
     missing = np.repeat(np.repeat(np.isnan(patches), factor, axis=1), factor, axis=2)
     expected = (len(lst), lst.shape[1] * factor, lst.shape[2] * factor, 1)
     results = [

@@ -1,226 +1,113 @@
-"""One way to predict, whatever holds the model: Keras, a SavedModel, or a server over gRPC."""
+"""What a predictor is: one interface for Keras, a SavedModel, and a server over gRPC."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from os import PathLike
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lstsr.contract import CONTRACT_SIGNATURE, OUTPUT_NAME, SERVING_SIGNATURE, Contract
-from keras_lstsr.errors import ModelError
-from keras_lstsr.inference.prediction import ContractPredictor, Prediction, Predictor
-from keras_lstsr.inference.pretrained import PRETRAINED, pretrained_model
-from keras_lstsr.inference.remote import (
-    DEFAULT_MESSAGE_BYTES,
-    DEFAULT_MODEL_NAME,
-    DEFAULT_PORT,
-    DEFAULT_TIMEOUT_SECONDS,
-    SCHEME,
-    GrpcPredictor,
-    server_address,
-)
+from keras_lstsr.artifacts.contract import FOLLOWED_NAME, OUTPUT_NAME, STD_NAME, Contract
 
-if TYPE_CHECKING:
-    import keras
-
-__all__ = [
-    "DEFAULT_MESSAGE_BYTES",
-    "DEFAULT_MODEL_NAME",
-    "DEFAULT_PORT",
-    "DEFAULT_TIMEOUT_SECONDS",
-    "GrpcPredictor",
-    "KerasPredictor",
-    "Prediction",
-    "Predictor",
-    "SavedModelPredictor",
-    "load_predictor",
-    "load_pretrained",
-    "load_saved_model",
-    "newest_version_dir",
-    "server_address",
-]
+Batch = NDArray[np.floating]
 
 
-class KerasPredictor(ContractPredictor):
-    """Predicts with a Keras model in this process.
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of a batch.
 
-    Args:
-        model: A model of ``build_model`` or ``build_guided``.
-        provenance: Where it comes from; the hash of its weights and versions are added.
+    Attributes:
+        lst_kelvin: ``[B, f·h, f·w, 1]`` kelvin, NaN on the fine pixels of missing coarse ones.
+        std_kelvin: Standard deviation of the error of its detail, likewise; None from a model
+            that gives none, or was not asked for it.
+        guide_followed: How far the result follows the guides, 0 (bicubic) to 1, likewise.
     """
 
-    def __init__(self, model: keras.Model, provenance: Mapping[str, Any] | None = None) -> None:
-        from keras_lstsr.export import model_contract
+    lst_kelvin: NDArray[np.float32]
+    std_kelvin: NDArray[np.float32] | None = None
+    guide_followed: NDArray[np.float32] | None = None
 
-        super().__init__(model_contract(model, provenance=dict(provenance or {})))
-        self._function = _compiled(model, self.contract)
 
+@runtime_checkable
+class Predictor(Protocol):
+    """Turns coarse LST, and guides where the model takes any, into fine LST.
+
+    Attributes:
+        contract: What the model takes, gives and comes from.
+        scale_factor: Fine pixels along a coarse pixel's side.
+        provenance: Where the model comes from.
+    """
+
+    @property
+    def contract(self) -> Contract: ...  # noqa: D102
+
+    @property
+    def scale_factor(self) -> int: ...  # noqa: D102
+
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+    def predict(
+        self,
+        lst_kelvin: Batch,
+        guides: Mapping[str, Batch] | None = None,
+        *,
+        outputs: Sequence[str] | None = None,
+    ) -> Prediction:
+        """Predicts a batch.
+
+        Args:
+            lst_kelvin: ``[B, h, w, 1]`` kelvin, NaN where missing.
+            guides: Name → ``[B, f·h, f·w, 1]``, NaN where missing, of the guides that the contract
+                names. One that is left out is missing throughout.
+            outputs: Names of the contract's outputs that are wanted beside LST; None means all.
+                What is not wanted is not sent by a server.
+
+        Returns:
+            Fine LST in kelvin and what else the model gives.
+
+        Raises:
+            ModelError: If shape, type, size or units do not fit the contract, or the model does
+                not take a guide that is given.
+            ServingError: If a server cannot be reached or refuses.
+        """
+        ...
+
+
+class ContractPredictor(ABC):
+    """What the three predictors share: a contract, what follows from it, and its checks."""
+
+    def __init__(self, contract: Contract) -> None:
+        self.contract = contract
+
+    @property
+    def scale_factor(self) -> int:
+        """Fine pixels along a coarse pixel's side."""
+        return self.contract.scale_factor
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Where the model comes from."""
+        return self.contract.provenance
+
+    def predict(
+        self,
+        lst_kelvin: Batch,
+        guides: Mapping[str, Batch] | None = None,
+        *,
+        outputs: Sequence[str] | None = None,
+    ) -> Prediction:
+        """See ``Predictor.predict``."""
+        beside = (STD_NAME, FOLLOWED_NAME) if outputs is None else outputs
+        names = (OUTPUT_NAME, *(name for name in beside if self.contract.gives(name)))
+        results = self.run(self.contract.checked(lst_kelvin, guides), names)
+        return Prediction(results[OUTPUT_NAME], results.get(STD_NAME), results.get(FOLLOWED_NAME))
+
+    @abstractmethod
     def run(
         self, inputs: dict[str, NDArray[np.float32]], outputs: tuple[str, ...]
     ) -> dict[str, NDArray[np.float32]]:
-        """See ``ContractPredictor.run``."""
-        results = self._function(inputs)
-        if not isinstance(results, Mapping):
-            results = {OUTPUT_NAME: results}
-        return {name: np.asarray(results[name], np.float32) for name in outputs}
-
-
-def _compiled(
-    model: keras.Model, contract: Contract
-) -> Callable[[dict[str, NDArray[np.float32]]], Any]:
-    import keras
-
-    if keras.config.backend() != "tensorflow":
-        # Compiled by Keras, anew for each size: other backends know no open sizes.
-        return model.predict_on_batch
-    import tensorflow as tf
-
-    # One trace for all sizes.
-    return tf.function(
-        lambda batch: model(batch, training=False),
-        input_signature=[
-            {entry.name: tf.TensorSpec(entry.shape, tf.float32) for entry in contract.inputs}
-        ],
-        autograph=False,
-    )
-
-
-class SavedModelPredictor(ContractPredictor):
-    """Predicts with an exported SavedModel in this process.
-
-    Args:
-        path: A version's folder, or the model's folder, whose newest version is taken.
-
-    Raises:
-        ModelError: If there is no SavedModel, or it is damaged, or has no contract.
-    """
-
-    def __init__(self, path: str | PathLike[str]) -> None:
-        self.path = newest_version_dir(path)
-        super().__init__(Contract.read(self.path))
-        # The signatures live only as long as the object that they come from.
-        self._loaded = load_saved_model(self.path)
-        self._signature = self._loaded.signatures[SERVING_SIGNATURE]
-
-    def run(
-        self, inputs: dict[str, NDArray[np.float32]], outputs: tuple[str, ...]
-    ) -> dict[str, NDArray[np.float32]]:
-        """See ``ContractPredictor.run``."""
-        import tensorflow as tf
-
-        results = self._signature(**{name: tf.constant(array) for name, array in inputs.items()})
-        return {name: np.asarray(results[name], np.float32) for name in outputs}
-
-
-def newest_version_dir(path: str | PathLike[str]) -> Path:
-    """Finds the SavedModel: the folder itself, or its highest-numbered subfolder.
-
-    Raises:
-        ModelError: If there is neither.
-    """
-    from keras_lstsr.export import existing_versions
-
-    path = Path(path)
-    if (path / "saved_model.pb").is_file():
-        return path
-    versions = existing_versions(path) if path.is_dir() else []
-    if not versions:
-        raise ModelError(
-            "there is no SavedModel",
-            path=path,
-            found="no such folder" if not path.is_dir() else "no saved_model.pb, no version",
-            expected="a version's folder, or a model's folder with versions 1, 2, … in it",
-            action="Export one with `keras-lstsr export RUN --output models/lstsr`.",
-        )
-    return path / str(versions[-1])
-
-
-def load_saved_model(path: Path) -> Any:
-    """Loads a SavedModel that has the signatures of keras-lstsr; keep the returned object.
-
-    Raises:
-        ModelError: If it is damaged, or lacks a signature.
-        MissingExtraError: If TensorFlow is not installed.
-    """
-    from keras_lstsr.export import require_tensorflow
-
-    require_tensorflow("a SavedModel")
-    import tensorflow as tf
-
-    try:
-        loaded = tf.saved_model.load(str(path))
-    except (OSError, ValueError, KeyError, IndexError, TypeError, tf.errors.OpError) as error:
-        raise ModelError(
-            "the SavedModel cannot be loaded",
-            path=path,
-            found=str(error).strip().splitlines()[0] if str(error).strip() else type(error),
-            expected="a whole SavedModel: saved_model.pb and variables/",
-            action="It is damaged or half copied: export it again.",
-        ) from error
-    missing = {SERVING_SIGNATURE, CONTRACT_SIGNATURE} - set(loaded.signatures)
-    if missing:
-        raise ModelError(
-            "the SavedModel is none of keras-lstsr",
-            path=path,
-            field="signatures",
-            found=sorted(loaded.signatures),
-            expected=f"{SERVING_SIGNATURE} and {CONTRACT_SIGNATURE}",
-            action="Export the model with `keras-lstsr export`.",
-        )
-    return loaded
-
-
-def load_predictor(
-    source: str | PathLike[str] | None = None,
-    *,
-    server: str | None = None,
-    model_name: str = DEFAULT_MODEL_NAME,
-    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
-) -> KerasPredictor | SavedModelPredictor | GrpcPredictor:
-    """Loads whatever predicts.
-
-    Args:
-        source: A run folder, a ``.keras`` file, a SavedModel's version folder or the folder of
-            its versions, ``grpc://HOST:PORT``, or ``"pretrained"``; see ``load_pretrained``.
-        server: ``HOST:PORT`` of a server, instead of ``source``.
-        model_name: The model's name at the server.
-        timeout_seconds: Deadline of a call to the server.
-
-    Raises:
-        ModelError: If there is no model, or not exactly one of ``source`` and ``server``.
-        ServingError: If the server cannot be reached.
-    """
-    from keras_lstsr.export import load_keras_model, run_provenance
-
-    if (source is None) == (server is None):
-        raise ModelError(
-            "name exactly one model",
-            found="both a model and a server" if source is not None else "neither",
-            expected="a run folder, .keras file or SavedModel, or a server",
-        )
-    if server is not None or str(source).startswith(SCHEME):
-        address = server if server is not None else str(source)
-        return GrpcPredictor(address, model_name=model_name, timeout_seconds=timeout_seconds)
-    path = Path(source)  # type: ignore[arg-type]
-    if str(source) == PRETRAINED and not path.exists():
-        return load_pretrained()
-    if path.is_dir() and not (path / "model.keras").is_file():
-        return SavedModelPredictor(path)
-    provenance = run_provenance(path) if path.is_dir() else {"run_name": path.stem}
-    return KerasPredictor(load_keras_model(path), provenance)
-
-
-def load_pretrained() -> KerasPredictor:
-    """Loads the model with the weights that come with this package.
-
-    It takes LST of 1 km and NDVI of 250 m. Its provenance holds ``model_card``: data, training
-    and scores of the weights.
-
-    Raises:
-        ModelError: If the weights are not there, or damaged.
-    """
-    return KerasPredictor(*pretrained_model())
+        """Runs the model on tensors that are checked; returns those outputs by name."""

@@ -14,12 +14,12 @@ import numpy as np
 import xarray as xr
 
 from keras_lstsr import __version__
-from keras_lstsr.contract import OUTPUT_NAME, STD_NAME
+from keras_lstsr.artifacts.contract import OUTPUT_NAME, STD_NAME
 from keras_lstsr.errors import LstsrError, ModelError, ProductError
 from keras_lstsr.inference.blending import Progress
 from keras_lstsr.inference.guide import WITHOUT_GUIDE, FallbackRule
 from keras_lstsr.inference.ndvi import granule_difference, guide_tags, open_ndvi
-from keras_lstsr.inference.prediction import Predictor
+from keras_lstsr.inference.predictor import Predictor
 from keras_lstsr.inference.scene import (
     TileSettings,
     predict_scene,
@@ -141,7 +141,7 @@ def predict_product(
     guide_scene = None if ndvi is None else open_ndvi(ndvi, qc_policy, ndvi_options or {})
     if guide_scene is not None:
         note(granule_difference(scene, guide_scene))
-    elif predictor.contract.guide is not None:
+    elif predictor.contract.guides:
         note(WITHOUT_GUIDE)
     predict = predict_scene_with_std if uncertainty else predict_scene
     result = predict(
@@ -199,8 +199,8 @@ def _check_output(output: Path, inputs: list[str | PathLike[str] | None]) -> Non
 
 def _check_model(predictor: Predictor, *, ndvi: bool, uncertainty: bool) -> None:
     if ndvi:
-        predictor.contract.check_takes_guide()
-    if uncertainty and not predictor.contract.gives_std:
+        predictor.contract.check_takes(["ndvi"])
+    if uncertainty and not predictor.contract.gives(STD_NAME):
         raise ModelError(
             "this model gives no uncertainty",
             field=STD_NAME,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lstsr.contract import (
+from keras_lstsr.artifacts.contract import (
     CONTRACT_SIGNATURE,
     CONTRACT_SIGNATURE_INPUT,
     CONTRACT_SIGNATURE_OUTPUT,
@@ -17,7 +17,7 @@ from keras_lstsr.contract import (
     Contract,
 )
 from keras_lstsr.errors import MissingExtraError, ServingError
-from keras_lstsr.inference.prediction import ContractPredictor
+from keras_lstsr.inference.predictor import ContractPredictor
 
 if TYPE_CHECKING:
     import grpc

@@ -10,7 +10,7 @@ import xarray as xr
 from affine import Affine
 from numpy.typing import NDArray
 
-from keras_lstsr.contract import OUTPUT_NAME, STD_NAME, Contract, check_kelvin
+from keras_lstsr.artifacts.contract import OUTPUT_NAME, STD_NAME, Contract, check_kelvin
 from keras_lstsr.errors import GridError
 from keras_lstsr.grids.tiling import make_tiling
 from keras_lstsr.inference.blending import Progress, predict_tiles
@@ -20,7 +20,7 @@ from keras_lstsr.inference.guide import (
     guide_of_scene,
     guide_use,
 )
-from keras_lstsr.inference.prediction import Prediction, Predictor
+from keras_lstsr.inference.predictor import Prediction, Predictor
 from keras_lstsr.sharpening.interpolation import interpolated
 
 DEFAULT_TILE_PIXELS = 128
@@ -65,7 +65,7 @@ def tile_settings(
     from those of the whole scene where they count.
     """
     margin = contract.margin_pixels
-    guided = contract.guide is not None
+    guided = bool(contract.guides)
     if tile_pixels is None:
         tile_pixels = DEFAULT_GUIDED_TILE_PIXELS if guided else DEFAULT_TILE_PIXELS
     if batch_size is None:
@@ -207,13 +207,13 @@ def _predicted(
     }
     ndvi, use = None, None
     if guide is not None:
-        predictor.contract.check_takes_guide()
+        predictor.contract.check_takes(predictor.contract.guides or ["guide"])
         ndvi = guide_of_scene(
             guide, raster_transform(guide), values.shape, grid, lst_kelvin.rio.crs, factor
         )
         use = guide_use(values, ndvi, factor)
         attributes |= use.as_attributes()
-    notes = [WITHOUT_GUIDE] if predictor.contract.guide is not None and use is None else []
+    notes = [WITHOUT_GUIDE] if predictor.contract.guides and use is None else []
     notes += use.notes() if use is not None else []
     reason = fallback_rule(values, ndvi, use) if fallback_rule is not None else ""
     if reason:

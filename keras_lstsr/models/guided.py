@@ -1,9 +1,10 @@
-"""The NDVI-guided network: 1 km LST and 250 m NDVI in, 250 m LST and its uncertainty out.
+"""The guided network: 1 km LST and a guide of 250 m in, 250 m LST and its uncertainty out.
 
-A local regression of LST on NDVI gives a first guess, as TsHARP does but window by window; a small
-U-Net corrects it. Both fade out where LST hardly follows NDVI, as by night: what is left there is
-bicubic upsampling. Without NDVI the network gives back some of the contrast between LST pixels, but
-one 1 km image says next to nothing of the detail below them, and the uncertainty tells.
+A local regression of LST on the guide, such as NDVI, gives a first guess, as TsHARP does but window
+by window; a small U-Net corrects it. Both fade out where LST hardly follows the guide, as by night:
+what is left there is bicubic upsampling. Without a guide the network gives back some of the
+contrast between LST pixels, but one 1 km image says next to nothing of the detail below them, and
+the uncertainty tells.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import keras
 from keras import layers, ops
 
 from keras_lstsr.config import GuidedModelConfig
+from keras_lstsr.config.guides import guide_named
+from keras_lstsr.errors import ConfigError
 from keras_lstsr.models.guidance import (
     BlockMean,
     CoarseWeight,
@@ -24,14 +27,14 @@ from keras_lstsr.models.guidance import (
 from keras_lstsr.models.layers import PACKAGE, FillGaps, MaskGaps, Upsample
 from keras_lstsr.models.padding import CropToReference, PadToMinimum
 
-EMPTY_KELVIN, EMPTY_NDVI = 290.0, 0.5
+EMPTY_KELVIN = 290.0
 LEVELS = 3
 # Pixels of this level are four fine ones wide, as those of LST.
 COARSE_LEVEL = 2
 SIDE_MULTIPLE = 2**LEVELS
 """Fine pixels: the network halves the fine grid three times."""
 
-# Kelvin, slopes and NDVI come to the network in units in which they are about 1 on real scenes.
+# The network gets kelvin, slopes and the guide in units in which they are about 1 on real scenes.
 _LST_SCALE_KELVIN, _NARROW_SCALE_KELVIN, _WARMTH_SCALE_KELVIN = 5.0, 2.0, 15.0
 _SPREAD_SCALE_KELVIN, _SLOPE_SCALE, _DETAIL_SCALE, _REFERENCE_KELVIN = 3.0, 20.0, 0.1, 300.0
 # Standard deviations that the uncertainty can take, in kelvin.
@@ -68,8 +71,9 @@ class GuidedFeatures(keras.layers.Layer):
 
     Inputs: ``[lst_bicubic, guide, guide_detail, statistics_bilinear, residual_bicubic]``, all on
     the fine grid; ``statistics_bilinear`` are those of ``LocalRegression``. Outputs: the network's
-    ``[B, H, W, 11]`` in units of about 1; the first guess's detail in kelvin ``[B, H, W, 1]``; and
-    the part of the network's correction that holds, 0 to 1, ``[B, H, W, 1]``.
+    ``[B, H, W, 11]`` in units of about 1; and, ``[B, H, W, 1]`` each, the first guess's detail in
+    kelvin, the part of the network's correction that holds, 0 to 1, and how far the guide is
+    followed, 0 to 1.
 
     How far the guide is followed is ``min(e / e₀, 1) · min(|s| / s₀, 1)`` with the share e of LST's
     variance that the guide explains in the wide window, and the slope s there. It multiplies guess
@@ -89,7 +93,7 @@ class GuidedFeatures(keras.layers.Layer):
         self.full_explained_share = float(full_explained_share)
         self.full_slope_kelvin = float(full_slope_kelvin)
 
-    def call(self, inputs: list[Any]) -> tuple[Any, Any, Any]:
+    def call(self, inputs: list[Any]) -> tuple[Any, Any, Any, Any]:
         """See the class."""
         lst, guide, detail, statistics, residual = inputs
         slope, _, narrow_mean, wide_mean, wide_slope, spread, explained, wide_share = (
@@ -113,14 +117,14 @@ class GuidedFeatures(keras.layers.Layer):
             explained,
             residual / _NARROW_SCALE_KELVIN,
         ]
-        return ops.concatenate(features, axis=-1), guess, held
+        return ops.concatenate(features, axis=-1), guess, held, followed
 
     def compute_output_shape(
         self, input_shape: list[tuple[int | None, ...]]
     ) -> tuple[tuple[int | None, ...], ...]:
-        """``[B, H, W, 11]``, ``[B, H, W, 1]`` and ``[B, H, W, 1]``."""
+        """``[B, H, W, 11]`` and three times ``[B, H, W, 1]``."""
         fine = tuple(input_shape[0][:3])
-        return (*fine, 11), (*fine, 1), (*fine, 1)
+        return (*fine, 11), (*fine, 1), (*fine, 1), (*fine, 1)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -176,43 +180,58 @@ class StopGradient(keras.layers.Layer):
 def build_guided(
     config: GuidedModelConfig | None = None, *, calibration: float = 1.0
 ) -> keras.Model:
-    """Builds the guided model: coarse kelvin and fine NDVI in, fine kelvin and its spread out.
+    """Builds the guided model: coarse kelvin and a fine guide in, fine kelvin and its spread out.
 
     Gaps are filled inside for the network's sake. A missing coarse pixel is missing on its own
-    fine pixels, and nowhere else. Where NDVI is missing, its detail is taken as none: the result
-    there is about bicubic. With NDVI missing altogether the model works from LST alone. Where LST
-    does not follow NDVI the result is bicubic, by degrees; see ``GuidedFeatures``.
+    fine pixels, and nowhere else. Where the guide is missing, its detail is taken as none: the
+    result there is about bicubic. With the guide missing altogether the model works from LST
+    alone. Where LST does not follow the guide the result is bicubic, by degrees; see
+    ``GuidedFeatures``.
 
     Args:
         config: The network's shape; by default that of the shipped weights.
         calibration: Factor of the uncertainty.
 
     Returns:
-        A model with the inputs ``lst_kelvin`` ``[B, h, w, 1]`` and ``ndvi`` ``[B, h·f, w·f, 1]``
-        (float32, NaN where missing) and the outputs ``lst_kelvin_fine`` (kelvin) and
-        ``lst_std_kelvin``, both ``[B, h·f, w·f, 1]``; batch, height and width are free. The
-        standard deviation is that of the error of detail, not of a bias that a whole scene has.
-        The network itself is the layer ``guided``; untrained, it adds nothing to the first guess.
+        A model with the inputs ``lst_kelvin`` ``[B, h, w, 1]`` and the guide by its name, e.g.
+        ``ndvi``, ``[B, h·f, w·f, 1]`` (float32, NaN where missing) and the outputs
+        ``lst_kelvin_fine`` (kelvin), ``lst_std_kelvin`` and ``guide_followed`` (0 to 1), all
+        ``[B, h·f, w·f, 1]``; batch, height and width are free. The standard deviation is that of
+        the error of detail, not of a bias that a whole scene has. The network itself is the layer
+        ``guided``; untrained, it adds nothing to the first guess.
+
+    Raises:
+        ConfigError: If the settings name more than one guide.
     """
     config = config or GuidedModelConfig()
     factor = config.scale_factor
     lst = keras.Input((None, None, 1), dtype="float32", name="lst_kelvin")
-    ndvi = keras.Input((None, None, 1), dtype="float32", name="ndvi")
+    fine_guides = {
+        name: keras.Input((None, None, 1), dtype="float32", name=name) for name in config.guides
+    }
+    if len(fine_guides) != 1:
+        raise ConfigError(
+            "the guided network takes one guide",
+            field="model.guides",
+            found=", ".join(config.guides),
+            action="Name one of them.",
+        )
+    ((name, fine_guide),) = fine_guides.items()
     filled_lst = FillGaps(EMPTY_KELVIN, name="fill_lst")(lst)
-    guide = FillGaps(EMPTY_NDVI, name="fill_ndvi")(ndvi)
+    guide = FillGaps(guide_named(name).stand_in, name=f"fill_{name}")(fine_guide)
     coarse_guide = BlockMean(factor, name="coarse_guide")(guide)
     statistics = LocalRegression(
         config.narrow_window_pixels,
         config.wide_window_pixels,
         config.slope_prior,
         name="local_regression",
-    )([filled_lst, coarse_guide, CoarseWeight(factor, name="weight")([lst, ndvi])])
+    )([filled_lst, coarse_guide, CoarseWeight(factor, name="weight")([lst, fine_guide])])
     bicubic = Upsample(factor, name="upsample_lst")(filled_lst)
     guide_bicubic = Upsample(factor, name="upsample_guide")(coarse_guide)
-    detail = GuideDetail(name="guide_detail")([guide, guide_bicubic, ndvi])
+    detail = GuideDetail(name="guide_detail")([guide, guide_bicubic, fine_guide])
     smooth = Upsample(factor, "bilinear", name="upsample_statistics")(statistics)
     residual = Upsample(factor, name="upsample_residual")(statistics[..., 1:2])
-    features, guess, held = GuidedFeatures(
+    features, guess, held, followed = GuidedFeatures(
         config.full_explained_share, config.full_slope_kelvin, name="features"
     )([bicubic, guide, detail, smooth, residual])
     padded = PadToMinimum(SIDE_MULTIPLE, SIDE_MULTIPLE, "end", dtype="float32", name="pad")(
@@ -233,8 +252,9 @@ def build_guided(
     outputs = {
         "lst_kelvin_fine": MaskGaps(factor, name="lst_kelvin_fine")([kelvin, lst]),
         "lst_std_kelvin": MaskGaps(factor, name="lst_std_kelvin")([std, lst]),
+        "guide_followed": MaskGaps(factor, name="guide_followed")([followed, lst]),
     }
-    return keras.Model({"lst_kelvin": lst, "ndvi": ndvi}, outputs, name="guided_model")
+    return keras.Model({"lst_kelvin": lst, **fine_guides}, outputs, name="guided_model")
 
 
 def guided_network(width: int) -> keras.Model:

@@ -17,10 +17,11 @@ from typing import Any
 
 import keras
 
+from keras_lstsr.artifacts.model_folder import RunInfo
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.files import write_text_whole, written_whole
+from keras_lstsr.files import write_text_whole
 from keras_lstsr.training.progress import TrainingProgress
-from keras_lstsr.training.run_folder import RunFolder, RunInfo
+from keras_lstsr.training.run_folder import RunFolder
 from keras_lstsr.training.tracking import Tracker
 
 MONITORED = "val_loss"
@@ -181,8 +182,7 @@ class BestModel(keras.callbacks.Callback):
         if not history or not is_best(history[-1], history[:-1]):
             return
         self._serving_model.set_weights(model.get_weights())
-        with written_whole(self._folder.model) as partial:
-            self._serving_model.save(partial)
+        self._folder.write_model(self._serving_model)
 
 
 class ResumedEarlyStopping(keras.callbacks.EarlyStopping):
@@ -264,7 +264,7 @@ class Publisher(keras.callbacks.Callback):
         self.info.best_val_loss = best[MONITORED]
         self.info.metrics = {name: value for name, value in best.items() if name != "epoch"}
         self.info.training_seconds = round(sum(record["seconds"] for record in history), 3)
-        self._folder.write_info(self.info)
+        self._folder.write_run(self.info)
         if self._tracker is not None:
             for record in history:
                 self._tracker.log_epoch(record)

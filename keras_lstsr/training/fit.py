@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from keras_lstsr.artifacts.model_folder import RunInfo, library_versions, utc_now
 from keras_lstsr.config import ExperimentConfig, ModelConfig, NetworkConfig
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.losses import build_loss, build_loss_metrics
@@ -33,7 +34,7 @@ from keras_lstsr.training.callbacks import (
 from keras_lstsr.training.figures import draw_curves
 from keras_lstsr.training.plan import Plan, learning_rate, plan_batches, resolve
 from keras_lstsr.training.progress import SilentProgress, TrainingProgress
-from keras_lstsr.training.run_folder import RunFolder, RunInfo, flatten, utc_now
+from keras_lstsr.training.run_folder import RunFolder, flatten
 from keras_lstsr.training.schedules import alpha_callbacks
 from keras_lstsr.training.strategy import (
     describe_devices,
@@ -43,7 +44,6 @@ from keras_lstsr.training.strategy import (
     uses_tensorflow,
 )
 from keras_lstsr.training.tracking import Tracker
-from keras_lstsr.training.versions import library_versions
 
 TRUTH_TASK = "4km_to_1km"
 
@@ -115,13 +115,13 @@ def train(
     try:
         if tracker is not None:
             _start_tracking(tracker, resolved, metadata, records_dir, info)
-        folder.write_info(info)
+        folder.write_run(info)
         with _precision(resolved):
             return _fit(resolved, records_dir, folder, info, plan, strategy, tracker, progress)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         info.status = "interrupted" if interrupted else "failed"
-        folder.write_info(info)
+        folder.write_run(info)
         if tracker is not None:
             tracker.finish("KILLED" if interrupted else "FAILED")
         raise
@@ -137,17 +137,17 @@ def _open_folder(
     *,
     overwrite: bool,
 ) -> RunInfo:
-    if overwrite and folder.info.exists():
+    if overwrite and folder.run.exists():
         shutil.rmtree(folder.path)
     if not folder.is_free():
-        if not folder.info.exists():
+        if not folder.run.exists():
             raise ConfigError(
                 "the folder is no run folder and not empty",
                 path=folder.path,
                 found="no run.json",
                 action="Choose another --output.",
             )
-        info = folder.read_info()
+        info = folder.read_run()
         folder.check_resumable(info, config, metadata.fingerprint)
         info.status, info.resumed, info.finished = "running", info.resumed + 1, None
         return info
@@ -156,7 +156,7 @@ def _open_folder(
         dataset_fingerprint=metadata.fingerprint,
         versions=library_versions(),
     )
-    folder.create(config, records_dir / DATASET_FILE, info)
+    folder.create(config, info, copied=[records_dir / DATASET_FILE])
     return info
 
 
@@ -348,7 +348,7 @@ def _finish(
             # MLflow's flavour for Keras models with code and signature is TensorFlow's.
             tracker.log_files([folder.model])
         tracker.finish("FINISHED")
-    folder.write_info(info)
+    folder.write_run(info)
     backup.delete()
     message = f"best model: epoch {info.best_epoch}, validation loss {info.best_val_loss:.5g}"
     progress.finished(message + (", stopped early" if info.stopped_early else ""))

@@ -27,12 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
+from keras_lstsr.artifacts.model_folder import Status, utc_now
 from keras_lstsr.config import PretrainConfig
 from keras_lstsr.errors import ConfigError, LstsrError
 from keras_lstsr.files import sha256_of, write_text_whole, written_whole
 from keras_lstsr.pairs.degraded import cloud_mask_of
 from keras_lstsr.pairs.files import PairFiles
-from keras_lstsr.training.run_folder import Status, utc_now
 
 FloatArray = NDArray[np.float32]
 Predictions = dict[str, tuple[FloatArray, FloatArray]]

@@ -14,13 +14,12 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lstsr.artifacts.model_folder import library_versions, utc_now
 from keras_lstsr.config import PretrainConfig
 from keras_lstsr.files import sha256_of, write_text_whole
 from keras_lstsr.training.calibration import Calibration
 from keras_lstsr.training.pretrain_folder import FoldRecord
-from keras_lstsr.training.run_folder import utc_now
 from keras_lstsr.training.strategy import describe_devices, make_strategy
-from keras_lstsr.training.versions import library_versions
 
 GUIDED = "guided"
 """Names the guided model among the methods that are scored."""

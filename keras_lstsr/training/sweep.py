@@ -121,7 +121,7 @@ def run_sweep(
     with parent:
         for name in sweep.runs:
             folder = RunFolder(output_dir / name)
-            if not folder.is_free() and folder.read_info().status == "finished":
+            if not folder.is_free() and folder.read_run().status == "finished":
                 results[name] = None
                 continue
             tracker = Tracker(experiment=sweep.name, tracking_uri=tracking_uri) if mlflow else None
@@ -151,7 +151,7 @@ def write_summary(sweep: Sweep, output_dir: Path) -> Path:
         folder = RunFolder(output_dir / name)
         if folder.is_free():
             continue
-        info = folder.read_info()
+        info = folder.read_run()
         rows.append({"run": name, "best_epoch": info.best_epoch, **info.metrics})
     columns = list(dict.fromkeys(column for row in rows for column in row))
     text = io.StringIO()

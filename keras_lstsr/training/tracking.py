@@ -269,7 +269,7 @@ def log_evaluation(
         ModelError: If this is no run folder.
         MissingExtraError: If MLflow is not installed.
     """
-    info = RunFolder(run_dir).read_info()
+    info = RunFolder(run_dir).read_run()
     if info.mlflow_run_id is None:
         return None
     client = _import_mlflow().MlflowClient(tracking_uri=info.tracking_uri)

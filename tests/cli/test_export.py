@@ -5,9 +5,11 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from keras_lstsr.artifacts import pretrained
+from keras_lstsr.artifacts.contract import Contract
+from keras_lstsr.artifacts.model_folder import ModelCard, card_of
 from keras_lstsr.cli import main as cli_main
-from keras_lstsr.contract import Contract
-from keras_lstsr.inference import pretrained
+from keras_lstsr.testing.models import write_model_folder
 
 
 @pytest.fixture
@@ -35,17 +37,18 @@ def test_a_run_becomes_a_version_and_the_command_says_how_to_serve_it(run_dir, t
 def test_pretrained_weights_and_keras_files_are_exported(
     tiny_guided_model, tmp_path, monkeypatch, by_name
 ):
-    weights = tmp_path / "guided.keras"
-    tiny_guided_model.save(weights)
-    monkeypatch.setattr(pretrained, "PRETRAINED_FILE", str(weights))
-    monkeypatch.setattr(pretrained, "PRETRAINED_CARD_FILE", str(tmp_path / "guided.json"))
-    source = "pretrained" if by_name else str(weights)
+    monkeypatch.setattr(pretrained, "WEIGHTS_FOLDER", tmp_path / "weights")
+    card = ModelCard(name="guided", learnt_from={"000": ("ab" * 32,)})
+    folder = write_model_folder(tmp_path / "weights" / "guided-3", tiny_guided_model, card=card)
+    file = folder.model.rename(tmp_path / "mine.keras") if not by_name else None
     models = tmp_path / "models"
-    result = CliRunner().invoke(cli_main.cli, ["export", source, "--output", str(models)])
+    arguments = ["export", str(file or "pretrained"), "--output", str(models)]
+    result = CliRunner().invoke(cli_main.cli, arguments)
     assert result.exit_code == 0, result.output
     contract = Contract.read(models / "1")
-    assert contract.guide is not None
-    assert contract.provenance["run_name"] == ("pretrained" if by_name else "guided")
+    assert list(contract.guides) == ["ndvi"]
+    assert contract.provenance["run_name"] == ("guided-3" if by_name else "mine")
+    assert (card_of(contract.provenance) == card) == by_name
 
 
 def test_no_run_is_a_clear_error_with_status_2(tmp_path, monkeypatch, capsys):
@@ -55,7 +58,7 @@ def test_no_run_is_a_clear_error_with_status_2(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as caught:
         cli_main.main()
     assert caught.value.code == 2
-    assert "run.json: this is no finished training run" in capsys.readouterr().err
+    assert "nothing: there is no trained model" in capsys.readouterr().err
     assert not models.exists()
 
 

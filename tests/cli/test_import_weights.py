@@ -9,14 +9,14 @@ import rasterio
 import yaml
 from click.testing import CliRunner
 
+from keras_lstsr.artifacts.contract import Contract
+from keras_lstsr.artifacts.imported import import_weights
+from keras_lstsr.artifacts.model_folder import ModelFolder
 from keras_lstsr.cli import main as cli_main
 from keras_lstsr.config import ExperimentConfig
-from keras_lstsr.contract import Contract
 from keras_lstsr.errors import ConfigError, ModelError
 from keras_lstsr.grids.resample import upsample_bicubic, upsample_bilinear
-from keras_lstsr.inference.predictor import load_predictor
-from keras_lstsr.training.imported import import_weights
-from keras_lstsr.training.run_folder import RunFolder
+from keras_lstsr.inference.loading import load_predictor
 from tests.cli.test_predict import write_lst
 from tests.models.reference_networks import forward, state_dict
 from tests.training.conftest import write_records
@@ -62,23 +62,23 @@ def test_a_run_folder_that_predicts_what_the_reference_does(files, tmp_path, arc
     result = import_run(files, architecture, tmp_path / "run")
     assert result.exit_code == 0, result.output
     coarse = np.random.default_rng(0).uniform(280, 320, (8, 12)).astype(np.float32)
-    fine = load_predictor(tmp_path / "run").predict(coarse[None, :, :, None])[0, :, :, 0]
+    fine = load_predictor(tmp_path / "run").predict(coarse[None, :, :, None])
     field = upsample_bilinear(coarse.astype(np.float64), 4) / 333.32
     weights = dict(np.load(files / f"{architecture}.npz"))
     expected = 333.32 * forward(architecture, weights, field)
     assert np.abs(expected - 333.32 * field).max() > 0.05
-    np.testing.assert_allclose(fine, expected, rtol=0, atol=5e-4)
+    np.testing.assert_allclose(fine.lst_kelvin[0, :, :, 0], expected, rtol=0, atol=5e-4)
 
 
 def test_the_folder_says_where_the_weights_come_from(files, tmp_path):
     result = import_run(files, "mrunet-maxpool", tmp_path / "deep" / "run")
-    folder = RunFolder(tmp_path / "deep" / "run")
+    folder = ModelFolder(tmp_path / "deep" / "run")
     assert {path.name for path in folder.path.iterdir()} == {
         "config.yaml",
         "model.keras",
         "run.json",
     }
-    info = folder.read_info()
+    info = folder.read_run()
     imported = info.imported_weights
     file = files / "mrunet-maxpool.npz"
     assert (info.status, info.run_name, info.dataset_fingerprint) == ("finished", "run", "")
@@ -100,10 +100,10 @@ def test_normalisation_and_upsampling_are_options(files, tmp_path):
     assert content["model"]["scale_kelvin"] == 340
     assert content["model"]["upsampling"] == "bicubic"
     coarse = np.random.default_rng(0).uniform(280, 320, (3, 5)).astype(np.float32)
-    fine = load_predictor(tmp_path / "run").predict(coarse[None, :, :, None])[0, :, :, 0]
+    fine = load_predictor(tmp_path / "run").predict(coarse[None, :, :, None])
     field = upsample_bicubic(coarse.astype(np.float64), 4) / 340
     expected = 340 * forward("vdsr", dict(np.load(files / "vdsr.npz")), field)
-    np.testing.assert_allclose(fine, expected, rtol=0, atol=5e-4)
+    np.testing.assert_allclose(fine.lst_kelvin[0, :, :, 0], expected, rtol=0, atol=5e-4)
 
 
 def test_export_carries_the_provenance(files, tmp_path):

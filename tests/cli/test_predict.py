@@ -267,11 +267,11 @@ def test_an_all_cloud_granule_is_an_error(tiny_models_dir, tmp_path, monkeypatch
 @pytest.fixture
 def shipped(tiny_guided_model, tmp_path, monkeypatch):
     """Puts a tiny guided model in the place of the weights that come with the package."""
-    from keras_lstsr.inference import pretrained
+    from keras_lstsr.artifacts import pretrained
+    from keras_lstsr.testing.models import write_model_folder
 
-    tiny_guided_model.save(tmp_path / "guided.keras")
-    monkeypatch.setattr(pretrained, "PRETRAINED_FILE", str(tmp_path / "guided.keras"))
-    monkeypatch.setattr(pretrained, "PRETRAINED_CARD_FILE", str(tmp_path / "guided.json"))
+    monkeypatch.setattr(pretrained, "WEIGHTS_FOLDER", tmp_path / "weights")
+    write_model_folder(tmp_path / "weights" / "guided-3", tiny_guided_model)
 
 
 @pytest.mark.usefixtures("shipped")
@@ -292,7 +292,7 @@ def test_the_pretrained_model_sharpens_a_granule_with_ndvi(tmp_path, monkeypatch
     assert f"{output.with_name('fine_std.tif')}: standard deviation, median " in text
     assert "LST alone" not in text
     with rasterio.open(output) as file:
-        assert file.tags()["model_run"] == "pretrained"
+        assert file.tags()["model_run"] == "guided-3"
         assert file.tags()["ndvi_granule"] == scene.mod09gq.name
 
 
@@ -365,14 +365,14 @@ def test_a_model_of_one_image_refuses_ndvi(
 def test_missing_pretrained_weights_are_an_error_with_a_way_out(
     kelvin_file, tmp_path, monkeypatch, capsys
 ):
-    from keras_lstsr.inference import pretrained
+    from keras_lstsr.artifacts import pretrained
 
-    monkeypatch.setattr(pretrained, "PRETRAINED_FILE", str(tmp_path / "guided.keras"))
+    monkeypatch.setattr(pretrained, "WEIGHTS_FOLDER", tmp_path / "weights")
     code, text = run(
         kelvin_file, "--output", tmp_path / "out.tif", monkeypatch=monkeypatch, capsys=capsys
     )
     assert code == 2
-    assert "guided.keras: the pretrained weights are not there" in text
+    assert "weights: the pretrained weights are not there" in text
     assert "--model" in text
 
 

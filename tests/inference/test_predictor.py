@@ -9,20 +9,18 @@ import sys
 import numpy as np
 import pytest
 
-from keras_lstsr.contract import Contract
+from keras_lstsr.artifacts import pretrained
+from keras_lstsr.artifacts.contract import Contract
+from keras_lstsr.artifacts.loading import weights_sha256
+from keras_lstsr.artifacts.model_folder import ModelCard
+from keras_lstsr.artifacts.saved_model import newest_version_dir
 from keras_lstsr.errors import ModelError, ServingError
-from keras_lstsr.export import weights_sha256
 from keras_lstsr.grids.resample import upsample_bicubic
-from keras_lstsr.inference import pretrained
-from keras_lstsr.inference.predictor import (
-    KerasPredictor,
-    Predictor,
-    SavedModelPredictor,
-    load_predictor,
-    load_pretrained,
-    newest_version_dir,
-    server_address,
-)
+from keras_lstsr.inference.loading import load_predictor, load_pretrained
+from keras_lstsr.inference.local import KerasPredictor, SavedModelPredictor
+from keras_lstsr.inference.predictor import Predictor
+from keras_lstsr.inference.remote import server_address
+from keras_lstsr.testing.models import write_model_folder
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +47,7 @@ def kelvin(*shape, gaps=True):
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 17, 23), (1, 5, 7), (2, 1, 2), (1, 64, 33)])
 def test_keras_and_saved_model_agree_at_any_size(predictors, shape):
     values = kelvin(*shape)
-    results = [predictor.predict(values) for predictor in predictors]
+    results = [predictor.predict(values).lst_kelvin for predictor in predictors]
     batch, height, width = shape
     for result in results:
         assert result.shape == (batch, 4 * height, 4 * width, 1)
@@ -63,7 +61,7 @@ def test_the_network_under_test_really_adds_detail(predictors):
     values = kelvin(1, 32, 32, gaps=False)
     fine = predictors[1].predict(values)
     older = SavedModelPredictor(predictors[1].path.parent / "1").predict(values)
-    assert np.abs(fine - older).max() > 0.1  # other weights, another result
+    assert np.abs(fine.lst_kelvin - older.lst_kelvin).max() > 0.1  # other weights, another result
 
 
 def test_both_are_predictors_of_one_provenance(predictors, tiny_model):
@@ -182,32 +180,41 @@ def guide(*shape, gaps=True):
 def test_guided_keras_and_saved_model_agree_at_any_size(guided, shape, with_guide):
     values = kelvin(*shape)
     batch, height, width = shape
-    ndvi = guide(batch, 4 * height, 4 * width) if with_guide else None
-    first, second = (predictor.predict_with_std(values, ndvi) for predictor in guided)
+    guides = {"ndvi": guide(batch, 4 * height, 4 * width)} if with_guide else {}
+    first, second = (predictor.predict(values, guides) for predictor in guided)
     missing = np.repeat(np.repeat(np.isnan(values), 4, axis=1), 4, axis=2)
     for one, other in (
         (first.lst_kelvin, second.lst_kelvin),
         (first.std_kelvin, second.std_kelvin),
+        (first.guide_followed, second.guide_followed),
     ):
         assert one.shape == (batch, 4 * height, 4 * width, 1)
         assert one.dtype == other.dtype == np.float32
         np.testing.assert_array_equal(np.isnan(one), missing)
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
     assert (first.std_kelvin[~missing] > 0).all()
-    np.testing.assert_array_equal(guided[0].predict(values, ndvi), first.lst_kelvin)
+    followed = first.guide_followed[~missing]
+    assert 0 <= followed.min() <= followed.max() <= 1
+    assert (followed > 0).any() == (with_guide and min(shape[1:]) > 1)
+    alone = guided[0].predict(values, guides, outputs=[])
+    np.testing.assert_array_equal(alone.lst_kelvin, first.lst_kelvin)
+    assert alone.std_kelvin is None and alone.guide_followed is None
 
 
 def test_no_guide_is_a_guide_that_is_missing_throughout(guided):
     values = kelvin(1, 12, 12)
-    without = guided[0].predict(values)
     nothing = np.full((1, 48, 48, 1), np.nan, np.float32)
-    np.testing.assert_array_equal(guided[0].predict(values, nothing), without)
-    with_ndvi = guided[0].predict(values, guide(1, 48, 48))
+    without, missing, with_ndvi = (
+        guided[0].predict(values, guides).lst_kelvin
+        for guides in ({}, {"ndvi": nothing}, {"ndvi": guide(1, 48, 48)})
+    )
+    np.testing.assert_array_equal(missing, without)
     assert np.nanmax(np.abs(with_ndvi - without)) > 0.1
 
 
-def test_predictors_say_whether_they_take_a_guide(predictors, guided):
-    assert [predictor.takes_guide for predictor in (*predictors, *guided)] == [0, 0, 1, 1]
+def test_predictors_say_which_guides_they_take(predictors, guided):
+    taken = [list(predictor.contract.guides) for predictor in (*predictors, *guided)]
+    assert taken == [[], [], ["ndvi"], ["ndvi"]]
     assert all(isinstance(predictor, Predictor) for predictor in (*predictors, *guided))
 
 
@@ -215,23 +222,24 @@ def test_predictors_say_whether_they_take_a_guide(predictors, guided):
 def test_a_model_of_one_image_refuses_a_guide_and_gives_no_std(predictors, number):
     values = kelvin(1, 8, 8)
     with pytest.raises(ModelError, match="takes no guide"):
-        predictors[number].predict(values, guide(1, 32, 32))
-    prediction = predictors[number].predict_with_std(values)
-    assert prediction.std_kelvin is None
-    np.testing.assert_array_equal(prediction.lst_kelvin, predictors[number].predict(values))
+        predictors[number].predict(values, {"ndvi": guide(1, 32, 32)})
+    prediction = predictors[number].predict(values)
+    assert prediction.std_kelvin is None and prediction.guide_followed is None
 
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_guides_that_do_not_fit_are_refused(guided, number):
     with pytest.raises(ModelError, match="fine grid"):
-        guided[number].predict(kelvin(1, 8, 8), guide(1, 8, 8))
+        guided[number].predict(kelvin(1, 8, 8), {"ndvi": guide(1, 8, 8)})
     with pytest.raises(ModelError, match="cannot be NDVI"):
-        guided[number].predict(kelvin(1, 8, 8), guide(1, 32, 32) * 10_000)
+        guided[number].predict(kelvin(1, 8, 8), {"ndvi": guide(1, 32, 32) * 10_000})
+    with pytest.raises(ModelError, match="water: this model takes no such guide"):
+        guided[number].predict(kelvin(1, 8, 8), {"water": guide(1, 32, 32)})
 
 
 def test_an_untrained_guided_model_is_bicubic_without_a_guide(untrained_guided_model):
     values = kelvin(1, 20, 24, gaps=False)
-    prediction = KerasPredictor(untrained_guided_model).predict_with_std(values)
+    prediction = KerasPredictor(untrained_guided_model).predict(values)
     expected = upsample_bicubic(values[0, ..., 0], 4)
     np.testing.assert_allclose(prediction.lst_kelvin[0, ..., 0], expected, rtol=0, atol=1e-3)
     assert np.ptp(prediction.std_kelvin) < 1e-5
@@ -240,29 +248,32 @@ def test_an_untrained_guided_model_is_bicubic_without_a_guide(untrained_guided_m
 @pytest.fixture
 def shipped(tmp_path, monkeypatch, tiny_guided_model):
     """Puts other weights in the place of those that come with the package."""
-    monkeypatch.setattr(pretrained, "PRETRAINED_FILE", str(tmp_path / "guided.keras"))
-    monkeypatch.setattr(pretrained, "PRETRAINED_CARD_FILE", str(tmp_path / "guided.json"))
-    tiny_guided_model.save(tmp_path / "guided.keras")
-    return tmp_path
+    monkeypatch.setattr(pretrained, "WEIGHTS_FOLDER", tmp_path)
+    card = ModelCard(name="guided", guides=("ndvi",), learnt_from={"000": ("ab" * 32,)})
+    return write_model_folder(
+        tmp_path / "guided-9", tiny_guided_model, card=card, dataset_fingerprint="ab"
+    )
 
 
-def test_the_pretrained_model_loads_with_its_card(shipped, tiny_guided_model):
-    assert load_pretrained().provenance["run_name"] == "pretrained"
-    card = {"dataset_fingerprint": "ab", "scores": {"rmse_kelvin": 1.5}}
-    (shipped / "guided.json").write_text(json.dumps(card))
-    predictor = load_predictor("pretrained")
-    assert predictor.takes_guide
-    assert predictor.provenance["model_card"] == card
-    assert predictor.provenance["dataset_fingerprint"] == "ab"
-    assert predictor.provenance["weights_sha256"] == weights_sha256(tiny_guided_model)
+def test_the_pretrained_model_loads_with_its_card_by_either_name(
+    shipped, tiny_model, tiny_guided_model
+):
+    write_model_folder(shipped.path.with_name("guided-2"), tiny_model)
+    for predictor in (load_predictor("pretrained"), load_predictor("guided-9"), load_pretrained()):
+        assert list(predictor.contract.guides) == ["ndvi"]
+        assert predictor.provenance["run_name"] == "guided-9"
+        assert predictor.provenance["dataset_fingerprint"] == "ab"
+        assert predictor.provenance["weights_sha256"] == weights_sha256(tiny_guided_model)
+        assert predictor.provenance["model_card"]["learnt_from"] == {"000": ["ab" * 32]}
+    assert load_predictor("guided-2").contract.guides == {}
 
 
-def test_missing_or_damaged_pretrained_files_get_clear_errors(shipped):
-    (shipped / "guided.json").write_text("[]")
-    with pytest.raises(ModelError, match=r"guided\.json.*model card"):
+def test_missing_or_damaged_pretrained_files_get_clear_errors(shipped, tmp_path):
+    shipped.card.write_text("[]")
+    with pytest.raises(ModelError, match=r"guided-9.card\.json: .*damaged"):
         load_pretrained()
-    (shipped / "guided.keras").unlink()
-    with pytest.raises(ModelError, match=r"guided\.keras: the pretrained weights are not there"):
+    shutil.rmtree(shipped.path)
+    with pytest.raises(ModelError, match=rf"{tmp_path}: the pretrained weights are not there"):
         load_pretrained()
 
 
@@ -273,11 +284,12 @@ def test_a_guided_model_predicts_the_same_on_jax(tiny_guided_model, guided, tmp_
     np.savez(tmp_path / "in.npz", lst=values, ndvi=ndvi)
     code = (
         "import sys, numpy as np; from pathlib import Path\n"
-        "from keras_lstsr.inference.predictor import load_predictor\n"
+        "from keras_lstsr.inference.loading import load_predictor\n"
         "folder = Path(sys.argv[1]); given = np.load(folder / 'in.npz')\n"
         "p = load_predictor(folder / 'model.keras')\n"
-        "a, b = p.predict_with_std(given['lst'], given['ndvi']), p.predict(given['lst'])\n"
-        "np.savez(folder / 'out.npz', lst=a.lst_kelvin, std=a.std_kelvin, alone=b)\n"
+        "a, b = p.predict(given['lst'], {'ndvi': given['ndvi']}), p.predict(given['lst'])\n"
+        "np.savez(folder / 'out.npz', lst=a.lst_kelvin, std=a.std_kelvin, "
+        "followed=a.guide_followed, alone=b.lst_kelvin)\n"
         "assert 'tensorflow' not in sys.modules\n"
     )
     subprocess.run(
@@ -285,7 +297,9 @@ def test_a_guided_model_predicts_the_same_on_jax(tiny_guided_model, guided, tmp_
         env={**os.environ, "KERAS_BACKEND": "jax"},
         check=True,
     )
-    expected, result = guided[0].predict_with_std(values, ndvi), np.load(tmp_path / "out.npz")
+    expected = guided[0].predict(values, {"ndvi": ndvi})
+    result, alone = np.load(tmp_path / "out.npz"), guided[0].predict(values).lst_kelvin
     np.testing.assert_allclose(result["lst"], expected.lst_kelvin, rtol=0, atol=2e-3)
     np.testing.assert_allclose(result["std"], expected.std_kelvin, rtol=0, atol=2e-3)
-    np.testing.assert_allclose(result["alone"], guided[0].predict(values), rtol=0, atol=2e-3)
+    np.testing.assert_allclose(result["followed"], expected.guide_followed, rtol=0, atol=2e-3)
+    np.testing.assert_allclose(result["alone"], alone, rtol=0, atol=2e-3)

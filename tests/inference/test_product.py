@@ -10,8 +10,8 @@ import xarray as xr
 from affine import Affine
 
 from keras_lstsr.errors import GridError, LstsrError, ModelError, ProductError
+from keras_lstsr.inference.local import KerasPredictor, SavedModelPredictor
 from keras_lstsr.inference.ndvi import granule_difference
-from keras_lstsr.inference.predictor import KerasPredictor, SavedModelPredictor
 from keras_lstsr.inference.product import (
     choose_layer,
     predict_product,

@@ -7,12 +7,13 @@ import xarray as xr
 from affine import Affine
 from scipy.ndimage import gaussian_filter
 
-from keras_lstsr.contract import Contract
+from keras_lstsr.artifacts.contract import Contract
 from keras_lstsr.errors import GridError, ModelError
 from keras_lstsr.grids.resample import upsample_bicubic, upsample_nearest
 from keras_lstsr.grids.tiling import make_tiling
 from keras_lstsr.inference.blending import predict_tiles
-from keras_lstsr.inference.predictor import KerasPredictor
+from keras_lstsr.inference.local import KerasPredictor
+from keras_lstsr.inference.predictor import Prediction
 from keras_lstsr.inference.scene import (
     predict_scene,
     predict_scene_with_std,
@@ -27,7 +28,7 @@ class NearestPredictor:
     """Repeats pixels and adds what a test asks for; remembers the batches that it was given."""
 
     def __init__(self, *, minimum_size_pixels: int = 1, tile_error: float = 0.0) -> None:
-        self.contract = Contract.of_single_image_model(
+        self.contract = Contract.of_model(
             model_version=0,
             scale_factor=4,
             minimum_size_pixels=minimum_size_pixels,
@@ -38,10 +39,11 @@ class NearestPredictor:
         self.tile_error = tile_error
         self.shapes: list[tuple[int, ...]] = []
 
-    def predict(self, lst_kelvin):
+    def predict(self, lst_kelvin, guides=None, *, outputs=None):
         self.shapes.append(lst_kelvin.shape)
-        fine = upsample_nearest(self.contract.checked_input(lst_kelvin)[..., 0], 4)
-        return (fine + self.tile_error * len(self.shapes))[..., None]
+        inputs = self.contract.checked(lst_kelvin, guides)
+        fine = upsample_nearest(inputs["lst_kelvin"][..., 0], 4)
+        return Prediction((fine + self.tile_error * len(self.shapes))[..., None])
 
 
 def kelvin(height, width, *, gaps=0.0, seed=0):
@@ -98,7 +100,7 @@ def test_tiles_give_what_the_whole_scene_gives(tiny_model, gaps):
     # 32 pixels of overlap cover the receptive field of a network of depth 2.
     predictor = KerasPredictor(tiny_model)
     values = kelvin(150, 133, gaps=gaps)
-    whole = predictor.predict(values[None, ..., None])[0, ..., 0]
+    whole = predictor.predict(values[None, ..., None]).lst_kelvin[0, ..., 0]
     tiled = predict_scene(scene(values), predictor, tile_pixels=64, overlap_pixels=32).values
     np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-3)
     abrupt = predict_scene(scene(values), predictor, tile_pixels=64, overlap_pixels=0).values
@@ -209,7 +211,9 @@ def test_unusable_scenes_are_refused():
 def test_a_model_that_breaks_its_contract_is_found_out(broken, message):
     predictor = NearestPredictor()
     honest = predictor.predict
-    predictor.predict = lambda values: broken(honest(values))
+    predictor.predict = lambda *given, **wanted: Prediction(
+        broken(honest(*given, **wanted).lst_kelvin)
+    )
     with pytest.raises(ModelError, match=message):
         predict_scene(scene(kelvin(20, 20)), predictor)
 
@@ -306,7 +310,8 @@ def test_far_from_ndvi_the_first_guess_is_bicubic(untrained):
 def test_tiles_of_the_first_guess_are_the_whole_scene(untrained, gaps):
     # The default overlap spares the margins in which windows of 25 pixels are cut.
     lst, guide = pair(150, 133, lst_gaps=gaps)
-    whole = untrained.predict(lst.values[None, ..., None], guide.values[None, ..., None])[0, ..., 0]
+    whole = untrained.predict(lst.values[None, ..., None], {"ndvi": guide.values[None, ..., None]})
+    whole = whole.lst_kelvin[0, ..., 0]
     tiled = predict_scene(lst, untrained, guide, tile_pixels=80).values
     np.testing.assert_allclose(tiled, whole, rtol=0, atol=2e-3)
     abrupt = predict_scene(lst, untrained, guide, tile_pixels=80, overlap_pixels=0).values
@@ -315,7 +320,7 @@ def test_tiles_of_the_first_guess_are_the_whole_scene(untrained, gaps):
 
 def test_tiles_of_a_corrected_result_are_nearly_the_whole_scene(guided):
     lst, guide = pair(150, 134)  # even: the network sees odd sides in another phase
-    whole = guided.predict_with_std(lst.values[None, ..., None], guide.values[None, ..., None])
+    whole = guided.predict(lst.values[None, ..., None], {"ndvi": guide.values[None, ..., None]})
     tiled = predict_scene_with_std(lst, guided, guide, tile_pixels=80)
     for name, expected in (
         ("lst_kelvin_fine", whole.lst_kelvin),
@@ -368,14 +373,14 @@ def test_a_small_scene_is_filled_up_with_its_guide(guided):
     asked = []
 
     class Demanding:
-        scale_factor, provenance, takes_guide = 4, {}, True
+        scale_factor, provenance = 4, {}
 
         def __init__(self):
             self.contract = contract
 
-        def predict(self, lst_kelvin, guide=None):
-            asked.append((lst_kelvin.shape, guide.shape))
-            return guided.predict(lst_kelvin, guide)
+        def predict(self, lst_kelvin, guides=None, *, outputs=None):
+            asked.append((lst_kelvin.shape, guides["ndvi"].shape))
+            return guided.predict(lst_kelvin, guides, outputs=outputs)
 
     lst, guide = pair(5, 7)
     fine = predict_scene(lst, Demanding(), guide)

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import json
+import csv
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import keras_lstsr
-from keras_lstsr.config import PretrainConfig
+from keras_lstsr.artifacts.model_folder import ModelFolder
+from keras_lstsr.artifacts.pretrained import shipped_folder, shipped_weights
+from keras_lstsr.config import ExperimentConfig, GuidedModelConfig
 from keras_lstsr.files import sha256_of
-from keras_lstsr.inference.predictor import load_predictor
-from keras_lstsr.inference.pretrained import PRETRAINED_CARD_FILE, PRETRAINED_FILE
+from keras_lstsr.grids.align import guide_on_fine_grid
+from keras_lstsr.inference.loading import load_predictor
 from keras_lstsr.inference.scene import predict_scene_with_std
+from keras_lstsr.pairs.files import find_pairs
 from keras_lstsr.pairs.simulated import simulated_pairs
 from keras_lstsr.sharpening.interpolation import interpolated
-from tests.conftest import ROOT
 
-PACKAGE = Path(keras_lstsr.__file__).parent
+FOLDER = ModelFolder(shipped_folder("guided-1"))
+ON_PAIRS = Path(__file__).with_name("guided_1_on_pairs.csv")
 
 
 @pytest.fixture(scope="module")
 def card():
-    return json.loads((PACKAGE / PRETRAINED_CARD_FILE).read_text(encoding="utf-8"))
+    return FOLDER.read_card()
 
 
 @pytest.fixture(scope="module")
@@ -52,22 +54,41 @@ def scored(predictor):
 
 
 def test_small_enough_to_ship():
-    assert (PACKAGE / PRETRAINED_FILE).stat().st_size < 8e6
+    assert FOLDER.model.stat().st_size < 8e6
 
 
-def test_the_card_is_of_these_weights_and_of_the_settings_that_come_along(card):
-    assert card["model_sha256"] == sha256_of(PACKAGE / PRETRAINED_FILE)
-    assert PretrainConfig.from_dict(card["settings"]) == PretrainConfig()
-    assert card["dataset"]["pairs"] == 54
-    assert len(card["dataset"]["files"]) == 3 * 54
-    assert len(card["dataset"]["fine_scenes"]) == 20
-    text = json.dumps(card)
-    assert "/home" not in text and "/tmp" not in text and "/work" not in text
+def test_the_newest_weights_are_these(predictor):
+    assert shipped_weights() == ["guided-1"]
+    assert predictor.provenance["run_name"] == "guided-1"
+
+
+def test_the_card_is_of_these_weights(card):
+    run = FOLDER.read_run()
+    assert card.model_sha256 == sha256_of(FOLDER.model)
+    assert card.parameters == run.parameters > 0
+    assert card.dataset_fingerprint == run.dataset_fingerprint != ""
+    assert card.guides == FOLDER.read_config().model.guides == ("ndvi",)
+    assert len(card.data["modis_aster"].files) == 3 * 54
+    assert len(card.data["ecostress"].files) == 20
+    pairs = {name: files for name, files in card.learnt_from.items() if name.isdecimal()}
+    assert len(pairs) == 54
+    assert {sha256 for files in pairs.values() for sha256 in files} == set(
+        card.data["modis_aster"].files.values()
+    )
+    for file in (FOLDER.card, FOLDER.run, FOLDER.config):
+        text = file.read_text(encoding="utf-8")
+        assert "/home" not in text and "/tmp" not in text and "/work" not in text
+
+
+def test_the_settings_are_those_of_the_network_by_default(card):
+    config = FOLDER.read_config()
+    assert config.model == GuidedModelConfig()
+    assert ExperimentConfig.from_dict(card.settings) == config
 
 
 def test_what_the_card_promises(card):
     """The figures that the README shows, with those of bicubic beside them."""
-    pairs = card["cross_validation"]["aster"]["pairs"]
+    pairs = card.scores["aster"]["pairs"]
     assert len(pairs) == 54 and {pair["fold"] for pair in pairs.values()} == {1, 2, 3, 4}
     errors = {
         method: np.array([pair[method]["bias_free_rmse_kelvin"] for pair in pairs.values()])
@@ -77,11 +98,11 @@ def test_what_the_card_promises(card):
     assert errors["guided"].mean() <= 1.15
     assert (errors["guided"] < errors["bicubic"]).all()
     assert (errors["guided"] < errors["tsharp"]).sum() >= 52
-    means = card["cross_validation"]["aster"]["means"]["guided"]
+    means = card.scores["aster"]["means"][card.name]
     assert means["bias_free_rmse_kelvin"] == pytest.approx(errors["guided"].mean(), abs=1e-4)
     assert means["ssim"] >= 0.80
-    assert 0.85 <= card["calibration"]["coverage_out_of_fold"] <= 0.95
-    assert all(0.8 <= share <= 0.97 for share in card["calibration"]["coverage_by_fold"])
+    assert 0.85 <= card.calibration["coverage_out_of_fold"] <= 0.95
+    assert all(0.8 <= share <= 0.97 for share in card.calibration["coverage_by_fold"])
 
 
 def test_better_than_bicubic_on_simulated_days(scored):
@@ -113,15 +134,28 @@ def test_intervals_hold_at_least_what_they_promise_on_simulated_days(scored):
     assert 0.85 < np.mean(inside) < 0.99
 
 
-def test_the_settings_file_makes_these_weights(card):
-    assert (
-        json.loads(PretrainConfig.from_yaml(ROOT / "configs" / "pretrain.yaml").model_dump_json())
-        == (card["settings"])
-    )
+@pytest.mark.real_data
+def test_the_pairs_come_out_as_when_the_weights_were_made(predictor, lstsr_data):
+    """Means over each pair and single pixels, as the graph gave them that the weights came with."""
+    with ON_PAIRS.open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len({row["pair"] for row in rows}) == 54
+    for source in find_pairs(lstsr_data / "modis_aster"):
+        pair = source.load()
+        ndvi = guide_on_fine_grid(pair.guide, pair.lst, 4).values
+        result = predictor.predict(
+            pair.lst.values[None, ..., None], {"ndvi": ndvi[None, ..., None]}
+        )
+        kelvin, std = result.lst_kelvin[0, ..., 0], result.std_kelvin[0, ..., 0]
+        for row in (row for row in rows if row["pair"] == source.name):
+            at = (int(row["row"]), int(row["column"])) if row["row"] != "mean" else ...
+            found = [np.nanmean(values[at], dtype=np.float64) for values in (kelvin, std)]
+            expected = [float(row[name]) for name in ("kelvin", "std_kelvin")]
+            assert found == pytest.approx(expected, abs=1e-3), row
 
 
 @pytest.mark.real_data
 def test_the_checksums_are_those_of_the_pairs(card, lstsr_data):
     for name in ("000_lst_1km.tif", "216_aster_lst_232m.tif"):
-        expected = card["dataset"]["files"][name]
+        expected = card.data["modis_aster"].files[name]
         assert sha256_of(lstsr_data / "modis_aster" / name) == expected

@@ -145,8 +145,8 @@ def test_all_networks_answer_alike_in_a_fresh_process(tmp_path):
 def test_an_exported_model_takes_any_size(architecture, tmp_path):
     import tensorflow as tf
 
-    from keras_lstsr.contract import Contract
-    from keras_lstsr.export import export_saved_model
+    from keras_lstsr.artifacts.contract import Contract
+    from keras_lstsr.artifacts.export import export_saved_model
 
     model = build_model(settings(architecture))
     version = export_saved_model(model, tmp_path, provenance={})

@@ -5,14 +5,11 @@ import pytest
 import tensorflow as tf
 from click.testing import CliRunner
 
+from keras_lstsr.artifacts.loading import weights_sha256
 from keras_lstsr.errors import ModelError, ServingError
-from keras_lstsr.export import weights_sha256
-from keras_lstsr.inference.predictor import (
-    GrpcPredictor,
-    KerasPredictor,
-    SavedModelPredictor,
-    load_predictor,
-)
+from keras_lstsr.inference.loading import load_predictor
+from keras_lstsr.inference.local import KerasPredictor, SavedModelPredictor
+from keras_lstsr.inference.remote import GrpcPredictor
 from serving import client as client_module
 from serving.client import LstsrClient
 from serving.local_server import LocalServer
@@ -47,9 +44,9 @@ def test_saved_model_server_and_client_answer_alike(client, in_process, shape):
     raw = client.call("serving_default", {"lst_kelvin": values})["lst_kelvin_fine"]
     results = {
         "server": raw,
-        "client": client.predict(values),
-        "SavedModelPredictor": saved.predict(values),
-        "KerasPredictor": in_keras.predict(values),
+        "client": client.predict(values).lst_kelvin,
+        "SavedModelPredictor": saved.predict(values).lst_kelvin,
+        "KerasPredictor": in_keras.predict(values).lst_kelvin,
     }
     for name, result in results.items():
         np.testing.assert_allclose(result, expected, rtol=0, atol=1e-4, err_msg=name)
@@ -90,7 +87,7 @@ def test_a_version_can_be_chosen(server):
 
 def test_messages_over_four_mebibytes_pass(client):
     values = np.full((1, 300, 300, 1), 290, np.float32)  # the answer is 5.5 MiB
-    assert client.predict(values).shape == (1, 1200, 1200, 1)
+    assert client.predict(values).lst_kelvin.shape == (1, 1200, 1200, 1)
 
 
 def test_batches_are_split_to_the_message_size(server, monkeypatch):
@@ -103,12 +100,12 @@ def test_batches_are_split_to_the_message_size(server, monkeypatch):
             small, "call", lambda name, inputs: sizes.append(inputs["lst_kelvin"].shape[0])
             or call(name, inputs),
         )  # fmt: skip
-        split = small.predict(values)
+        split = small.predict(values).lst_kelvin
         small.message_bytes = 1
-        one_by_one = small.predict(values[:2])
+        one_by_one = small.predict(values[:2]).lst_kelvin
     assert sizes == [2, 2, 1, 1, 1]
     with GrpcPredictor(server.address) as large:
-        np.testing.assert_allclose(split, large.predict(values), rtol=0, atol=1e-4)
+        np.testing.assert_allclose(split, large.predict(values).lst_kelvin, rtol=0, atol=1e-4)
         np.testing.assert_allclose(one_by_one, split[:2], rtol=0, atol=1e-4)
 
 
@@ -190,13 +187,13 @@ def test_a_served_guided_model_answers_as_keras_does(
     guided_client, tiny_guided_model, shape, with_guide
 ):
     values = kelvin(*shape)
-    guide = ndvi(shape[0], 4 * shape[1], 4 * shape[2]) if with_guide else None
-    assert guided_client.takes_guide
-    expected = KerasPredictor(tiny_guided_model).predict_with_std(values, guide)
-    served = guided_client.predict_with_std(values, guide)
-    np.testing.assert_allclose(served.lst_kelvin, expected.lst_kelvin, rtol=0, atol=1e-4)
-    np.testing.assert_allclose(served.std_kelvin, expected.std_kelvin, rtol=0, atol=1e-4)
-    np.testing.assert_array_equal(np.isnan(served.lst_kelvin), np.isnan(expected.lst_kelvin))
+    guides = {"ndvi": ndvi(shape[0], 4 * shape[1], 4 * shape[2])} if with_guide else {}
+    expected = KerasPredictor(tiny_guided_model).predict(values, guides)
+    served = guided_client.predict(values, guides)
+    for name in ("lst_kelvin", "std_kelvin", "guide_followed"):
+        mine, keras_own = getattr(served, name), getattr(expected, name)
+        np.testing.assert_allclose(mine, keras_own, rtol=0, atol=1e-4)
+        np.testing.assert_array_equal(np.isnan(mine), np.isnan(keras_own))
 
 
 def test_only_the_outputs_wanted_are_sent(guided_client, monkeypatch):
@@ -206,20 +203,22 @@ def test_only_the_outputs_wanted_are_sent(guided_client, monkeypatch):
         guided_client, "call",
         lambda *arguments, **options: answers.append(call(*arguments, **options)) or answers[-1],
     )  # fmt: skip
-    guided_client.predict(kelvin(1, 8, 8), ndvi(1, 32, 32))
-    guided_client.predict_with_std(kelvin(1, 8, 8), ndvi(1, 32, 32))
+    for outputs in ([], ["lst_std_kelvin"], None):
+        guided_client.predict(kelvin(1, 8, 8), {"ndvi": ndvi(1, 32, 32)}, outputs=outputs)
     assert [sorted(answer) for answer in answers] == [
         ["lst_kelvin_fine"],
         ["lst_kelvin_fine", "lst_std_kelvin"],
+        ["guide_followed", "lst_kelvin_fine", "lst_std_kelvin"],
     ]
 
 
 def test_guided_batches_are_split_with_their_guides(guided_client, tiny_guided_model, monkeypatch):
     monkeypatch.setattr(guided_client, "message_bytes", 3 * 32 * 32 * 4)
     values, guide = kelvin(4, 8, 8), ndvi(4, 32, 32)
-    split = guided_client.predict(values, guide)  # a request holds LST, too: 2 items a message
-    whole = KerasPredictor(tiny_guided_model).predict(values, guide)
-    np.testing.assert_allclose(split, whole, rtol=0, atol=1e-4)
+    guides = {"ndvi": guide}
+    split = guided_client.predict(values, guides)  # an answer of 3 outputs: an item a message
+    whole = KerasPredictor(tiny_guided_model).predict(values, guides)
+    np.testing.assert_allclose(split.lst_kelvin, whole.lst_kelvin, rtol=0, atol=1e-4)
 
 
 def test_the_server_tells_the_guided_signature(guided_client):
@@ -227,7 +226,7 @@ def test_the_server_tells_the_guided_signature(guided_client):
     tensor = ("float32", "[?, ?, ?, 1]")
     assert signatures["serving_default"] == {
         "inputs": {"lst_kelvin": tensor, "ndvi": tensor},
-        "outputs": {"lst_kelvin_fine": tensor, "lst_std_kelvin": tensor},
+        "outputs": dict.fromkeys(["guide_followed", "lst_kelvin_fine", "lst_std_kelvin"], tensor),
     }
 
 

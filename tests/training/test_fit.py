@@ -342,7 +342,7 @@ class TestErrors:
         config = with_settings(tiny, "training", learning_rate=1e30, epochs=9)
         with pytest.raises(ConfigError, match=r"training\.learning_rate.*no longer finite"):
             train(config, records, tmp_path / "run")
-        assert RunFolder(tmp_path / "run").read_info().status == "failed"
+        assert RunFolder(tmp_path / "run").read_run().status == "failed"
         for record in RunFolder(tmp_path / "run").read_history():
             assert np.isfinite(record["val_loss"])
 
@@ -354,7 +354,7 @@ class TestErrors:
             patch.setattr(fit.Publisher, "on_train_batch_end", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 train(tiny, records, tmp_path / "run")
-        assert RunFolder(tmp_path / "run").read_info().status == "interrupted"
+        assert RunFolder(tmp_path / "run").read_run().status == "interrupted"
         assert train(tiny, records, tmp_path / "run").info.status == "finished"
 
     def test_damaged_run_json(self, records, tiny, tmp_path):

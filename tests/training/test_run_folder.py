@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from keras_lstsr.artifacts.model_folder import RunInfo
 from keras_lstsr.config import ExperimentConfig, LossConfig
 from keras_lstsr.errors import ModelError
-from keras_lstsr.training.run_folder import RunFolder, RunInfo, flatten
+from keras_lstsr.training.run_folder import RunFolder, flatten
 
 
 @pytest.fixture
@@ -17,8 +18,8 @@ def dataset(tmp_path):
 def test_folder_appears_whole(tmp_path, dataset):
     folder = RunFolder(tmp_path / "deep" / "run")
     info = RunInfo(run_name="run", dataset_fingerprint="f")
-    folder.create(ExperimentConfig(), dataset, info)
-    assert folder.read_info() == info
+    folder.create(ExperimentConfig(), info, copied=[dataset])
+    assert folder.read_run() == info
     assert ExperimentConfig.from_yaml(folder.config) == ExperimentConfig()
     assert [path.name for path in folder.path.parent.iterdir()] == ["run"]
 
@@ -29,7 +30,7 @@ def test_what_a_kill_left_half_made_is_no_obstacle(tmp_path, dataset):
     (tmp_path / "run").mkdir()  # an empty folder, made by the user
     folder = RunFolder(tmp_path / "run")
     assert folder.is_free()
-    folder.create(ExperimentConfig(), dataset, RunInfo(run_name="run", dataset_fingerprint="f"))
+    folder.create(ExperimentConfig(), RunInfo(run_name="run", dataset_fingerprint="f"))
     assert not (tmp_path / "run" / "half").exists()
 
 
@@ -42,8 +43,8 @@ def test_history_tables_agree_when_columns_differ(tmp_path):
 
 
 def test_no_run_folder(tmp_path):
-    with pytest.raises(ModelError, match=r"no run folder.*keras-lstsr train --output"):
-        RunFolder(tmp_path).read_info()
+    with pytest.raises(ModelError, match=r"no model folder.*given to train as --output"):
+        RunFolder(tmp_path).read_run()
 
 
 def test_flatten():

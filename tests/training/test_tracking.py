@@ -85,7 +85,7 @@ class TestRun:
             patch.setattr(fit.Publisher, "on_epoch_end", killing(fit.Publisher.on_epoch_end, 2))
             with pytest.raises(Killed):
                 train(tiny, records, tmp_path / "run", tracker=Tracker(tracking_uri=store))
-        before = RunFolder(tmp_path / "run").read_info()
+        before = RunFolder(tmp_path / "run").read_run()
         client = mlflow.MlflowClient(store)
         assert client.get_run(before.mlflow_run_id).info.status == "FAILED"
         # Without an address: run.json knows it.

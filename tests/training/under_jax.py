@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from keras_lstsr.cli.main import cli
 from keras_lstsr.config import ExperimentConfig
-from keras_lstsr.inference.predictor import load_predictor
+from keras_lstsr.inference.loading import load_predictor
 from keras_lstsr.training import fit
 from tests.training.test_fit import Killed, killing
 
@@ -54,7 +54,7 @@ def main(settings: Path, records: Path, output: Path) -> None:
     again = trained_again_with_a_kill(settings, records, output / "again")
     predictor = load_predictor(run)
     coarse = np.load(output / "coarse.npy")
-    np.save(output / "fine.npy", predictor.predict(coarse))
+    np.save(output / "fine.npy", predictor.predict(coarse).lst_kelvin)
     report = {
         "train": told,
         "resumed_from": again.resumed_from,

@@ -11,17 +11,12 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-import keras_lstsr.export as export_module
-from keras_lstsr.contract import Contract
+import keras_lstsr.artifacts.export as export_module
+from keras_lstsr.artifacts.contract import Contract
+from keras_lstsr.artifacts.export import export_model, export_saved_model
+from keras_lstsr.artifacts.loading import load_keras_model, model_contract, weights_sha256
+from keras_lstsr.artifacts.saved_model import existing_versions
 from keras_lstsr.errors import MissingExtraError, ModelError
-from keras_lstsr.export import (
-    existing_versions,
-    export_run,
-    export_saved_model,
-    load_keras_model,
-    model_contract,
-    weights_sha256,
-)
 
 # TF Serving lags behind TensorFlow by a release or two; an operation that is not in this list may
 # be too new for it and needs a look at TensorFlow's history first.
@@ -137,7 +132,7 @@ def test_the_graph_uses_only_operations_that_older_servers_know(tiny_models_dir)
 
 
 def test_a_run_is_exported_with_its_provenance(run_dir, tmp_path, tiny_model):
-    version = export_run(run_dir, tmp_path / "models" / "lstsr")
+    version = export_model(run_dir, tmp_path / "models" / "lstsr")
     assert version == tmp_path / "models" / "lstsr" / "1"
     provenance = Contract.read(version).provenance
     assert provenance["run_name"] == "bold-bear"
@@ -202,17 +197,17 @@ def test_a_version_taken_meanwhile_is_not_overwritten(tiny_model, tmp_path, monk
 
 
 def test_unfinished_or_damaged_runs_get_clear_errors(run_dir, tmp_path):
-    with pytest.raises(ModelError, match=r"run\.json: this is no finished training run"):
-        export_run(tmp_path, tmp_path / "models")
+    with pytest.raises(ModelError, match=r"run\.json: this is no model folder"):
+        export_model(tmp_path, tmp_path / "models")
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(ModelError, match=r"model\.keras: there is no trained model"):
-        export_run(tmp_path, tmp_path / "models")
+        export_model(tmp_path, tmp_path / "models")
     (tmp_path / "model.keras").write_bytes((run_dir / "model.keras").read_bytes()[:3000])
     with pytest.raises(ModelError, match=r"model\.keras: Keras cannot read the model"):
-        load_keras_model(tmp_path)
+        load_keras_model(tmp_path / "model.keras")
     (tmp_path / "run.json").write_text("[1]")
     with pytest.raises(ModelError, match=r"run\.json.*expected a mapping"):
-        export_run(tmp_path, tmp_path / "models")
+        export_model(tmp_path, tmp_path / "models")
 
 
 def test_a_model_that_is_no_super_resolution_is_refused():
@@ -228,15 +223,15 @@ def test_another_backend_and_no_tensorflow_are_told_before_anything_is_written(
     with monkeypatch.context() as patch:
         patch.setattr(keras.config, "backend", lambda: "jax")
         with pytest.raises(ModelError, match=r"KERAS_BACKEND.*found jax; expected tensorflow"):
-            export_run(run_dir, tmp_path / "models")
+            export_model(run_dir, tmp_path / "models")
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(MissingExtraError, match=r"SavedModel needs TensorFlow.*pip install"):
-        export_run(run_dir, tmp_path / "models")
+        export_model(run_dir, tmp_path / "models")
     assert not (tmp_path / "models").exists()
 
 
 def test_the_same_weights_have_the_same_hash_in_another_model(tiny_model, run_dir):
-    assert weights_sha256(load_keras_model(run_dir)) == weights_sha256(tiny_model)
+    assert weights_sha256(load_keras_model(run_dir / "model.keras")) == weights_sha256(tiny_model)
 
 
 GUIDED_OPERATIONS = """
@@ -251,14 +246,14 @@ def test_a_guided_model_is_recognised_by_its_inputs(untrained_guided_model, tiny
     # Windows of 25 pixels lack none from the 13th pixel on; the bilinear kernel takes one more.
     assert contract.margin_pixels == 13
     assert contract.provenance["parameters"] == untrained_guided_model.count_params()
-    assert model_contract(tiny_model, provenance={}).guide is None
+    assert model_contract(tiny_model, provenance={}).guides == {}
 
 
 def test_a_model_with_ndvi_of_another_make_is_refused():
     lst = keras.Input((None, None, 1), name="lst_kelvin")
     ndvi = keras.Input((None, None, 1), name="ndvi")
     model = keras.Model({"lst_kelvin": lst, "ndvi": ndvi}, keras.layers.Add()([lst, ndvi]))
-    with pytest.raises(ModelError, match=r"none of build_guided; found no layer BlockMean"):
+    with pytest.raises(ModelError, match=r"not one of build_guided; found no layer BlockMean"):
         model_contract(model, provenance={})
 
 
@@ -266,7 +261,7 @@ def test_a_guided_signature_has_both_inputs_and_outputs(tiny_guided_models_dir):
     signatures = saved_model(tiny_guided_models_dir / "1").meta_graphs[0].signature_def
     serving = signatures["serving_default"]
     assert sorted(serving.inputs) == ["lst_kelvin", "ndvi"]
-    assert sorted(serving.outputs) == ["lst_kelvin_fine", "lst_std_kelvin"]
+    assert sorted(serving.outputs) == ["guide_followed", "lst_kelvin_fine", "lst_std_kelvin"]
     for tensor in (*serving.inputs.values(), *serving.outputs.values()):
         assert tensor.dtype == tf.float32.as_datatype_enum
         assert [side.size for side in tensor.tensor_shape.dim] == [-1, -1, -1, 1]

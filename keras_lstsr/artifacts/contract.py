@@ -1,4 +1,4 @@
-"""The contract of an exported model: what its tensors mean, and the check of an input against it.
+"""The contract of a model: what its tensors mean, and the check of an input against it.
 
 The contract lies as ``contract.json`` beside the SavedModel and, word for word, inside it: the
 signature ``contract`` returns it, so that a client of TF Serving learns units, valid range and
@@ -8,7 +8,7 @@ provenance from the server alone. This module imports no TensorFlow.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from keras_lstsr.config.guides import GUIDES, guide_named
 from keras_lstsr.errors import ModelError
 
 CONTRACT_FILE = "contract.json"
@@ -25,15 +26,14 @@ CONTRACT_SIGNATURE_INPUT = "contract_version"
 CONTRACT_SIGNATURE_OUTPUT = "contract_json"
 SERVING_SIGNATURE = "serving_default"
 INPUT_NAME = "lst_kelvin"
-GUIDE_NAME = "ndvi"
 OUTPUT_NAME = "lst_kelvin_fine"
 STD_NAME = "lst_std_kelvin"
+FOLLOWED_NAME = "guide_followed"
 
 # Colder than any ground ever measured from space (about 175 K, East Antarctica) and hotter than
 # any (about 354 K, Lut desert), with room for sensor error; Celsius (-60…80) and raw integers of
 # MODIS (7500…65535) lie far outside, and so does a fill value of 0.
 VALID_RANGE_KELVIN = (150.0, 400.0)
-VALID_RANGE_NDVI = (-1.0, 1.0)
 
 # The deepest single-image network halves the fine grid six times, the guided one three times:
 # windows that start at multiples of this many fine pixels are seen by every such network in the
@@ -62,7 +62,7 @@ class TensorContract(BaseModel):
     dtype: Literal["float32"] = "float32"
     shape: tuple[int | None, ...] = (None, None, None, 1)
     dimensions: tuple[str, ...] = ("batch", "row", "column", "channel")
-    units: Literal["kelvin", "1"] = "kelvin"
+    units: str = "kelvin"
     missing: str
     valid_range: tuple[float, float] | None = None
     optional: bool = False
@@ -100,76 +100,42 @@ class Contract(BaseModel):
     provenance: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod
-    def of_single_image_model(
+    def of_model(
         cls,
         *,
         model_version: int,
         scale_factor: int,
         minimum_size_pixels: int,
         provenance: dict[str, Any],
+        guides: Sequence[str] = (),
+        outputs: Sequence[str] = (OUTPUT_NAME,),
+        margin_pixels: int = 0,
     ) -> Contract:
-        """Makes the contract of a model with ``lst_kelvin`` as its only input."""
-        return cls(
-            model_version=model_version,
-            inputs=(
-                TensorContract(
-                    name=INPUT_NAME,
-                    missing="NaN; a missing pixel gives missing fine pixels",
-                    valid_range=VALID_RANGE_KELVIN,
-                ),
-            ),
-            outputs=(
-                TensorContract(name=OUTPUT_NAME, missing="NaN where the input pixel is missing"),
-            ),
-            scale_factor=scale_factor,
-            minimum_size_pixels=minimum_size_pixels,
-            alignment_pixels=_STRIDE_FINE_PIXELS // math.gcd(_STRIDE_FINE_PIXELS, scale_factor),
-            provenance=provenance,
-        )
+        """Makes the contract of a model with ``lst_kelvin`` and any guides as its inputs.
 
-    @classmethod
-    def of_guided_model(
-        cls,
-        *,
-        model_version: int,
-        scale_factor: int,
-        minimum_size_pixels: int,
-        margin_pixels: int,
-        provenance: dict[str, Any],
-    ) -> Contract:
-        """Makes the contract of a model with ``lst_kelvin`` and ``ndvi`` as its inputs."""
-        stride = _GUIDED_STRIDE_FINE_PIXELS
+        Args:
+            model_version: See the class, as all others but these two.
+            scale_factor: See there.
+            minimum_size_pixels: See there.
+            provenance: See there.
+            guides: Names of the guides that it takes and can do without.
+            outputs: Names of what it gives.
+            margin_pixels: See there.
+
+        Raises:
+            ConfigError: If there is no such guide.
+        """
+        lst = TensorContract(
+            name=INPUT_NAME,
+            missing="NaN; a missing pixel gives missing fine pixels",
+            valid_range=VALID_RANGE_KELVIN,
+        )
+        stride = _GUIDED_STRIDE_FINE_PIXELS if guides else _STRIDE_FINE_PIXELS
         return cls(
-            contract_version=2,
+            contract_version=2 if guides else 1,
             model_version=model_version,
-            inputs=(
-                TensorContract(
-                    name=INPUT_NAME,
-                    missing="NaN; a missing pixel gives missing fine pixels",
-                    valid_range=VALID_RANGE_KELVIN,
-                ),
-                TensorContract(
-                    name=GUIDE_NAME,
-                    dimensions=_FINE_DIMENSIONS,
-                    units="1",
-                    missing="NaN; without NDVI the result is about bicubic there. NaN throughout "
-                    "means that there is no NDVI",
-                    valid_range=VALID_RANGE_NDVI,
-                    optional=True,
-                ),
-            ),
-            outputs=(
-                TensorContract(
-                    name=OUTPUT_NAME,
-                    dimensions=_FINE_DIMENSIONS,
-                    missing="NaN where the pixel of lst_kelvin is missing",
-                ),
-                TensorContract(
-                    name=STD_NAME,
-                    dimensions=_FINE_DIMENSIONS,
-                    missing="NaN where the pixel of lst_kelvin is missing",
-                ),
-            ),
+            inputs=(lst, *map(_guide_tensor, guides)),
+            outputs=tuple(_output_tensor(name, guided=bool(guides)) for name in outputs),
             scale_factor=scale_factor,
             minimum_size_pixels=minimum_size_pixels,
             alignment_pixels=stride // math.gcd(stride, scale_factor),
@@ -178,14 +144,13 @@ class Contract(BaseModel):
         )
 
     @property
-    def guide(self) -> TensorContract | None:
-        """The input that holds the guide; None for a model of one image."""
-        return next((tensor for tensor in self.inputs if tensor.name == GUIDE_NAME), None)
+    def guides(self) -> dict[str, TensorContract]:
+        """The guides that the model takes, by name: its inputs but for ``lst_kelvin``."""
+        return {tensor.name: tensor for tensor in self.inputs if tensor.name != INPUT_NAME}
 
-    @property
-    def gives_std(self) -> bool:
-        """Whether the model gives the standard deviation of its result."""
-        return any(tensor.name == STD_NAME for tensor in self.outputs)
+    def gives(self, output_name: str) -> bool:
+        """Says whether the model has an output of that name, e.g. ``"lst_std_kelvin"``."""
+        return any(tensor.name == output_name for tensor in self.outputs)
 
     def to_json(self) -> str:
         """Returns the text of ``contract.json``."""
@@ -228,21 +193,65 @@ class Contract(BaseModel):
             ) from error
         return cls.from_json(text, source=path)
 
-    def checked_input(self, lst_kelvin: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Checks an input's shape, type, size and units.
+    def check_takes(self, guides: Iterable[str]) -> None:
+        """Refuses guides that the model does not take.
+
+        Args:
+            guides: Their names.
+
+        Raises:
+            ModelError: If it does not take one of them.
+        """
+        for name in guides:
+            if name not in self.guides:
+                raise ModelError(
+                    f"this model takes no {'such ' if self.guides else ''}guide",
+                    field=name,
+                    found=f"inputs {', '.join(entry.name for entry in self.inputs)}",
+                    action="Leave it out, or take a model that was trained with it.",
+                )
+
+    def checked(
+        self,
+        lst_kelvin: NDArray[np.floating],
+        guides: Mapping[str, NDArray[np.floating]] | None = None,
+    ) -> dict[str, NDArray[np.float32]]:
+        """Checks all inputs' shapes, types, sizes and units.
 
         Args:
             lst_kelvin: ``[B, h, w, 1]``, kelvin, NaN where missing.
+            guides: Name → ``[B, f·h, f·w, 1]``, NaN where missing. Those that the model can do
+                without may be left out, and are then missing throughout.
 
         Returns:
-            The same as contiguous float32.
+            The model's inputs by name, contiguous float32.
 
         Raises:
-            ModelError: If the rank, the channel count, the size or the data type does not fit,
-                or if any value that is not NaN lies outside the valid range.
+            ModelError: If the rank, the channel count, the size or the data type of one does not
+                fit, any value that is not NaN lies outside the valid range, or the model does not
+                take a guide that is given or cannot do without one that is not.
         """
+        guides = guides or {}
+        self.check_takes(guides)
+        inputs = {INPUT_NAME: self._checked_lst(np.asarray(lst_kelvin))}
+        batch, height, width = inputs[INPUT_NAME].shape[:3]
+        fine = (batch, height * self.scale_factor, width * self.scale_factor, 1)
+        for name, tensor in self.guides.items():
+            if name in guides:
+                inputs[name] = _checked_guide(np.asarray(guides[name]), tensor, fine)
+            elif tensor.optional:
+                inputs[name] = np.full(fine, np.nan, np.float32)
+            else:
+                raise ModelError(
+                    "this model cannot do without the guide",
+                    field=name,
+                    found=f"inputs {', '.join((INPUT_NAME, *guides))}",
+                    action="Give it; predict takes it by --guide NAME=FILE.",
+                )
+        return inputs
+
+    def _checked_lst(self, values: NDArray[Any]) -> NDArray[np.float32]:
         tensor = self.inputs[0]
-        values = np.asarray(lst_kelvin)
         _check_floating(
             values,
             tensor,
@@ -269,63 +278,53 @@ class Contract(BaseModel):
             check_kelvin(values, name=tensor.name, valid_range=tensor.valid_range)
         return np.ascontiguousarray(values, np.float32)
 
-    def check_takes_guide(self) -> None:
-        """Refuses a guide for a model that takes none.
 
-        Raises:
-            ModelError: If the model takes none.
-        """
-        if self.guide is None:
-            raise ModelError(
-                "this model takes no guide",
-                field=GUIDE_NAME,
-                found=f"inputs {', '.join(entry.name for entry in self.inputs)}",
-                action="Leave NDVI out, or take a model that was trained with it.",
-            )
+def _guide_tensor(name: str) -> TensorContract:
+    guide = guide_named(name)
+    return TensorContract(
+        name=name,
+        dimensions=_FINE_DIMENSIONS,
+        units=guide.units,
+        missing=guide.when_missing,
+        valid_range=guide.valid_range,
+        optional=True,
+    )
 
-    def checked_guide(
-        self, guide: NDArray[np.floating] | None, lst_shape: tuple[int, ...]
-    ) -> NDArray[np.float32] | None:
-        """Checks a guide's shape, type and range.
 
-        Args:
-            guide: ``[B, f·h, f·w, 1]``, NaN where missing; None where there is none.
-            lst_shape: ``[B, h, w, 1]``, the shape of the LST that goes with it.
+def _output_tensor(name: str, *, guided: bool) -> TensorContract:
+    if not guided:
+        return TensorContract(name=name, missing="NaN where the input pixel is missing")
+    return TensorContract(
+        name=name,
+        dimensions=_FINE_DIMENSIONS,
+        units="1" if name == FOLLOWED_NAME else "kelvin",
+        missing=f"NaN where the pixel of {INPUT_NAME} is missing",
+    )
 
-        Returns:
-            The same as contiguous float32; all NaN for None; None for a model of one image.
 
-        Raises:
-            ModelError: If the model takes no guide but one is given, the shape or the data type
-                does not fit, or any value that is not NaN lies outside the valid range.
-        """
-        tensor = self.guide
-        if tensor is None:
-            if guide is not None:
-                self.check_takes_guide()
-            return None
-        batch, height, width = lst_shape[:3]
-        expected = (batch, height * self.scale_factor, width * self.scale_factor, 1)
-        if guide is None:
-            return np.full(expected, np.nan, np.float32)
-        values = np.asarray(guide)
-        _check_floating(
-            values,
-            tensor,
-            "Integers as delivered must be multiplied by their scale factor first (0.0001 for "
-            "MODIS vegetation indices) and their fill value turned into NaN.",
+def _checked_guide(
+    values: NDArray[Any], tensor: TensorContract, expected: tuple[int, ...]
+) -> NDArray[np.float32]:
+    _check_floating(values, tensor, _guide_hint(tensor.name))
+    if values.shape != expected:
+        raise ModelError(
+            "the guide does not lie on the fine grid of its LST",
+            field=tensor.name,
+            found=list(values.shape),
+            expected=list(expected),
+            action="Bring it there with keras_lstsr.grids.align.guide_on_fine_grid.",
         )
-        if values.shape != expected:
-            raise ModelError(
-                "the guide does not lie on the fine grid of its LST",
-                field=tensor.name,
-                found=list(values.shape),
-                expected=list(expected),
-                action="Bring it there with keras_lstsr.grids.align.guide_on_fine_grid.",
-            )
-        if tensor.valid_range is not None:
-            check_ndvi(values, name=tensor.name, valid_range=tensor.valid_range)
-        return np.ascontiguousarray(values, np.float32)
+    check_guide(values, tensor)
+    return np.ascontiguousarray(values, np.float32)
+
+
+def guide_meaning(name: str) -> str:
+    """Returns what a guide is called in sentences; its name where it is not registered."""
+    return GUIDES[name].long_name if name in GUIDES else name
+
+
+def _guide_hint(name: str) -> str:
+    return GUIDES[name].hint if name in GUIDES else "See the model's contract."
 
 
 def _check_floating(values: NDArray[Any], tensor: TensorContract, action: str) -> None:
@@ -334,7 +333,7 @@ def _check_floating(values: NDArray[Any], tensor: TensorContract, action: str) -
             "the input holds no floating-point numbers",
             field=tensor.name,
             found=values.dtype.name,
-            expected=f"{tensor.dtype} kelvin" if tensor.units == "kelvin" else tensor.dtype,
+            expected=tensor.dtype + _unit_text(tensor.units),
             action=action,
         )
 
@@ -367,34 +366,32 @@ def check_kelvin(
     )
 
 
-def check_ndvi(
-    values: NDArray[np.floating],
-    *,
-    name: str = GUIDE_NAME,
-    valid_range: tuple[float, float] = VALID_RANGE_NDVI,
-) -> None:
-    """Refuses values that cannot be NDVI.
+def check_guide(values: NDArray[np.floating], tensor: TensorContract) -> None:
+    """Refuses values that a guide cannot have.
 
     Args:
-        values: NDVI of any shape; NaN where missing.
-        name: Named in the error.
-        valid_range: Least and greatest valid value.
+        values: The guide, of any shape; NaN where missing.
+        tensor: What the contract says of it.
 
     Raises:
-        ModelError: If any value that is not NaN lies outside the range.
+        ModelError: If any value that is not NaN lies outside the valid range.
     """
-    low, high = valid_range
+    if tensor.valid_range is None:
+        return
+    low, high = tensor.valid_range
     _refuse_outside(
         values,
-        valid_range,
-        "these values cannot be NDVI",
-        field=name,
-        expected=f"{low:g} to {high:g}, NaN where missing",
-        action=lambda present: (
-            "Multiply integers by their scale (0.0001 for MODIS vegetation "
-            "indices) and mark fill values as NaN."
-        ),
+        tensor.valid_range,
+        f"these values cannot be {guide_meaning(tensor.name)}",
+        field=tensor.name,
+        expected=f"{low:g} to {high:g}{_unit_text(tensor.units)}, NaN where missing",
+        action=lambda present: _guide_hint(tensor.name),
     )
+
+
+def _unit_text(units: str) -> str:
+    """Returns a unit as it follows a number in a sentence; nothing where there is none."""
+    return "" if units == "1" else f" {units}"
 
 
 def _refuse_outside(

@@ -1,4 +1,4 @@
-"""A run folder from weights that were trained elsewhere."""
+"""A model folder from weights that were trained elsewhere."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from keras_lstsr.artifacts.model_folder import (
+    ImportedWeights,
+    ModelFolder,
+    RunInfo,
+    library_versions,
+    utc_now,
+)
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError, ModelError
 from keras_lstsr.files import sha256_of
 from keras_lstsr.models import build_model
 from keras_lstsr.models.torch_import import ImportReport, load_torch_weights, read_state_dict
-from keras_lstsr.training.run_folder import ImportedWeights, RunFolder, RunInfo, utc_now
-from keras_lstsr.training.versions import library_versions
 
 # Reference network -> settings of the same network here.
 _SETTINGS: dict[str, dict[str, str]] = {
@@ -33,7 +38,7 @@ def import_weights(
     scale_factor: int = 4,
     **shape: Any,
 ) -> ImportReport:
-    """Writes a run folder with weights of the papers' PyTorch code.
+    """Writes a model folder with weights of the papers' PyTorch code.
 
     The folder has ``config.yaml``, ``model.keras`` and ``run.json`` with status ``"finished"`` and
     the file's SHA-256; it appears whole or not at all. Export, prediction and evaluation take it
@@ -42,7 +47,7 @@ def import_weights(
     Args:
         file: ``.pth``, ``.pt`` or ``.npz``; see ``read_state_dict``.
         architecture: ``"mrunet-strided"``, ``"mrunet-maxpool"``, ``"vdsr"`` or ``"dmcn"``.
-        output_dir: The run folder; must not exist, or be empty.
+        output_dir: The model folder; must not exist, or be empty.
         scale_kelvin: Maximum of the training data in kelvin, by which the input is divided.
         upsampling: ``"bilinear"``, which the papers' code ran, or ``"bicubic"``.
         scale_factor: Fine pixels along a coarse pixel's side.
@@ -57,7 +62,7 @@ def import_weights(
         MissingExtraError: If it needs PyTorch and that is not installed.
         ConfigError: If a setting is invalid or the output folder is not free.
     """
-    file, folder = Path(file), RunFolder(output_dir)
+    file, folder = Path(file), ModelFolder(output_dir)
     config = _settings(
         architecture,
         {name: value for name, value in shape.items() if value is not None},
@@ -100,7 +105,7 @@ def import_weights(
             ignored=report.ignored_groups(),
         ),
     )
-    folder.create(config, None, info, model=model)
+    folder.create(config, info, model=model)
     return report
 
 

@@ -7,13 +7,14 @@ import sys
 import numpy as np
 import pytest
 
-from keras_lstsr.contract import Contract, check_kelvin
+from keras_lstsr.artifacts.contract import Contract, check_kelvin
+from keras_lstsr.config.guides import GUIDES
 from keras_lstsr.errors import ModelError
 
 
 @pytest.fixture
 def contract():
-    return Contract.of_single_image_model(
+    return Contract.of_model(
         model_version=3, scale_factor=4, minimum_size_pixels=4, provenance={"run_name": "r"}
     )
 
@@ -35,7 +36,7 @@ def test_json_round_trip_and_meaning(contract):
 
 @pytest.mark.parametrize(("factor", "alignment"), [(2, 32), (3, 64), (4, 16), (64, 1)])
 def test_alignment_is_a_whole_number_of_the_deepest_strides(factor, alignment):
-    made = Contract.of_single_image_model(
+    made = Contract.of_model(
         model_version=1, scale_factor=factor, minimum_size_pixels=1, provenance={}
     )
     assert made.alignment_pixels == alignment
@@ -56,7 +57,7 @@ def test_a_contract_of_another_version_or_damaged_is_refused(contract, tmp_path)
 def test_a_fitting_input_passes_unchanged_as_float32(contract):
     values = kelvin(2, 5, 7, 1)
     values[0, 0, 0, 0] = np.nan
-    checked = contract.checked_input(values.astype(np.float64))
+    checked = contract.checked(values.astype(np.float64))["lst_kelvin"]
     assert checked.dtype == np.float32
     np.testing.assert_array_equal(checked, values)
 
@@ -73,7 +74,7 @@ def test_a_fitting_input_passes_unchanged_as_float32(contract):
 )
 def test_what_does_not_fit_is_refused_by_name(contract, values, message):
     with pytest.raises(ModelError, match=f"lst_kelvin: .*{message}"):
-        contract.checked_input(values)
+        contract.checked(values)
 
 
 @pytest.mark.parametrize(
@@ -97,17 +98,19 @@ def test_nan_and_the_ends_of_the_range_are_kelvin():
 
 
 def test_reading_a_contract_loads_no_tensorflow():
-    code = "import keras_lstsr.contract, sys; sys.exit('tensorflow' in sys.modules)"
+    code = "import keras_lstsr.artifacts.contract, sys; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.fixture
 def guided_contract():
-    return Contract.of_guided_model(
+    return Contract.of_model(
         model_version=1,
         scale_factor=4,
         minimum_size_pixels=1,
         margin_pixels=13,
+        guides=["ndvi"],
+        outputs=["lst_kelvin_fine", "lst_std_kelvin", "guide_followed"],
         provenance={"run_name": "g"},
     )
 
@@ -122,11 +125,14 @@ def test_a_guided_contract_says_what_its_tensors_mean(guided_contract):
     assert ndvi["valid_range"] == [-1.0, 1.0]
     assert ndvi["shape"] == [None, None, None, 1]
     assert "NaN" in ndvi["missing"]
-    names = [tensor["name"] for tensor in content["outputs"]]
-    assert names == ["lst_kelvin_fine", "lst_std_kelvin"]
+    outputs = [(tensor["name"], tensor["units"]) for tensor in content["outputs"]]
+    assert outputs == [
+        ("lst_kelvin_fine", "kelvin"), ("lst_std_kelvin", "kelvin"), ("guide_followed", "1"),
+    ]  # fmt: skip
     assert content["alignment_pixels"] * content["scale_factor"] == 8
-    assert guided_contract.guide.name == "ndvi"
-    assert guided_contract.gives_std
+    assert list(guided_contract.guides) == ["ndvi"]
+    assert guided_contract.gives("lst_std_kelvin")
+    assert not guided_contract.gives("ndvi")
 
 
 # As written by the first releases.
@@ -147,18 +153,21 @@ def test_a_contract_of_version_1_is_read_as_a_model_of_one_image(contract):
     old = Contract.from_json(CONTRACT_OF_VERSION_1)
     assert old == contract
     assert contract.contract_version == 1
-    assert old.guide is None
-    assert not old.gives_std
+    assert old.guides == {}
+    assert not old.gives("lst_std_kelvin")
     assert old.margin_pixels == 0
 
 
 def test_a_fitting_guide_passes_and_none_stands_for_missing_throughout(guided_contract):
     values = np.random.default_rng(0).uniform(-1, 1, (2, 20, 28, 1))
     values[0, 0, 0, 0] = np.nan
-    checked = guided_contract.checked_guide(values, (2, 5, 7, 1))
-    assert checked.dtype == np.float32
-    np.testing.assert_allclose(checked, values, rtol=1e-6)
-    none = guided_contract.checked_guide(None, (2, 5, 7, 1))
+    lst = kelvin(2, 5, 7, 1)
+    checked = guided_contract.checked(lst, {"ndvi": values})
+    assert list(checked) == ["lst_kelvin", "ndvi"]
+    assert checked["ndvi"].dtype == np.float32
+    np.testing.assert_allclose(checked["ndvi"], values, rtol=1e-6)
+    np.testing.assert_array_equal(checked["lst_kelvin"], lst)
+    none = guided_contract.checked(lst)["ndvi"]
     assert none.shape == (2, 20, 28, 1)
     assert np.isnan(none).all()
 
@@ -175,10 +184,47 @@ def test_a_fitting_guide_passes_and_none_stands_for_missing_throughout(guided_co
 )
 def test_a_guide_that_does_not_fit_is_refused_by_name(guided_contract, guide, message):
     with pytest.raises(ModelError, match=f"ndvi: .*{message}"):
-        guided_contract.checked_guide(guide, (1, 5, 7, 1))
+        guided_contract.checked(kelvin(1, 5, 7, 1), {"ndvi": guide})
 
 
 def test_a_model_of_one_image_takes_no_guide(contract):
-    assert contract.checked_guide(None, (1, 5, 7, 1)) is None
-    with pytest.raises(ModelError, match="takes no guide; found inputs lst_kelvin"):
-        contract.checked_guide(np.zeros((1, 20, 28, 1)), (1, 5, 7, 1))
+    assert list(contract.checked(kelvin(1, 5, 7, 1))) == ["lst_kelvin"]
+    with pytest.raises(ModelError, match="ndvi: this model takes no guide; found inputs"):
+        contract.checked(kelvin(1, 5, 7, 1), {"ndvi": np.zeros((1, 20, 28, 1))})
+
+
+def test_a_guide_of_another_name_is_refused(guided_contract):
+    with pytest.raises(ModelError, match=r"water: this model takes no such guide; found .*ndvi"):
+        guided_contract.checked(kelvin(1, 5, 7, 1), {"water": np.zeros((1, 20, 28, 1))})
+
+
+def test_a_guide_that_the_model_needs_cannot_be_left_out(guided_contract):
+    lst, ndvi = guided_contract.inputs
+    needed = ndvi.model_copy(update={"optional": False})
+    demanding = guided_contract.model_copy(update={"inputs": (lst, needed)})
+    with pytest.raises(ModelError, match="ndvi: this model cannot do without the guide"):
+        demanding.checked(kelvin(1, 5, 7, 1))
+
+
+@pytest.mark.parametrize("name", list(GUIDES))
+def test_every_guide_is_checked_by_its_own_range_and_unit(name):
+    guide = GUIDES[name]
+    contract = Contract.of_model(
+        model_version=1, scale_factor=2, minimum_size_pixels=1, guides=[name], provenance={}
+    )
+    assert contract.guides[name].units == guide.units
+    lst, (low, high) = kelvin(1, 2, 2, 1), guide.valid_range
+    for end in (low, high, np.nan):
+        contract.checked(lst, {name: np.full((1, 4, 4, 1), end)})
+    for beyond in (low - 1, high + 1):
+        with pytest.raises(ModelError, match=f"{name}: .* {guide.long_name}; found 16 of 16"):
+            contract.checked(lst, {name: np.full((1, 4, 4, 1), beyond)})
+
+
+def test_a_guide_that_this_version_does_not_know_is_checked_by_the_contract(guided_contract):
+    text = guided_contract.to_json().replace('"ndvi"', '"haze"')
+    contract = Contract.from_json(text)
+    fine = np.full((1, 20, 28, 1), 0.5)
+    assert list(contract.checked(kelvin(1, 5, 7, 1), {"haze": fine})) == ["lst_kelvin", "haze"]
+    with pytest.raises(ModelError, match=r"haze: these values cannot be haze.*-1 to 1"):
+        contract.checked(kelvin(1, 5, 7, 1), {"haze": fine + 1})

@@ -1,0 +1,1 @@
+"""Models on disk: the model folder, its contract, and the SavedModel exported from it."""

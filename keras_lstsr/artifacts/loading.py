@@ -1,0 +1,243 @@
+"""Loading a model from wherever it lies, with its provenance, and finding out its contract."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_lstsr.artifacts.contract import (
+    FOLLOWED_NAME,
+    INPUT_NAME,
+    OUTPUT_NAME,
+    STD_NAME,
+    Contract,
+)
+from keras_lstsr.artifacts.model_folder import ModelFolder, library_versions
+from keras_lstsr.artifacts.pretrained import shipped_folder
+from keras_lstsr.config.guides import GUIDES
+from keras_lstsr.errors import ModelError, OldLayoutWarning
+
+if TYPE_CHECKING:
+    import keras
+
+_SIZES_TRIED_PIXELS = (*range(1, 17), 24, 32, 48, 64, 128)
+_PROBE_KELVIN = 290.0
+# What `pretrain` wrote before there were model folders.
+_OLD_MODEL, _OLD_CARD = "guided.keras", "guided.json"
+
+
+def open_model(source: str | PathLike[str]) -> tuple[keras.Model, dict[str, Any]]:
+    """Loads a model and what is known of it.
+
+    Args:
+        source: A model folder, its ``model.keras``, any other ``.keras`` file, or the name of
+            weights that come with the package: ``"pretrained"`` for the newest.
+
+    Returns:
+        The model and its provenance, see ``ModelFolder.provenance``; of a file without a folder
+        ``run_name`` alone.
+
+    Raises:
+        ModelError: If there is no model, or it or what lies beside it is damaged.
+    """
+    path = Path(source)
+    if not path.exists():
+        path = shipped_folder(str(source)) or path
+    folder = ModelFolder(path if path.is_dir() else path.parent)
+    old = folder.path / _OLD_MODEL
+    if path == old or (path.is_dir() and old.is_file() and not folder.model.is_file()):
+        return load_keras_model(old), _old_provenance(folder)
+    if path.is_dir() or (path == folder.model and folder.run.is_file()):
+        provenance = folder.provenance()
+        return load_keras_model(folder.model), provenance
+    return load_keras_model(path), {"run_name": path.stem}
+
+
+def holds_keras_model(folder: Path) -> bool:
+    """Says whether a folder is a model folder, of today's or the older layout."""
+    return any((folder / name).is_file() for name in (ModelFolder(folder).model.name, _OLD_MODEL))
+
+
+def _old_provenance(folder: ModelFolder) -> dict[str, Any]:
+    warnings.warn(
+        f"{folder.path} has {_OLD_MODEL}, as older versions wrote it. The next release will not "
+        "read it: make the model anew with `keras-lstsr pretrain`",
+        OldLayoutWarning,
+        stacklevel=4,
+    )
+    folder.card = folder.path / _OLD_CARD
+    card = folder.read_card()
+    provenance: dict[str, Any] = {"run_name": folder.path.resolve().name}
+    if card is not None:
+        provenance["dataset_fingerprint"] = card.dataset_fingerprint
+        provenance["model_card"] = card.model_dump(mode="json")
+    return provenance
+
+
+def load_keras_model(file: Path) -> keras.Model:
+    """Loads a ``.keras`` file.
+
+    Raises:
+        ModelError: If there is no such file, or Keras cannot read it.
+    """
+    if not file.is_file():
+        raise ModelError(
+            "there is no trained model",
+            path=file,
+            expected="a folder of `keras-lstsr train` with model.keras, or a .keras file",
+            action="Train first, or let the training finish its first epoch.",
+        )
+    import keras
+
+    import keras_lstsr.models  # noqa: F401  # registers the layers; Keras finds them by name
+
+    try:
+        return keras.models.load_model(file, compile=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(
+            "Keras cannot read the model",
+            path=file,
+            found=str(error).strip().splitlines()[0] if str(error).strip() else type(error),
+            expected="a .keras file written by keras-lstsr",
+            action="Train or copy it again.",
+        ) from error
+
+
+def model_contract(
+    model: keras.Model, *, provenance: dict[str, Any], model_version: int = 0
+) -> Contract:
+    """Makes a model's contract; scale factor and least size are found by trying.
+
+    Args:
+        model: Takes ``[B, h, w, 1]`` kelvin and returns ``[B, f·h, f·w, 1]``; or a model of
+            ``build_guided``, whose inputs but for LST are named after guides.
+        provenance: Where the model comes from; software versions and the hash of the weights are
+            added.
+        model_version: Number of the SavedModel's version; 0 if it is not exported.
+
+    Raises:
+        ModelError: If the model takes none of the sizes tried, or its output is not a whole
+            multiple of its input, or a model with guides is not one of ``build_guided``, or takes
+            a guide that is not registered.
+    """
+    guides = guides_of(model)
+    factor = _guided_factor(model) if guides else None
+    size, results = _smallest_that_works(model, guides, factor)
+    shape = tuple(results[OUTPUT_NAME].shape)
+    wrong = len(shape) != 4 or shape[1] != shape[2] or shape[1] % size or shape[3] != 1
+    if wrong or factor not in (None, shape[1] // size):
+        raise ModelError(
+            "the model's output does not fit its input",
+            field=OUTPUT_NAME,
+            found=list(shape),
+            expected=f"[1, f·{size}, f·{size}, 1] with a whole factor f",
+        )
+    return Contract.of_model(
+        model_version=model_version,
+        scale_factor=shape[1] // size,
+        minimum_size_pixels=size,
+        margin_pixels=_statistics_margin(model) if guides else 0,
+        guides=guides,
+        outputs=[name for name in (OUTPUT_NAME, STD_NAME, FOLLOWED_NAME) if name in results],
+        provenance={
+            **provenance,
+            "weights_sha256": weights_sha256(model),
+            "parameters": int(model.count_params()),
+            "software": library_versions(),
+        },
+    )
+
+
+def guides_of(model: keras.Model) -> tuple[str, ...]:
+    """Returns the names of the guides that a model takes: its inputs but for LST.
+
+    Raises:
+        ModelError: If one of them is not registered.
+    """
+    names = [tensor.name for tensor in getattr(model, "inputs", None) or ()]
+    if INPUT_NAME not in names:
+        return ()  # a model of one image may call its input what it likes
+    guides = tuple(name for name in names if name != INPUT_NAME)
+    unknown = [name for name in guides if name not in GUIDES]
+    if unknown:
+        raise ModelError(
+            "the model takes a guide that is not registered",
+            field=unknown[0],
+            expected=", ".join(GUIDES),
+            action="Register it in keras_lstsr/config/guides.py.",
+        )
+    return guides
+
+
+def _smallest_that_works(
+    model: keras.Model, guides: tuple[str, ...], factor: int | None
+) -> tuple[int, dict[str, Any]]:
+    """Tries sizes, smallest first; returns the first that works and its results by name."""
+    too_small = _errors_of_small_images()
+    for size in _SIZES_TRIED_PIXELS:
+        probe = {INPUT_NAME: np.full([1, size, size, 1], _PROBE_KELVIN, np.float32)}
+        fine = [1, size * (factor or 1), size * (factor or 1), 1]
+        probe |= {name: np.full(fine, GUIDES[name].stand_in, np.float32) for name in guides}
+        try:
+            results = model(probe, training=False)
+        except too_small:
+            continue  # for this network's depth
+        return size, results if isinstance(results, dict) else {OUTPUT_NAME: results}
+    raise ModelError(
+        "the model takes no single-channel image",
+        found=f"failure for all sizes up to {_SIZES_TRIED_PIXELS[-1]} pixels",
+        expected="a model of build_model or build_guided: [B, h, w, 1] in kelvin",
+    )
+
+
+def _guided_factor(model: keras.Model) -> int:
+    from keras_lstsr.models.guidance import BlockMean
+
+    return int(_layer_of(model, BlockMean).scale_factor)
+
+
+def _statistics_margin(model: keras.Model) -> int:
+    """Coarse pixels from which on a window's statistics lack nothing; bilinear adds the one."""
+    from keras_lstsr.models.guidance import LocalRegression
+
+    return int(_layer_of(model, LocalRegression).wide_window_pixels) // 2 + 1
+
+
+def _layer_of(model: keras.Model, kind: type) -> Any:
+    for layer in model.layers:
+        if isinstance(layer, kind):
+            return layer
+    raise ModelError(
+        "the model takes a guide, but is not one of build_guided",
+        field=model.name,
+        found=f"no layer {kind.__name__}",
+        action="Build it with keras_lstsr.models.guided.build_guided.",
+    )
+
+
+def _errors_of_small_images() -> tuple[type[Exception], ...]:
+    """What a network raises when nothing is left of an image: it depends on the backend."""
+    import keras
+
+    if keras.config.backend() != "tensorflow":
+        return (ValueError, TypeError, ZeroDivisionError)
+    import tensorflow as tf
+
+    return (ValueError, tf.errors.InvalidArgumentError)
+
+
+def weights_sha256(model: keras.Model) -> str:
+    """Hashes all weights with their shapes, in the model's order: the same weights, the same hash.
+
+    Names are left out, since Keras numbers layers anew in every process.
+    """
+    digest = hashlib.sha256()
+    for array in model.get_weights():
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
