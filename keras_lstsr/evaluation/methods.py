@@ -107,7 +107,7 @@ class PredictorMethod:
 
         taken = self.predictor.contract.guides
         guides = {name: guide for name, guide in sample.guides.items() if name in taken}
-        fine = predict_scene(sample.lst, self.predictor, guides)["lst_kelvin_fine"]
+        fine = predict_scene(sample.lst, self.predictor, next(iter(guides.values()), None))
         return Refined(fine, _said(fine))
 
 

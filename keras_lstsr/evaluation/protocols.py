@@ -26,7 +26,7 @@ from keras_lstsr.evaluation.result import MAIN_METRICS
 from keras_lstsr.evaluation.scoring import ImageMaps
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.registration import Shift, shifted
-from keras_lstsr.grids.resample import block_mean, norm_l4
+from keras_lstsr.grids.resample import block_mean, norm_l4, upsample_bicubic
 from keras_lstsr.grids.warp import warp_bilinear
 from keras_lstsr.metrics import image
 from keras_lstsr.records.masks import ASTER_ERODED_PIXELS, ASTER_MINIMUM_KELVIN, eroded
@@ -138,10 +138,13 @@ class NestedProtocol(_FineProtocol):
     Attributes:
         name: Names tables.
         title: In words.
+        clear_of_gaps: Leave out what lies so near a gap of LST that bicubic upsampling reaches into
+            it: scores there tell how gaps are bridged.
     """
 
     name: str = "simulated"
     title: str = "1 km → 250 m, simulated scenes"
+    clear_of_gaps: bool = False
 
     foreign_truth = False
     main_metrics = OWN_TRUTH_METRICS
@@ -156,6 +159,8 @@ class NestedProtocol(_FineProtocol):
         """
         like = next(iter(fine.values()))
         truth = np.asarray(_cut_like(_truth_of(sample), like, sample.name).values, np.float64)
+        if self.clear_of_gaps:
+            truth = _clear_of_gaps(truth, sample)
         maps = {name: np.asarray(result.values) for name, result in fine.items()}
         yield ImageMaps(sample.name, truth, maps, _pixel_size_m(like), _consistency(sample, fine))
 
@@ -234,11 +239,13 @@ class FourKilometreProtocol:
         name: Names tables.
         title: In words.
         cropped: Crop to what the guides cover; False for records, which are cut to size already.
+        clear_of_gaps: As of ``NestedProtocol``.
     """
 
     name: str = "4km"
     title: str = "4 km → 1 km, degraded from 1 km"
     cropped: bool = True
+    clear_of_gaps: bool = False
 
     task = "4km_to_1km"
     foreign_truth = False
@@ -276,6 +283,8 @@ class FourKilometreProtocol:
         maps = {name: np.asarray(result.values) for name, result in fine.items()}
         truth = _truth_of(sample)
         values = np.asarray(truth.values, np.float64)
+        if self.clear_of_gaps:
+            values = _clear_of_gaps(values, sample)
         yield ImageMaps(sample.name, values, maps, _pixel_size_m(truth), _consistency(sample, fine))
 
 
@@ -327,6 +336,13 @@ def _truth_of(sample: SceneSample, shift: Shift | None = None) -> xr.DataArray:
     if sample.truth is None:
         raise GridError("the sample has no truth", path=sample.name)
     return sample.truth if shift is None else shifted(sample.truth, shift)
+
+
+def _clear_of_gaps(truth: NDArray[np.float64], sample: SceneSample) -> NDArray[np.float64]:
+    lst = np.asarray(sample.lst.values)
+    # A NaN spreads over the kernel's footprint.
+    reached = np.isnan(upsample_bicubic(lst, truth.shape[0] // lst.shape[0]))
+    return np.where(reached, np.nan, truth)
 
 
 def _consistency(sample: SceneSample, fine: Mapping[str, xr.DataArray]) -> dict[str, float]:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 
+from affine import Affine
+from pyproj import CRS
+
 from keras_lstsr.errors import ConfigError, ProductError
 from keras_lstsr.evaluation.compare import SampleSet
 from keras_lstsr.evaluation.protocols import (
@@ -19,6 +22,7 @@ from keras_lstsr.evaluation.protocols import (
     Warp,
 )
 from keras_lstsr.files import sha256_of
+from keras_lstsr.grids.grid import Grid
 from keras_lstsr.products import guide_layer, lst_layers, open_guide, open_product
 from keras_lstsr.records.pairs import find_pairs
 from keras_lstsr.records.scene_sample import LoadedScene, SceneSample
@@ -170,29 +174,25 @@ class RecordSamples:
         Raises:
             RecordsError: If the records cannot be read.
         """
-        from keras_lstsr.records.reading import iterate_samples
+        from keras_lstsr.records.dataset import iterate_patches
 
-        metadata = load_metadata(self.folder)
-        for sample in iterate_samples(self.folder, self.split, self.limit):
-            scene = metadata.scenes[sample.scene]
-            attrs = {"units": "K", "day_night": sample.day_night}
-            fine = sample.fine_grid
-            truth = sample.truth_kelvin
+        factor = load_metadata(self.folder).scale_factor
+        for patch in iterate_patches(self.folder, self.split, self.limit):
+            shape = (patch.lst_kelvin.shape[0], patch.lst_kelvin.shape[1])
+            grid = Grid(CRS.from_wkt(patch.crs_wkt), Affine(*patch.transform), shape)
+            attrs = {"units": "K", "day_night": patch.day_night}
+            guides = {} if patch.ndvi is None else {"ndvi": patch.ndvi}
             yield LoadedScene(
                 SceneSample(
-                    sample.name,
-                    # Parts of a scene share ground with the same part on other dates.
-                    scene.group if sample.name == sample.scene else sample.place,
-                    day_night=sample.day_night,
-                    lst=sample.grid.raster(sample.lst_kelvin, name="lst_kelvin", attrs=attrs),
-                    guides={n: fine.raster(v, name=n) for n, v in sample.guides.items()},
-                    truth=None if truth is None else fine.raster(truth, attrs=attrs),
-                    # What was learnt from the same file, but from other ground, is not known here.
-                    files=scene.files if self.split == "train" else {},
-                    origin=sample.origin,
-                    product=sample.product,
-                    tile=sample.tile,
-                    acquisition_date=sample.acquisition_date,
+                    str(patch.key),
+                    # Patches share ground with those of the same place on other dates.
+                    patch.place,
+                    day_night=patch.day_night,
+                    lst=grid.raster(patch.lst_kelvin, name="lst_kelvin", attrs=attrs),
+                    guides={n: grid.finer(factor).raster(v, name=n) for n, v in guides.items()},
+                    product=patch.product,
+                    tile=patch.tile,
+                    acquisition_date=patch.acquisition_date,
                 )
             )
 
@@ -242,18 +242,15 @@ def records_set(
         RecordsError: If the folder holds no records.
     """
     metadata = load_metadata(folder)
-    protocols: list[ScoringProtocol] = [
-        FourKilometreProtocol(f"patches_{split}", f"4 km → 1 km, {split} split", cropped=False)
-    ]
-    if metadata.has_truth:
-        title = f"1 km → 250 m, {split} split"
-        protocols.append(NestedProtocol(f"patches_{split}_250m", title))
+    title = f"4 km → 1 km, {split} split"
     return SampleSet(
         data=f"“{Path(folder).name}”",
         sources=RecordSamples(Path(folder), split, limit),
-        protocols=protocols,
+        protocols=[
+            FourKilometreProtocol(f"patches_{split}", title, cropped=False, clear_of_gaps=True)
+        ],
         factor=metadata.scale_factor,
-        guided=bool(metadata.guides),
+        guided=metadata.settings.get("ndvi") is not None,
     )
 
 
@@ -264,7 +261,7 @@ def scenes_set(
     return SampleSet(
         data=f"“{lst}”",
         sources=find_scenes(lst, truth, guides)[:limit],
-        protocols=[NestedProtocol("scenes", "1 km → 250 m, whole scenes")],
+        protocols=[NestedProtocol("scenes", "1 km → 250 m, whole scenes", clear_of_gaps=True)],
         guided=bool(guides),
     )
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from keras_lstsr.inference.local import KerasPredictor
 
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.evaluation.methods import (
@@ -17,6 +16,7 @@ from keras_lstsr.evaluation.methods import (
     parse_method,
 )
 from keras_lstsr.grids.grid import Grid
+from keras_lstsr.inference.local import KerasPredictor
 from keras_lstsr.sharpening import METHODS, SharpeningWarning, sharpen
 from keras_lstsr.testing.samples import made_scene
 

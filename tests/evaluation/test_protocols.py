@@ -142,3 +142,18 @@ def test_nested_protocol_takes_the_truth_as_it_lies():
     beside = replace(prepared, truth=utm_raster(scene.truth.values, row=-4.5, name="t"))
     with pytest.raises(GridError, match="does not hold"):
         list(protocol.images(beside, sharpened(prepared, "tsharp"), None))
+
+
+@pytest.mark.parametrize("protocol", [NestedProtocol, FourKilometreProtocol])
+def test_near_a_gap_is_left_out_where_asked_for(protocol):
+    scene = made_scene(coarse_pixels=40)
+    scene.lst.values[16:20, 20:24] = np.nan  # a 4 km pixel, or 4 × 4 of 1 km
+    counts = {}
+    for clear in (False, True):
+        chosen = protocol(clear_of_gaps=clear)
+        prepared = chosen.prepared(scene, 4)
+        (maps,) = chosen.images(prepared, sharpened(prepared, "bicubic"), None)
+        counts[clear] = score_maps(maps)[0].scored_pixels
+    side, gap = (160, 16) if protocol is NestedProtocol else (40, 4)
+    # The kernel reaches less than two coarse pixels: 6 fine pixels further on each side.
+    assert counts == {False: side**2 - gap**2, True: side**2 - (gap + 12) ** 2}
