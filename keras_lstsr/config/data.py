@@ -74,6 +74,8 @@ class DataConfig(Settings):
         degraded_share: Share of the crops that are drawn from samples whose LST was made from
             their own fine truth, where there are such; None lets all samples count alike.
         variation: How training samples are varied; None leaves them as they are.
+        licences: Under which the data may be used, for the model's card: of ``"observed"`` LST,
+            guides and truth, and of ``"degraded"`` fine LST.
     """
 
     task: Task = "4km_to_1km"
@@ -85,6 +87,7 @@ class DataConfig(Settings):
     min_valid_share: float = Field(default=0.3, gt=0, le=1)
     degraded_share: float | None = Field(default=None, ge=0, lt=1)
     variation: AugmentationConfig | None = None
+    licences: dict[Literal["observed", "degraded"], str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _share_of_crops(self) -> Self:

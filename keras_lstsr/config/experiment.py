@@ -18,6 +18,7 @@ class ExperimentConfig(SettingsFile):
 
     Attributes:
         name: Names the experiment in MLflow.
+        description: What the model is, in sentences, for its card.
         data: See ``DataConfig``.
         model: See ``ModelConfig``, and ``GuidedModelConfig`` for the architecture ``"guided"``.
         loss: See ``LossConfig``.
@@ -40,11 +41,17 @@ class ExperimentConfig(SettingsFile):
     }
 
     name: str = "lstsr"
+    description: str = ""
     data: DataConfig = DataConfig()
     model: NetworkConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
     cross_validation: CrossValidationConfig = CrossValidationConfig()
+
+    @property
+    def knows_truth(self) -> bool:
+        """Whether channel 0 of the target is LST that is truly fine."""
+        return self.data.task == "4km_to_1km" or self.loss.needs_fine_truth
 
     @model_validator(mode="after")
     def _network_and_loss_fit(self) -> Self:

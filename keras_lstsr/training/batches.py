@@ -1,17 +1,181 @@
-"""The batches of a training: tf.data where TensorFlow is the backend, NumPy elsewhere."""
+"""The batches of a training: their arithmetic, and where they come from.
+
+They come from tf.data where TensorFlow is the backend, from NumPy elsewhere.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import keras
 
-from keras_lstsr.config import ExperimentConfig
+from keras_lstsr.config import ExperimentConfig, ModelConfig
+from keras_lstsr.errors import ConfigError, RecordsError
 from keras_lstsr.records.dataset import make_dataset
 from keras_lstsr.records.feed import PatchFeed
-from keras_lstsr.training.plan import Plan
-from keras_lstsr.training.strategy import keep_patches, uses_tensorflow
+from keras_lstsr.records.schema import DatasetMetadata
+from keras_lstsr.training.strategy import keep_samples, uses_tensorflow
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The arithmetic of batches.
+
+    Attributes:
+        replicas: Copies of the model that are trained in step.
+        steps: Optimiser steps per epoch; each takes ``batch_size`` samples over all replicas.
+        validation_samples: Validation samples used; 0 where there is no validation.
+        validation_batch_size: Samples per validation step over all replicas.
+    """
+
+    replicas: int
+    steps: int
+    validation_samples: int
+    validation_batch_size: int
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of a training.
+
+    Attributes:
+        training: Batches of ``(inputs, target)``; a pass over them, or ``Plan.steps`` of them, is
+            an epoch.
+        validation: The same of the validation split; None without validation.
+        callbacks: What training needs for them.
+    """
+
+    training: Any
+    validation: Any | None
+    callbacks: list[keras.callbacks.Callback] = field(default_factory=list)
+
+
+def plan_batches(
+    config: ExperimentConfig, metadata: DatasetMetadata, replicas: int, records_dir: Path
+) -> Plan:
+    """Checks that batches, records and devices fit, and counts the steps.
+
+    Args:
+        config: The settings.
+        metadata: The records' description.
+        replicas: Copies of the model that are trained in step.
+        records_dir: Named in errors.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ConfigError: If the batch cannot be shared among the replicas, or is larger than the
+            training split.
+        RecordsError: If the validation split holds fewer samples than replicas although it is
+            needed, or a guide or fine LST is needed and not there.
+    """
+    training, batch = config.training, config.training.batch_size
+    crops = config.data.crop_pixels is not None
+    if batch % replicas:
+        raise ConfigError(
+            "the batch cannot be shared equally among the replicas",
+            field="training.batch_size",
+            found=batch,
+            expected=f"a multiple of {replicas}",
+            action=f"Take {batch + replicas - batch % replicas}: it counts over all replicas.",
+        )
+    samples = metadata.counts.get("train", 0)
+    if samples < (1 if crops else batch):
+        raise ConfigError(
+            "the training split holds less than one batch",
+            path=records_dir,
+            field="training.batch_size",
+            found=f"a batch of {batch} and {samples} training samples",
+            action="Make the batch smaller, or prepare records from more scenes.",
+        )
+    validation = metadata.counts.get("validation", 0)
+    if validation < replicas and training.needs_validation:
+        raise RecordsError(
+            "the validation split holds too little",
+            path=records_dir,
+            field="counts.validation",
+            found=f"{validation} samples",
+            expected=f"at least {replicas}",
+            action="Prepare records from more scenes, or with a larger validation share; or train "
+            "without one: training.keep last, no early stopping.",
+        )
+    _check_content(config, metadata, records_dir)
+    used, validation_batch = 0, batch
+    if validation >= replicas:
+        used, validation_batch = validation_batches(validation, batch, replicas)
+    steps = max(1, samples // batch)
+    asked = training.steps_per_epoch or steps
+    return Plan(
+        replicas=replicas,
+        steps=asked if crops else min(steps, asked),
+        validation_samples=used,
+        validation_batch_size=validation_batch,
+    )
+
+
+def _check_content(config: ExperimentConfig, metadata: DatasetMetadata, records_dir: Path) -> None:
+    wanted = {*config.model.guides, *config.loss.needs.target_channels} - {"spread"}
+    guides = ["ndvi"] if metadata.has_guide else []
+    if absent := sorted(wanted - set(guides)):
+        raise RecordsError(
+            f"these records hold no {' and no '.join(absent)}",
+            path=records_dir,
+            field="guides",
+            found=guides,
+            expected=f"{', '.join(sorted(wanted))} in every record, which model and loss take",
+            action=f"Prepare the records with --guide {absent[0]}=GLOB, or take another network "
+            "and loss.",
+        )
+    if (
+        config.data.task == "1km_to_250m"
+        and config.loss.needs_fine_truth
+        and not getattr(metadata, "has_truth", False)
+    ):
+        raise RecordsError(
+            "these records hold no fine LST",
+            path=records_dir,
+            field="has_truth",
+            found=False,
+            expected=f"true 250 m LST, which loss.name {config.loss.name} learns from",
+            action="Prepare the records with --truth, or take loss.name mixgl or sif.",
+        )
+
+
+def validation_batches(samples: int, batch_size: int, replicas: int) -> tuple[int, int]:
+    """Chooses validation batches of which every replica gets a part, the last one too.
+
+    A batch is cut into parts of ``size / replicas`` samples, so a short last batch can leave the
+    last replica without any, and convolutions fail on an empty batch.
+
+    Args:
+        samples: Validation samples, at least ``replicas``.
+        batch_size: The training batch, a multiple of ``replicas``; validation takes no larger one.
+        replicas: Copies of the model that are trained in step.
+
+    Returns:
+        The number of samples used, all but at most ``replicas - 1``, and the batch size.
+    """
+    used = samples - samples % replicas
+    for share in range(min(batch_size, used) // replicas, 1, -1):
+        last = used % (share * replicas)
+        if last == 0 or last > share * (replicas - 1):
+            return used, share * replicas
+    return used, replicas
+
+
+def resolve(config: ExperimentConfig, metadata: DatasetMetadata, replicas: int) -> ExperimentConfig:
+    """Fills in what only records and devices tell: scaling of temperature, kind of BatchNorm."""
+    if not isinstance(config.model, ModelConfig):
+        return config
+    summary = metadata.statistics["lst_kelvin"]
+    model = config.model.with_statistics(
+        mean_kelvin=summary.mean, std_kelvin=summary.std, max_kelvin=summary.max
+    ).model_copy(update={"synchronised_batch_norm": replicas > 1})
+    return config.model_copy(update={"model": model})
 
 
 class PassOfEpoch(keras.callbacks.Callback):
@@ -32,7 +196,7 @@ class PassOfEpoch(keras.callbacks.Callback):
 
 def training_batches(
     config: ExperimentConfig, records_dir: str | PathLike[str], plan: Plan, *, first_epoch: int
-) -> tuple[Any, Any, list[keras.callbacks.Callback]]:
+) -> Batches:
     """Makes the batches of training and validation.
 
     Args:
@@ -42,14 +206,13 @@ def training_batches(
         first_epoch: Epochs that were completed before.
 
     Returns:
-        Training batches, validation batches, and callbacks that training needs for them. One pass
-        over the training batches, or ``plan.steps`` of them, is one epoch.
+        The batches.
 
     Raises:
         RecordsError: If the records cannot give such batches.
     """
     if uses_tensorflow():
-        return (*_pipelines(config, records_dir, plan, first_epoch), [])
+        return _pipelines(config, records_dir, plan, first_epoch)
     with_guide, training = config.loss.needs_guide, config.training
     feed = PatchFeed(
         records_dir,
@@ -61,20 +224,22 @@ def training_batches(
         with_guide=with_guide,
         steps=plan.steps,
     )
-    validation = PatchFeed(
-        records_dir,
-        "validation",
-        config.data,
-        batch_size=plan.validation_batch_size,
-        training=False,
-        with_guide=with_guide,
-    )
-    return feed, validation, [PassOfEpoch(feed)]
+    validation = None
+    if plan.validation_samples:
+        validation = PatchFeed(
+            records_dir,
+            "validation",
+            config.data,
+            batch_size=plan.validation_batch_size,
+            training=False,
+            with_guide=with_guide,
+        )
+    return Batches(feed, validation, [PassOfEpoch(feed)])
 
 
 def _pipelines(
     config: ExperimentConfig, records_dir: str | PathLike[str], plan: Plan, first_epoch: int
-) -> tuple[Any, Any]:
+) -> Batches:
     with_guide = config.loss.needs_guide
     batches = make_dataset(
         records_dir,
@@ -94,6 +259,8 @@ def _pipelines(
         iter(batches)
     # Repeated here, one pass is one epoch; left to itself Keras makes two iterators per epoch.
     batches = batches.repeat()
+    if not plan.validation_samples:
+        return Batches(batches, None)
     validation = make_dataset(
         records_dir,
         "validation",
@@ -104,7 +271,7 @@ def _pipelines(
         with_guide=with_guide,
     )
     if plan.replicas > 1:
-        validation = keep_patches(
-            validation, plan.validation_patches, batch_size=plan.validation_batch_size
+        validation = keep_samples(
+            validation, plan.validation_samples, batch_size=plan.validation_batch_size
         )
-    return batches, validation
+    return Batches(batches, validation)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,12 @@ class Calibration:
     coverage_before: float
     coverage_by_fold: tuple[float, ...]
     pixels: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the values for a model's card, with the mean of ``coverage_by_fold``."""
+        coverage = list(self.coverage_by_fold)
+        mean = float(np.mean(coverage)) if coverage else None
+        return {**asdict(self), "coverage_by_fold": coverage, "coverage_out_of_fold": mean}
 
 
 def standardised_errors(

@@ -1,7 +1,7 @@
-"""Keras callbacks that survive a kill: history, backup, best model, early stopping.
+"""Keras callbacks that survive a kill: history, backup, the model that is kept, early stopping.
 
 The order at the end of an epoch matters: ``HistoryRecorder`` writes what the epoch gave,
-``AtomicBackup`` then makes it count, ``BestModel`` and ``Publisher`` follow from it. A kill before
+``AtomicBackup`` then makes it count, ``KeptModel`` and ``Publisher`` follow from it. A kill before
 the backup repeats the epoch; after a later kill the restart catches up from backup and history.
 """
 
@@ -20,6 +20,7 @@ import keras
 from keras_lstsr.artifacts.model_folder import RunInfo
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.files import write_text_whole
+from keras_lstsr.training.network import TrainedNetwork
 from keras_lstsr.training.progress import TrainingProgress
 from keras_lstsr.training.run_folder import RunFolder
 from keras_lstsr.training.tracking import Tracker
@@ -29,7 +30,7 @@ Record = dict[str, float]
 
 
 class HistoryRecorder(keras.callbacks.Callback):
-    """Keeps the history.
+    """Keeps the history: an epoch's metrics, and the rate that it began with.
 
     Args:
         folder: The run folder.
@@ -50,12 +51,14 @@ class HistoryRecorder(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Starts the epoch's clock."""
         self._began = time.monotonic()
+        rate = self.model.optimizer.learning_rate
+        self._learning_rate = float(keras.ops.convert_to_numpy(rate))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Records the epoch."""
         metrics = {name: float(value) for name, value in (logs or {}).items()}
         for name in ("loss", MONITORED):
-            if not math.isfinite(metrics[name]):
+            if not math.isfinite(metrics.get(name, 0.0)):
                 raise ConfigError(
                     f"the {name.replace('_', ' ')} is no longer finite",
                     field="training.learning_rate",
@@ -63,7 +66,8 @@ class HistoryRecorder(keras.callbacks.Callback):
                     action="Lower the rate, and look for odd temperatures in the records.",
                 )
         seconds = round(time.monotonic() - self._began, 3)
-        self.history.append({"epoch": epoch + 1, **metrics, **self._constants, "seconds": seconds})
+        metrics |= {"learning_rate": self._learning_rate, **self._constants}
+        self.history.append({"epoch": epoch + 1, **metrics, "seconds": seconds})
         self._folder.write_history(self.history)
 
 
@@ -153,36 +157,32 @@ class AtomicBackup(keras.callbacks.BackupAndRestore):
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-class BestModel(keras.callbacks.Callback):
-    """Saves the best model so far as ``model.keras``.
+class KeptModel(keras.callbacks.Callback):
+    """Saves ``model.keras`` after each epoch whose weights are to be kept.
 
     Args:
         folder: The run folder.
         recorder: Where the records come from.
-        serving_model: A float32 twin of the trained model, uncompiled; best weights are copied
-            into it and it is saved, so that ``model.keras`` needs neither loss nor optimiser and
-            computes in float32 whatever it was trained in.
+        network: The network in training.
+        keep: ``"best"`` or ``"last"``, see ``TrainingConfig.keep``.
     """
 
     def __init__(
-        self, folder: RunFolder, recorder: HistoryRecorder, serving_model: keras.Model
+        self, folder: RunFolder, recorder: HistoryRecorder, network: TrainedNetwork, keep: str
     ) -> None:
         super().__init__()
-        self._folder = folder
-        self._recorder = recorder
-        self._serving_model = serving_model
+        self._folder, self._recorder = folder, recorder
+        self._network, self._keep = network, keep
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Saves the model if the last epoch is the best."""
-        self.save_if_best(self.model)
+        """Saves the model if the last epoch is the one to keep."""
+        self.save_if_kept()
 
-    def save_if_best(self, model: keras.Model) -> None:
-        """Saves ``model``, which has the weights of the last epoch, if that is the best."""
+    def save_if_kept(self) -> None:
+        """Saves the network, which has the weights of the last epoch, if that one is kept."""
         history = self._recorder.history
-        if not history or not is_best(history[-1], history[:-1]):
-            return
-        self._serving_model.set_weights(model.get_weights())
-        self._folder.write_model(self._serving_model)
+        if history and is_kept(history[-1], history[:-1], self._keep):
+            self._folder.write_model(self._network.with_kept_weights())
 
 
 class ResumedEarlyStopping(keras.callbacks.EarlyStopping):
@@ -220,6 +220,7 @@ class Publisher(keras.callbacks.Callback):
         recorder: Where the records come from.
         tracker: MLflow's run, or None.
         progress: The screen.
+        keep: See ``TrainingConfig.keep``.
     """
 
     def __init__(
@@ -229,9 +230,12 @@ class Publisher(keras.callbacks.Callback):
         recorder: HistoryRecorder,
         tracker: Tracker | None,
         progress: TrainingProgress,
+        *,
+        keep: str,
     ) -> None:
         super().__init__()
         self.info = info
+        self._keep = keep
         self._folder = folder
         self._recorder = recorder
         self._tracker = tracker
@@ -251,18 +255,19 @@ class Publisher(keras.callbacks.Callback):
         """Publishes the epoch."""
         history = self._recorder.history
         self.publish_history()
-        self._progress.epoch(history[-1], best=is_best(history[-1], history[:-1]))
+        best = self._keep == "best" and is_kept(history[-1], history[:-1], self._keep)
+        self._progress.epoch(history[-1], best=best)
 
     def publish_history(self) -> None:
         """Brings run.json and MLflow up to the history."""
         history = self._recorder.history
         if not history:
             return
-        best = best_record(history)
+        kept = kept_record(history, self._keep)
         self.info.epochs = len(history)
-        self.info.best_epoch = int(best["epoch"])
-        self.info.best_val_loss = best[MONITORED]
-        self.info.metrics = {name: value for name, value in best.items() if name != "epoch"}
+        self.info.best_epoch = int(kept["epoch"])
+        self.info.best_val_loss = kept.get(MONITORED)
+        self.info.metrics = {name: value for name, value in kept.items() if name != "epoch"}
         self.info.training_seconds = round(sum(record["seconds"] for record in history), 3)
         self._folder.write_run(self.info)
         if self._tracker is not None:
@@ -270,11 +275,11 @@ class Publisher(keras.callbacks.Callback):
                 self._tracker.log_epoch(record)
 
 
-def best_record(history: list[Record]) -> Record:
-    """Returns the record with the lowest validation loss, the first of equals."""
-    return min(history, key=lambda record: record[MONITORED])
+def kept_record(history: list[Record], keep: str) -> Record:
+    """Returns the record of the epoch that is kept: the last, or the first of the best."""
+    return history[-1] if keep == "last" else min(history, key=lambda record: record[MONITORED])
 
 
-def is_best(record: Record, before: list[Record]) -> bool:
-    """Returns whether a record's validation loss is lower than all before it."""
-    return all(record[MONITORED] < other[MONITORED] for other in before)
+def is_kept(record: Record, before: list[Record], keep: str) -> bool:
+    """Returns whether an epoch is kept, as far as the epochs up to it tell."""
+    return keep == "last" or all(record[MONITORED] < other[MONITORED] for other in before)

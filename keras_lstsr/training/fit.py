@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -12,40 +9,34 @@ from typing import Any
 
 import keras
 
-from keras_lstsr.artifacts.model_folder import RunInfo, library_versions, utc_now
+from keras_lstsr.artifacts.model_folder import RunInfo, utc_now
 from keras_lstsr.config import ExperimentConfig, ModelConfig, NetworkConfig
-from keras_lstsr.errors import ConfigError
-from keras_lstsr.losses import build_loss, build_loss_metrics
 from keras_lstsr.maps import comparison_figure
-from keras_lstsr.metrics.streaming import RootMeanSquareErrorKelvin
-from keras_lstsr.models import build_model
-from keras_lstsr.records.dataset import load_metadata
-from keras_lstsr.records.schema import DATASET_FILE, DatasetMetadata
-from keras_lstsr.training.baseline import bicubic_rmse_kelvin, sample_maps
-from keras_lstsr.training.batches import training_batches
+from keras_lstsr.records.schema import DATASET_FILE, DatasetMetadata, load_metadata
+from keras_lstsr.training.baseline import bicubic_rmse_kelvin
+from keras_lstsr.training.batches import Plan, plan_batches, resolve, training_batches
 from keras_lstsr.training.callbacks import (
     AtomicBackup,
-    BestModel,
     HistoryRecorder,
+    KeptModel,
     Publisher,
     Record,
     ResumedEarlyStopping,
 )
-from keras_lstsr.training.figures import draw_curves
-from keras_lstsr.training.plan import Plan, learning_rate, plan_batches, resolve
+from keras_lstsr.training.figures import draw_curves, sample_maps
+from keras_lstsr.training.network import build_network
+from keras_lstsr.training.optimizer import ValidateAverage
 from keras_lstsr.training.progress import SilentProgress, TrainingProgress
 from keras_lstsr.training.run_folder import RunFolder, flatten
 from keras_lstsr.training.schedules import alpha_callbacks
 from keras_lstsr.training.strategy import (
+    Strategy,
     describe_devices,
     make_strategy,
-    on_gpu,
     replica_count,
     uses_tensorflow,
 )
 from keras_lstsr.training.tracking import Tracker
-
-TRUTH_TASK = "4km_to_1km"
 
 
 @dataclass(frozen=True)
@@ -54,11 +45,11 @@ class TrainingResult:
 
     Attributes:
         run_dir: The run folder.
-        model_path: The best model, ``run_dir/model.keras``.
+        model_path: The model that is kept, ``run_dir/model.keras``.
         info: The content of ``run.json``.
-        history: One record per epoch: ``epoch`` (from 1), ``loss``, ``val_loss``,
-            ``learning_rate``, ``seconds``, where truth is known ``rmse_kelvin``,
-            ``val_rmse_kelvin`` and ``bicubic_val_rmse_kelvin``.
+        history: One record per epoch: ``epoch`` (from 1), ``loss``, ``learning_rate``,
+            ``seconds``, where there is a validation split ``val_loss``, where truth is known
+            ``rmse_kelvin``, ``val_rmse_kelvin`` and ``bicubic_val_rmse_kelvin``.
         resumed_from: Epochs that were complete when this call began.
         figures: The figures drawn.
         model_uri: Where MLflow keeps the model; None without MLflow, and on other backends than
@@ -85,8 +76,9 @@ def train(
 ) -> TrainingResult:
     """Trains a network, or goes on where a killed training of the same settings stopped.
 
-    A restart repeats the epoch in which the training was killed. Weights, optimiser, rate, order
-    of the patches, early stopping and history go on as if nothing had happened.
+    A restart repeats the epoch in which the training was killed. Weights and their average,
+    optimiser, rate, order of the samples, early stopping and history go on as if nothing had
+    happened.
 
     Args:
         config: The settings.
@@ -97,10 +89,11 @@ def train(
         overwrite: Delete a run folder that is there and start anew.
 
     Returns:
-        The result; ``model.keras`` holds the weights of the epoch with the lowest validation loss.
+        The result; ``model.keras`` holds the weights that ``training.keep`` asks for.
 
     Raises:
-        RecordsError: If the records are missing, empty where they must not be, or lack NDVI.
+        RecordsError: If the records are missing, empty where they must not be, or lack a guide or
+            the fine truth.
         ConfigError: If settings and records or settings and devices do not fit, or the run
             folder holds another or a finished run, or the loss is no longer finite.
     """
@@ -110,14 +103,15 @@ def train(
     plan = plan_batches(config, metadata, replica_count(strategy), Path(records_dir))
     resolved = resolve(config, metadata, plan.replicas)
     folder = RunFolder(output_dir)
-    info = _open_folder(folder, resolved, metadata, Path(records_dir), overwrite=overwrite)
+    info = folder.open(
+        resolved, metadata.fingerprint, Path(records_dir) / DATASET_FILE, overwrite=overwrite
+    )
     info.devices = describe_devices(strategy)
+    run = _Run(resolved, Path(records_dir), metadata, folder, info, plan, tracker, progress)
     try:
-        if tracker is not None:
-            _start_tracking(tracker, resolved, metadata, records_dir, info)
+        run.start_tracking()
         folder.write_run(info)
-        with _precision(resolved):
-            return _fit(resolved, records_dir, folder, info, plan, strategy, tracker, progress)
+        return run.fit(strategy)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         info.status = "interrupted" if interrupted else "failed"
@@ -129,235 +123,163 @@ def train(
         progress.finished("")
 
 
-def _open_folder(
-    folder: RunFolder,
-    config: ExperimentConfig,
-    metadata: DatasetMetadata,
-    records_dir: Path,
-    *,
-    overwrite: bool,
-) -> RunInfo:
-    if overwrite and folder.run.exists():
-        shutil.rmtree(folder.path)
-    if not folder.is_free():
-        if not folder.run.exists():
-            raise ConfigError(
-                "the folder is no run folder and not empty",
-                path=folder.path,
-                found="no run.json",
-                action="Choose another --output.",
-            )
-        info = folder.read_run()
-        folder.check_resumable(info, config, metadata.fingerprint)
-        info.status, info.resumed, info.finished = "running", info.resumed + 1, None
-        return info
-    info = RunInfo(
-        run_name=folder.path.resolve().name,
-        dataset_fingerprint=metadata.fingerprint,
-        versions=library_versions(),
-    )
-    folder.create(config, info, copied=[records_dir / DATASET_FILE])
-    return info
+@dataclass(frozen=True)
+class _Run:
+    """A training with all that its stages share."""
 
+    config: ExperimentConfig
+    records_dir: Path
+    metadata: DatasetMetadata
+    folder: RunFolder
+    info: RunInfo
+    plan: Plan
+    tracker: Tracker | None
+    progress: TrainingProgress
 
-def _start_tracking(
-    tracker: Tracker,
-    config: ExperimentConfig,
-    metadata: DatasetMetadata,
-    records_dir: str | PathLike[str],
-    info: RunInfo,
-) -> None:
-    info.mlflow_run_id = tracker.start(
-        run_name=info.run_name,
-        experiment=config.name,
-        parameters=flatten(config),
-        tags={
-            "task": config.data.task,
-            "architecture": config.model.network,
-            "devices": info.devices,
-            "resumed": str(info.resumed),
-        },
-        run_id=info.mlflow_run_id,
-        tracking_uri=info.tracking_uri,
-    )
-    info.tracking_uri = tracker.recordable_uri
-    tracker.log_dataset(
-        Path(records_dir).resolve().name, fingerprint=metadata.fingerprint, folder=records_dir
-    )
-
-
-@contextlib.contextmanager
-def _precision(config: ExperimentConfig) -> Iterator[None]:
-    before = keras.config.dtype_policy()
-    if config.training.mixed_precision:
-        # float16 needs a GPU's tensor cores and a scaled loss, which Keras adds by itself.
-        keras.config.set_dtype_policy("mixed_float16" if on_gpu() else "mixed_bfloat16")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-def _build(config: ExperimentConfig) -> keras.Model:
-    model = build_model(config.model)
-    training = config.training
-    loss = build_loss(config.loss)
-    metrics = build_loss_metrics(config.loss, loss)
-    if config.data.task == TRUTH_TASK:
-        metrics.append(RootMeanSquareErrorKelvin(name="rmse_kelvin"))
-    model.compile(
-        optimizer=keras.optimizers.Adam(training.learning_rate, epsilon=training.adam_epsilon),
-        loss=loss,
-        metrics=metrics,
-        # Without compilation JAX would run the step operation by operation.
-        jit_compile=training.xla or not uses_tensorflow(),
-        run_eagerly=False,
-    )
-    return model
-
-
-def _serving_twin(config: ExperimentConfig) -> keras.Model:
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        single = config.model.model_copy(update={"synchronised_batch_norm": False})
-        return build_model(single)
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-def _fit(
-    config: ExperimentConfig,
-    records_dir: str | PathLike[str],
-    folder: RunFolder,
-    info: RunInfo,
-    plan: Plan,
-    strategy: Any,
-    tracker: Tracker | None,
-    progress: TrainingProgress,
-) -> TrainingResult:
-    training = config.training
-    keras.utils.set_random_seed(training.seed)
-    backup = AtomicBackup(folder.backup, training.save_freq)
-    with strategy.scope():
-        model = _build(config)
-        # Built now, its variables lie on all replicas, and the step is traced once, not twice.
-        model.optimizer.build(model.trainable_variables)
-        restored = backup.restore(model)
-    info.parameters = model.count_params()
-    done = restored.epochs
-    batches, validation, feeding = training_batches(config, records_dir, plan, first_epoch=done)
-    constants: Record = {}
-    if config.data.task == TRUTH_TASK:
-        rmse = bicubic_rmse_kelvin(validation, config.model.scale_factor)
-        constants["bicubic_val_rmse_kelvin"] = rmse
-
-    recorder = HistoryRecorder(folder, folder.read_history()[:done], constants)
-    best = BestModel(folder, recorder, _serving_twin(config))
-    publisher = Publisher(folder, info, recorder, tracker, progress)
-    if restored.between_epochs:
-        best.save_if_best(model)  # the kill may have come between backup and best model
-    publisher.publish_history()
-    callbacks = [
-        *feeding,
-        keras.callbacks.LearningRateScheduler(lambda epoch: learning_rate(config, epoch)),
-        *alpha_callbacks(config.loss),
-        recorder,
-        backup,
-        best,
-        publisher,
-    ]
-    stopping = None
-    if training.early_stopping_patience is not None:
-        stopping = ResumedEarlyStopping(training.early_stopping_patience, recorder.history)
-        callbacks.append(stopping)
-    progress.started(
-        _facts(config, info, plan, done), epochs=training.epochs, first=done + 1, steps=plan.steps
-    )
-    if done < training.epochs and not (stopping and stopping.has_stopped(model)):
-        model.fit(
-            batches,
-            epochs=training.epochs,
-            initial_epoch=done,
-            # The NumPy feed ends an epoch by itself; tf.data repeats for ever.
-            steps_per_epoch=plan.steps if uses_tensorflow() else None,
-            validation_data=validation,
-            callbacks=callbacks,
-            shuffle=False,  # done already; Keras warns if it is asked to as well
-            verbose=0,
+    def start_tracking(self) -> None:
+        """Starts MLflow's run, or continues it."""
+        if self.tracker is None:
+            return
+        config, info = self.config, self.info
+        info.mlflow_run_id = self.tracker.start(
+            run_name=info.run_name,
+            experiment=config.name,
+            parameters=flatten(config),
+            tags={
+                "task": config.data.task,
+                "architecture": config.model.network,
+                "devices": info.devices,
+                "resumed": str(info.resumed),
+            },
+            run_id=info.mlflow_run_id,
+            tracking_uri=info.tracking_uri,
         )
-    info.stopped_early = len(recorder.history) < training.epochs
-    return _finish(config, validation, folder, publisher, recorder, tracker, progress, backup, done)
+        info.tracking_uri = self.tracker.recordable_uri
+        name = self.records_dir.resolve().name
+        self.tracker.log_dataset(name, self.metadata.fingerprint, self.records_dir)
+
+    def fit(self, strategy: Strategy) -> TrainingResult:
+        """Fits the network from the last backup on, and finishes the folder."""
+        config, training, folder = self.config, self.config.training, self.folder
+        keras.utils.set_random_seed(training.seed)
+        network = build_network(config, self.plan.steps, strategy)
+        backup = AtomicBackup(folder.backup, training.save_freq)
+        with strategy.scope():
+            restored = backup.restore(network.trained)
+        self.info.parameters = network.whole.count_params()
+        done = restored.epochs
+        batches = training_batches(config, self.records_dir, self.plan, first_epoch=done)
+        constants: Record = {}
+        if config.knows_truth and batches.validation is not None:
+            rmse = bicubic_rmse_kelvin(batches.validation, config.model.scale_factor)
+            constants["bicubic_val_rmse_kelvin"] = rmse
+        recorder = HistoryRecorder(folder, folder.read_history()[:done], constants)
+        kept = KeptModel(folder, recorder, network, training.keep)
+        publisher = Publisher(
+            folder, self.info, recorder, self.tracker, self.progress, keep=training.keep
+        )
+        if restored.between_epochs:
+            kept.save_if_kept()  # the kill may have come between backup and model
+        publisher.publish_history()
+        callbacks = [
+            *batches.callbacks,
+            *alpha_callbacks(config.loss),
+            ValidateAverage(),
+            recorder,
+            backup,
+            kept,
+            publisher,
+        ]
+        stopping = None
+        if training.early_stopping_patience is not None:
+            stopping = ResumedEarlyStopping(training.early_stopping_patience, recorder.history)
+            callbacks.append(stopping)
+        self.progress.started(
+            self._facts(done), epochs=training.epochs, first=done + 1, steps=self.plan.steps
+        )
+        if done < training.epochs and not (stopping and stopping.has_stopped(network.trained)):
+            network.trained.fit(
+                batches.training,
+                epochs=training.epochs,
+                initial_epoch=done,
+                # The NumPy feed ends an epoch by itself; tf.data repeats for ever.
+                steps_per_epoch=self.plan.steps if uses_tensorflow() else None,
+                validation_data=batches.validation,
+                callbacks=callbacks,
+                shuffle=False,  # done already; Keras warns if it is asked to as well
+                verbose=0,
+            )
+        self.info.stopped_early = len(recorder.history) < training.epochs
+        publisher.publish_history()
+        sample = ("Training sample", batches.training)
+        if batches.validation is not None:
+            sample = ("Validation sample", batches.validation)
+        figures, model_uri = self._finish(recorder.history, *sample)
+        backup.delete()
+        return TrainingResult(
+            run_dir=folder.path,
+            model_path=folder.model,
+            info=self.info,
+            history=recorder.history,
+            resumed_from=done,
+            figures=figures,
+            model_uri=model_uri,
+        )
+
+    def _facts(self, done: int) -> dict[str, str]:
+        model, training, info, plan = self.config.model, self.config.training, self.info, self.plan
+        crop = self.config.data.crop_pixels
+        what = "samples" if crop is None else f"crops of {crop} × {crop} LST pixels"
+        facts = {
+            "network": f"{_described(model)}: {info.parameters:,} parameters",
+            "task": self.config.data.task.replace("_", " "),
+            "devices": info.devices,
+            "batches": f"{plan.steps} × {training.batch_size} {what} per epoch, "
+            f"{training.batch_size // plan.replicas} on each replica",
+        }
+        if isinstance(model, ModelConfig):
+            facts["normalised"] = f"(T − {model.offset_kelvin:.2f} K) / {model.scale_kelvin:.2f} K"
+        if done:
+            facts["resumed"] = f"after epoch {done}"
+        if info.mlflow_run_id:
+            facts["MLflow"] = f"run {info.mlflow_run_id}" + (
+                f" at {info.tracking_uri}" if info.tracking_uri else ""
+            )
+        return facts
+
+    def _finish(
+        self, history: list[Record], title: str, batches: Any
+    ) -> tuple[list[Path], str | None]:
+        """Draws, writes the card, tells MLflow, and marks the folder as finished."""
+        folder, info, tracker = self.folder, self.info, self.tracker
+        model = keras.saving.load_model(folder.model, compile=False)
+        figures = draw_curves(history, info.best_epoch, folder.figures)
+        title, maps = sample_maps(model, batches, self.config, title)
+        figures.append(folder.figures / "maps.png")
+        comparison_figure(maps, title=title).savefig(figures[-1], dpi=120)
+        info.status, info.finished = "finished", utc_now()
+        model_uri = None
+        if tracker is not None:
+            summary = {"best_epoch": info.best_epoch, "training_seconds": info.training_seconds}
+            best = {f"best_{name}": value for name, value in info.metrics.items() if "val_" in name}
+            tracker.log_summary({**summary, **best})
+            tracker.log_files(figures, "figures")
+            tracker.log_files([folder.config, folder.dataset, folder.history_table])
+            if uses_tensorflow():
+                model_uri = tracker.log_model(model, scale_factor=self.config.model.scale_factor)
+            else:
+                # MLflow's flavour for Keras models with code and signature is TensorFlow's.
+                tracker.log_files([folder.model])
+            tracker.finish("FINISHED")
+        folder.write_run(info)
+        message = f"model of epoch {info.best_epoch}"
+        if info.best_val_loss is not None:
+            message += f", validation loss {info.best_val_loss:.5g}"
+        self.progress.finished(message + (", stopped early" if info.stopped_early else ""))
+        return figures, model_uri
 
 
-def _describe_network(model: NetworkConfig) -> str:
+def _described(model: NetworkConfig) -> str:
     shape = {name: value for name, value in model.shape.items() if name != "variant"}
     sizes = (f"{name.replace('_', ' ')} {value}" for name, value in shape.items())
     return ", ".join([model.network.replace("_", " "), *sizes])
-
-
-def _facts(config: ExperimentConfig, info: RunInfo, plan: Plan, done: int) -> dict[str, str]:
-    model, training = config.model, config.training
-    facts = {
-        "network": f"{_describe_network(model)}: {info.parameters:,} parameters",
-        "task": config.data.task.replace("_", " "),
-        "devices": info.devices,
-        "batches": f"{plan.steps} × {training.batch_size} patches per epoch, "
-        f"{training.batch_size // plan.replicas} on each replica",
-    }
-    if isinstance(model, ModelConfig):
-        facts["normalised"] = f"(T − {model.offset_kelvin:.2f} K) / {model.scale_kelvin:.2f} K"
-    if done:
-        facts["resumed"] = f"after epoch {done}"
-    if info.mlflow_run_id:
-        facts["MLflow"] = f"run {info.mlflow_run_id}" + (
-            f" at {info.tracking_uri}" if info.tracking_uri else ""
-        )
-    return facts
-
-
-def _finish(
-    config: ExperimentConfig,
-    validation: Any,
-    folder: RunFolder,
-    publisher: Publisher,
-    recorder: HistoryRecorder,
-    tracker: Tracker | None,
-    progress: TrainingProgress,
-    backup: AtomicBackup,
-    resumed_from: int,
-) -> TrainingResult:
-    info, history = publisher.info, recorder.history
-    publisher.publish_history()
-    model = keras.saving.load_model(folder.model, compile=False)
-    figures = draw_curves(history, folder.figures)
-    title, maps = sample_maps(model, validation, config)
-    figures.append(folder.figures / "maps.png")
-    comparison_figure(maps, title=title).savefig(figures[-1], dpi=120)
-    info.status, info.finished = "finished", utc_now()
-    model_uri = None
-    if tracker is not None:
-        summary = {"best_epoch": info.best_epoch, "training_seconds": info.training_seconds}
-        best = {f"best_{name}": value for name, value in info.metrics.items() if "val_" in name}
-        tracker.log_summary({**summary, **best})
-        tracker.log_files(figures, "figures")
-        tracker.log_files([folder.config, folder.dataset, folder.history_table])
-        if uses_tensorflow():
-            model_uri = tracker.log_model(model, scale_factor=config.model.scale_factor)
-        else:
-            # MLflow's flavour for Keras models with code and signature is TensorFlow's.
-            tracker.log_files([folder.model])
-        tracker.finish("FINISHED")
-    folder.write_run(info)
-    backup.delete()
-    message = f"best model: epoch {info.best_epoch}, validation loss {info.best_val_loss:.5g}"
-    progress.finished(message + (", stopped early" if info.stopped_early else ""))
-    return TrainingResult(
-        run_dir=folder.path,
-        model_path=folder.model,
-        info=info,
-        history=history,
-        resumed_from=resumed_from,
-        figures=figures,
-        model_uri=model_uri,
-    )

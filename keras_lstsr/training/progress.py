@@ -28,6 +28,9 @@ class TrainingProgress(Protocol):
     def started(self, facts: Mapping[str, str], *, epochs: int, first: int, steps: int) -> None:
         """Called before the first epoch, ``first``; ``facts`` say what is trained on what."""
 
+    def note(self, text: str) -> None:
+        """Called between trainings with a line of what has been found or done."""
+
     def wants_step(self) -> bool:
         """Returns whether the loss of this step is worth reading."""
 
@@ -45,6 +48,9 @@ class SilentProgress:
     """Shows nothing."""
 
     def started(self, facts: Mapping[str, str], *, epochs: int, first: int, steps: int) -> None:
+        """Does nothing."""
+
+    def note(self, text: str) -> None:
         """Does nothing."""
 
     def wants_step(self) -> bool:
@@ -103,6 +109,10 @@ class RichProgress:
             self._task = self._bar.add_task("training", total=epochs * steps, completed=done)
             self._bar.start()
 
+    def note(self, text: str) -> None:
+        """Prints the line."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
     def wants_step(self) -> bool:
         """Returns whether the last update is old enough."""
         pause = SECONDS_BETWEEN_UPDATES if self._bar else SECONDS_BETWEEN_LINES
@@ -127,7 +137,9 @@ class RichProgress:
         if self._bar:
             self._bar.update(self._task, completed=number * self._steps)
         line = f"  epoch {number:>{len(str(self._epochs))}}/{self._epochs}"
-        line += f"  loss {record['loss']:.5g}  val loss {record['val_loss']:.5g}"
+        line += f"  loss {record['loss']:.5g}"
+        if "val_loss" in record:
+            line += f"  val loss {record['val_loss']:.5g}"
         if "val_rmse_kelvin" in record:
             line += f"  val RMSE {record['val_rmse_kelvin']:.3f} K"
         if "bicubic_val_rmse_kelvin" in record:

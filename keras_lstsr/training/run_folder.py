@@ -7,7 +7,7 @@
       dataset.json    a copy of the records' description
       history.json    one record per epoch; history.csv is the same table
       backup/         the state after the last epoch; removed once the run has finished
-      figures/        loss, error beside bicubic, maps of one patch
+      figures/        loss, error beside bicubic, maps of one sample
 """
 
 from __future__ import annotations
@@ -15,15 +15,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from keras_lstsr.artifacts.model_folder import ModelFolder, RunInfo
+from keras_lstsr.artifacts.model_folder import ModelFolder, RunInfo, library_versions
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.files import write_text_whole
+
+RECORDS = "records"
+"""Folder of records that may stand in a run folder before it is one."""
 
 # Devices may change between a kill and the restart: the weights do not depend on them.
 DEVICE_SETTINGS = frozenset({"training.cpu_devices", "model.synchronised_batch_norm"})
@@ -43,6 +48,54 @@ class RunFolder(ModelFolder):
         self.history_table = self.path / "history.csv"
         self.backup = self.path / "backup"
         self.figures = self.path / "figures"
+        self.scores = self.path / "cross_validation.csv"
+
+    def open(
+        self, config: ExperimentConfig, fingerprint: str, dataset: Path, *, overwrite: bool = False
+    ) -> RunInfo:
+        """Makes the folder, or finds the unfinished run that stands there.
+
+        Args:
+            config: The settings.
+            fingerprint: Identity of the records.
+            dataset: Their description, to be copied.
+            overwrite: Delete a run that is there.
+
+        Returns:
+            The content of ``run.json``, of this run or of the killed one that it continues.
+
+        Raises:
+            ConfigError: If the folder holds a finished run, one of other settings or records, or
+                something else.
+            LstsrError: If it cannot be written to.
+        """
+        if overwrite and self.run.exists():
+            shutil.rmtree(self.path)
+        beside = set() if self.is_free() else {path.name for path in self.path.glob("*")}
+        if not beside or (RECORDS in beside and beside <= {RECORDS, "config.yaml", "dataset.json"}):
+            run = RunInfo(
+                run_name=self.path.resolve().name,
+                dataset_fingerprint=fingerprint,
+                versions=library_versions(),
+            )
+            if not beside:
+                self.create(config, run, copied=[dataset])
+                return run
+            config.to_yaml(self.config)
+            shutil.copyfile(dataset, self.dataset)
+            self.write_run(run)  # last: what has it is whole
+            return run
+        if not self.run.exists():
+            raise ConfigError(
+                "the folder is no run folder and not empty",
+                path=self.path,
+                found="no run.json",
+                action="Choose another --output.",
+            )
+        run = self.read_run()
+        self.check_resumable(run, config, fingerprint)
+        run.status, run.resumed, run.finished = "running", run.resumed + 1, None
+        return run
 
     def read_history(self) -> list[dict[str, float]]:
         """Returns the records of the epochs so far, an empty list before the first."""

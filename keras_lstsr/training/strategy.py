@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import keras
 
@@ -24,12 +25,16 @@ class SingleDevice:
         return contextlib.nullcontext()
 
 
+Strategy: TypeAlias = "tf.distribute.Strategy | SingleDevice"
+"""The devices of a training."""
+
+
 def uses_tensorflow() -> bool:
     """Returns whether Keras computes with TensorFlow (``KERAS_BACKEND``)."""
     return bool(keras.config.backend() == "tensorflow")
 
 
-def make_strategy(cpu_devices: int = 1) -> tf.distribute.Strategy | SingleDevice:
+def make_strategy(cpu_devices: int = 1) -> Strategy:
     """Chooses the devices: every GPU, or the CPU; with another backend than TensorFlow, one.
 
     Args:
@@ -94,7 +99,7 @@ def _logical_cpus(count: int) -> tuple[str, ...]:
     return tuple(f"/cpu:{index}" for index in range(count))
 
 
-def replica_count(strategy: tf.distribute.Strategy | SingleDevice) -> int:
+def replica_count(strategy: Strategy) -> int:
     """Returns the number of copies of the model that are trained in step."""
     return int(strategy.num_replicas_in_sync)
 
@@ -123,23 +128,46 @@ def on_gpu() -> bool:
     return bool(gpu_names())
 
 
-def describe_devices(strategy: tf.distribute.Strategy | SingleDevice) -> str:
+def describe_devices(strategy: Strategy) -> str:
     """Names the devices in words, e.g. ``"2 × GPU (NVIDIA H200)"`` or ``"1 × CPU"``."""
     count, names = replica_count(strategy), gpu_names()
     return f"{count} × GPU ({names[0]})" if names else f"{count} × CPU"
 
 
-def keep_patches(batches: tf.data.Dataset, patches: int, *, batch_size: int) -> tf.data.Dataset:
-    """Keeps the first patches of a dataset and batches them again.
+def summed_over_replicas(gradients: Sequence[Any], clip_norm: float) -> list[Any]:
+    """Adds up gradients over the replicas, clips the sums and shares them out.
 
     Args:
-        batches: Batches of any size.
-        patches: How many to keep, at most as many as there are.
-        batch_size: Patches per batch; the last one may be smaller.
+        gradients: Of this replica; None where there is none.
+        clip_norm: Longest sum.
+
+    Returns:
+        Gradients whose sum over the replicas is the clipped one.
     """
     import tensorflow as tf
 
-    kept: Any = batches.unbatch().take(patches)
+    context = tf.distribute.get_replica_context()
+    given = [gradient for gradient in gradients if gradient is not None]
+    summed = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, given))
+    return [
+        None
+        if gradient is None
+        else tf.clip_by_norm(next(summed), clip_norm) / context.num_replicas_in_sync
+        for gradient in gradients
+    ]
+
+
+def keep_samples(batches: tf.data.Dataset, samples: int, *, batch_size: int) -> tf.data.Dataset:
+    """Keeps the first samples of a dataset and batches them again.
+
+    Args:
+        batches: Batches of any size.
+        samples: How many to keep, at most as many as there are.
+        batch_size: Samples per batch; the last one may be smaller.
+    """
+    import tensorflow as tf
+
+    kept: Any = batches.unbatch().take(samples)
     # Otherwise Keras does not know the number of steps and warns at the end of the first pass.
-    kept = kept.apply(tf.data.experimental.assert_cardinality(patches))
+    kept = kept.apply(tf.data.experimental.assert_cardinality(samples))
     return kept.batch(batch_size).prefetch(tf.data.AUTOTUNE)

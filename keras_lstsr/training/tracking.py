@@ -75,8 +75,9 @@ class Tracker:
     ) -> str:
         """Starts a run or continues one.
 
-        Under ``mlflow run`` the run that it has made is used, and parameters that it has logged
-        are left as they are: MLflow refuses to log one again in other words.
+        Under ``mlflow run`` the run that it has made is used, by the first tracker that starts;
+        those that start later nest in it. Parameters that it has logged are left as they are:
+        MLflow refuses to log one again in other words.
 
         Args:
             run_name: Name of a new run.
@@ -96,7 +97,8 @@ class Tracker:
         uri = self._tracking_uri or (tracking_uri if run_id else None)
         if uri:
             mlflow.set_tracking_uri(uri)
-        launched = os.environ.get("MLFLOW_RUN_ID")
+        # Taken away, or MLflow would hand the launched run to the nested ones as well.
+        launched = os.environ.pop("MLFLOW_RUN_ID", None)
         nested = mlflow.active_run() is not None
         if run_id or launched:
             self._run_id = self._continue(run_id or str(launched), nested=nested)
@@ -110,6 +112,10 @@ class Tracker:
         mlflow.set_tags({**tags, "keras_lstsr_version": __version__})
         self._log_parameters(parameters)
         return self._run_id
+
+    def nested(self) -> Tracker:
+        """Returns the tracker of another run, to be nested in this one, in the same experiment."""
+        return Tracker(experiment=self._experiment, tracking_uri=self.tracking_uri)
 
     def _continue(self, run_id: str, *, nested: bool) -> str:
         try:
@@ -201,7 +207,7 @@ class Tracker:
         info = importlib.import_module("mlflow.tensorflow").log_model(
             model,
             name="model",
-            signature=_signature(self._mlflow),
+            signature=_signature(self._mlflow, model),
             pip_requirements=[f"{name}=={version(name)}" for name in MODEL_REQUIREMENTS],
             code_paths=[str(Path(__file__).parents[1])],
             metadata={"scale_factor": scale_factor, "keras_lstsr_version": __version__},
@@ -216,35 +222,28 @@ class Tracker:
 
 
 @contextlib.contextmanager
-def parent_run(name: str, tracking_uri: str | None = None) -> Iterator[str]:
+def parent_run(name: str, tracking_uri: str | None = None) -> Iterator[Tracker]:
     """Opens a run that the runs started meanwhile are nested in.
-
-    Under ``mlflow run`` it is the run that MLflow has made.
 
     Args:
         name: Name of the run and of its experiment.
         tracking_uri: Where runs are kept; None as in ``Tracker``.
 
     Yields:
-        The run's id.
+        Its tracker.
 
     Raises:
         MissingExtraError: If MLflow is not installed.
     """
     tracker = Tracker(experiment=name, tracking_uri=tracking_uri)
-    run_id = tracker.start(run_name=name, experiment=name, parameters={}, tags={"sweep": name})
-    # The nested runs would otherwise take the launched run for their own.
-    launched = os.environ.pop("MLFLOW_RUN_ID", None)
+    tracker.start(run_name=name, experiment=name, parameters={}, tags={"sweep": name})
     try:
-        yield run_id
+        yield tracker
     except BaseException:
         tracker.finish("FAILED")
         raise
     else:
         tracker.finish()
-    finally:
-        if launched is not None:
-            os.environ["MLFLOW_RUN_ID"] = launched
 
 
 def log_evaluation(
@@ -294,14 +293,16 @@ def _import_mlflow() -> Any:
         ) from error
 
 
-def _signature(mlflow: Any) -> Any:
+def _signature(mlflow: Any, model: Any) -> Any:
     numpy = importlib.import_module("numpy")
     types = importlib.import_module("mlflow.types")
     any_size = (-1, -1, -1, 1)
 
-    def schema(name: str) -> Any:
-        return types.Schema([types.TensorSpec(numpy.dtype("float32"), any_size, name)])
+    def schema(names: Iterable[str]) -> Any:
+        specs = [types.TensorSpec(numpy.dtype("float32"), any_size, name) for name in names]
+        return types.Schema(specs)
 
+    outputs = model.output if isinstance(model.output, dict) else ("lst_kelvin_fine",)
     return mlflow.models.ModelSignature(
-        inputs=schema("lst_kelvin"), outputs=schema("lst_kelvin_fine")
+        inputs=schema(each.name for each in model.inputs), outputs=schema(outputs)
     )

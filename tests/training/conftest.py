@@ -23,7 +23,7 @@ from keras_lstsr.records.schema import (
 )
 from keras_lstsr.records.statistics import PatchStatistics
 from keras_lstsr.records.tfrecord import shard_bytes
-from keras_lstsr.training import fit
+from keras_lstsr.training import network
 
 SIDE = 32
 COUNTS = {"train": 8, "validation": 3, "test": 2}
@@ -142,4 +142,4 @@ def build_shallow(config: ModelConfig) -> keras.Model:
 @pytest.fixture
 def shallow(monkeypatch) -> None:
     """Trains a network of three layers instead of the U-Net, where the network does not matter."""
-    monkeypatch.setattr(fit, "build_model", build_shallow)
+    monkeypatch.setattr(network, "build_model", build_shallow)
