@@ -158,12 +158,12 @@ def _sample_sets(options: dict[str, Any]) -> list[Any]:
     _check(options)
     protocols, limit = options["protocols"], options["limit"]
     if options["pairs"] is not None:
-        coregister = "none" if options["no_coregister"] else options["coregister"] or "pixel"
+        coregister: Any = options["coregister"] or "pixel"
         return [
             sources.pairs_set(
                 options["pairs"],
                 protocols=protocols or ("aster",),
-                coregister=coregister,
+                coregister="none" if options["no_coregister"] else coregister,
                 warp=options["warp"],
                 limit=limit,
             )
