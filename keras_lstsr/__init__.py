@@ -10,15 +10,31 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_EXPORTS = {
-    "open_product": "keras_lstsr.products",
-    "build_model": "keras_lstsr.models",
-    "ExperimentConfig": "keras_lstsr.config",
-    "load_predictor": "keras_lstsr.inference.loading",
-    "predict_scene": "keras_lstsr.inference.scene",
-    "sharpen": "keras_lstsr.sharpening",
-    "LstsrError": "keras_lstsr.errors",
+_ROOMS = {
+    "artifacts.export": ("export_model",),
+    "artifacts.model_folder": ("ModelCard", "ModelFolder"),
+    "config": ("ExperimentConfig", "GuidedModelConfig", "ModelConfig"),
+    "config.guides": ("GUIDES", "Guide"),
+    "errors": ("LstsrError",),
+    "grids.align": ("guide_on_fine_grid",),
+    "grids.consistency": ("consistency_residual", "enforce_consistency"),
+    "grids.grid": ("Grid",),
+    "inference.loading": ("load_predictor",),
+    "inference.predictor": ("Prediction", "Predictor"),
+    "inference.product": ("GuideInput", "LstInput", "Outputs", "predict_product"),
+    "inference.scene": ("predict_scene",),
+    "inference.tiles": ("TileSettings",),
+    "losses.registry": ("build_loss", "register_loss"),
+    "models.registry": ("build_model", "register_network"),
+    "models.torch_import": ("load_torch_weights",),
+    "products": ("guide_layer", "lst_layers", "open_guide", "open_product"),
+    "records.sample": ("Sample",),
+    "records.scene_sample": ("SceneSample",),
+    "sharpening": ("sharpen",),
+    "simulate": ("simulate_scenes",),
+    "training.fit": ("train",),
 }
+_EXPORTS = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = ["__version__", *sorted(_EXPORTS)]
 
@@ -26,7 +42,7 @@ __all__ = ["__version__", *sorted(_EXPORTS)]
 def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
         raise AttributeError(f"module 'keras_lstsr' has no attribute {name!r}")
-    return getattr(importlib.import_module(_EXPORTS[name]), name)
+    return getattr(importlib.import_module(f"keras_lstsr.{_EXPORTS[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -256,20 +256,20 @@ def _evaluate(console: Console, paths: DemoPaths, mlflow: bool) -> list[Benchmar
 
 def _serve_and_predict(console: Console, paths: DemoPaths) -> None:
     from keras_lstsr.inference.loading import load_predictor
-    from keras_lstsr.inference.product import predict_product
+    from keras_lstsr.inference.product import LstInput, Outputs, predict_product
 
     source = sorted(paths.unseen.glob("MOD11A1.*.hdf"))[0]
     with _server(paths.models) as address, Progress(console=console, transient=True) as progress:
         console.print(f"Serving at {address}", highlight=False)
         task = progress.add_task(f"Tiles of {source.name}", total=None)
         done = predict_product(
-            source,
+            LstInput(source),
             load_predictor(server=address),
-            paths.prediction,
+            Outputs(paths.prediction),
             progress=lambda tiles, total: progress.update(task, completed=tiles, total=total),
         )
     console.print(
-        f"Wrote {done.output}: {done.shape[0]} × {done.shape[1]} pixels, "
+        f"Wrote {done.outputs.map}: {done.shape[0]} × {done.shape[1]} pixels, "
         f"{done.minimum_kelvin:.2f} to {done.maximum_kelvin:.2f} K",
         highlight=False,
     )

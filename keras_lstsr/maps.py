@@ -32,6 +32,7 @@ LST_LABEL = "land surface temperature (K)"
 # A panel cannot show more.
 _PANEL_PIXELS = 1200
 _FRAME_COLOUR = "cyan"
+_ZOOM_PIXELS = 64
 
 
 @dataclass(frozen=True)
@@ -251,3 +252,68 @@ def _error_panel(name: str, truth: str, error: Map | None, scale: ColourScale) -
         return None
     rmse = float(np.sqrt(np.nanmean(error**2)))
     return Panel(error, f"{name} − {truth}: RMSE {rmse:.2f} K", scale)
+
+
+def quicklook_figure(
+    before: Map,
+    after: Map,
+    *,
+    titles: tuple[str, str],
+    title: str = "",
+    residuals: Mapping[str, Map] | None = None,
+) -> Figure:
+    """Draws a scene before and after it was refined, whole and zoomed in.
+
+    Left the input, right the result; above the whole scene, below the square of 64 coarse pixels
+    with the most texture among the clearest ones. One colour bar serves all four.
+
+    Args:
+        before: LST in kelvin, ``[h, w]``, NaN where missing, valid somewhere.
+        after: LST in kelvin, ``[f·h, f·w]``, with a whole factor f.
+        titles: Of input and result.
+        title: Stands above all.
+        residuals: Title → residual in kelvin on the input's pixels, two of them; a third row.
+
+    Returns:
+        A figure that the caller saves.
+    """
+    factor = after.shape[0] // before.shape[0]
+    window = _zoom_window(before)
+    rows, columns = window
+    fine_window = (
+        slice(rows.start * factor, rows.stop * factor),
+        slice(columns.start * factor, columns.stop * factor),
+    )
+    scale = value_scale([before])
+    zoom = (
+        f"zoom: rows {rows.start}–{rows.stop - 1}, columns {columns.start}–{columns.stop - 1} "
+        "of the input"
+    )
+    panels: list[list[Panel | None]] = [
+        [Panel(before, titles[0], scale, window), Panel(after, titles[1], scale, fine_window)],
+        [Panel(before[window], zoom, scale), Panel(after[fine_window], zoom, scale)],
+    ]
+    if residuals:
+        errors = error_scale(list(residuals.values()), "input − result at the input's pixels (K)")
+        panels.append([Panel(values, name, errors) for name, values in residuals.items()])
+    return panel_figure(panels, title=title, panel_inches=5.0)
+
+
+def _zoom_window(values: Map) -> tuple[slice, slice]:
+    """Finds the square with the most texture among those with nearly the most valid pixels."""
+    height, width = (min(_ZOOM_PIXELS, side) for side in values.shape)
+    best, best_score = (slice(0, height), slice(0, width)), (-1.0, -1.0)
+    for top in _starts(values.shape[0], height):
+        for left in _starts(values.shape[1], width):
+            window = values[top : top + height, left : left + width]
+            valid = window[~np.isnan(window)]
+            # Steps of a tenth let texture decide between windows that are about as clear.
+            score = (round(valid.size / window.size, 1), float(valid.std()) if valid.size else 0.0)
+            if score > best_score:
+                best_score = score
+                best = (slice(top, top + height), slice(left, left + width))
+    return best
+
+
+def _starts(length: int, window: int) -> list[int]:
+    return [*range(0, length - window, max(1, window // 2)), length - window]

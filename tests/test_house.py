@@ -36,6 +36,18 @@ def test_door_is_light(statement):
     assert done.stdout.strip() == "[]"
 
 
+def test_every_public_name_is_there_and_documented():
+    import keras_lstsr
+
+    for name in keras_lstsr.__all__:
+        value = getattr(keras_lstsr, name)
+        assert name in dir(keras_lstsr)
+        if callable(value):
+            assert value.__name__ == name and value.__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = keras_lstsr.nothing
+
+
 def test_no_rooms_without_a_name():
     banned = {"utils", "helpers", "misc", "common", "manager"}
     names = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,30 @@ import click
     help="NDVI of 250 m of about the same day: MOD09GQ or MYD09GQ HDF, or a GeoTIFF of any grid.",
 )
 @click.option(
+    "--guide",
+    "guides",
+    metavar="NAME=FILE",
+    multiple=True,
+    help="A guide that the model takes, by its name; may be given several times. --ndvi FILE is "
+    "short for --guide ndvi=FILE.",
+)
+@click.option(
+    "--guide-option",
+    "guide_options",
+    metavar="NAME.OPTION=VALUE",
+    multiple=True,
+    help="scale, offset, nodata or date of a guide's GeoTIFF, e.g. elevation.nodata=-9999.",
+)
+@click.option(
+    "--consistency",
+    type=click.Choice(["none", "block", "psf"]),
+    default="none",
+    show_default=True,
+    help="Correct the result until it agrees with INPUT: its mean over each pixel (block), or what "
+    "MODIS would see there (psf). It then has INPUT's totals, and INPUT's noise: it is less "
+    "accurate.",
+)
+@click.option(
     "--uncertainty",
     is_flag=True,
     help="Write OUTPUT_std.tif, too: the standard deviation of the error of detail, in kelvin.",
@@ -51,7 +76,7 @@ import click
     "--tile",
     "tile_pixels",
     type=int,
-    help="Side of a tile in coarse pixels. Default: 128, or 228 for a model that takes NDVI.",
+    help="Side of a tile in coarse pixels. Default: 128, or 228 for a model that takes guides.",
 )
 @click.option(
     "--overlap",
@@ -62,7 +87,7 @@ import click
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
-    help="Tiles per call of the model. Default: 4, or 1 for a model that takes NDVI.",
+    help="Tiles per call of the model. Default: 4, or 1 for a model that takes guides.",
 )
 @click.option(
     "--dtype",
@@ -77,15 +102,19 @@ import click
 @click.option("--nodata", type=float, help="GeoTIFF: stored value that marks missing pixels.")
 @click.option("--unit", type=click.Choice(["kelvin", "celsius"]), help="GeoTIFF: its unit.")
 @click.option("--quantity", type=click.Choice(["lst"]), help="GeoTIFF: say that it is LST.")
-@click.option("--date", metavar="YYYY-MM-DD", help="Acquisition date, if the file tells none.")
+@click.option(
+    "--date", metavar="YYYY-MM-DD", help="Acquisition date, if the file does not tell it."
+)
 @click.option(
     "--day-night",
     type=click.Choice(["day", "night"]),
-    help="GeoTIFF: time of day, if the file tells none.",
+    help="GeoTIFF: time of day, if the file lacks it.",
 )
 @click.option("--ndvi-scale", type=float, help="NDVI GeoTIFF: units per stored unit, e.g. 0.0001.")
 @click.option("--ndvi-nodata", type=float, help="NDVI GeoTIFF: value that marks missing pixels.")
-@click.option("--ndvi-date", metavar="YYYY-MM-DD", help="NDVI's date, if the file tells none.")
+@click.option(
+    "--ndvi-date", metavar="YYYY-MM-DD", help="NDVI's date, if the file does not tell it."
+)
 @click.option("--timeout", default=300.0, show_default=True, help="Seconds for a server's answer.")
 def command(
     source: Path,
@@ -94,6 +123,9 @@ def command(
     model_name: str,
     output: Path | None,
     ndvi: Path | None,
+    guides: tuple[str, ...],
+    guide_options: tuple[str, ...],
+    consistency: Any,
     uncertainty: bool,
     layer: Any,
     qc_policy: str,
@@ -127,13 +159,14 @@ def command(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
-    from keras_lstsr.inference.guide import share_text
     from keras_lstsr.inference.loading import load_predictor, load_pretrained
     from keras_lstsr.inference.predictor import Predictor
-    from keras_lstsr.inference.product import predict_product
+    from keras_lstsr.inference.product import LstInput, Outputs, predict_product
+    from keras_lstsr.inference.tiles import TileSettings
 
+    of_ndvi = {"scale": ndvi_scale, "nodata": ndvi_nodata, "date": ndvi_date}
+    given = _guide_inputs(guides, guide_options, ndvi, _given(of_ndvi))
     console = Console(highlight=False, soft_wrap=True)
-    output = output or Path(f"{source.stem}_fine.tif")
     with console.status("Loading the model"):
         predictor: Predictor = (
             load_pretrained()
@@ -146,38 +179,86 @@ def command(
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("Tiles", total=None)
         done = predict_product(
-            source,
+            LstInput(source, layer, qc_policy, _given(raster_options)),
             predictor,
-            output,
-            layer=layer,
-            qc_policy=qc_policy,
-            raster_options=_given(raster_options),
-            ndvi=ndvi,
-            ndvi_options=_given({"scale": ndvi_scale, "nodata": ndvi_nodata, "date": ndvi_date}),
-            uncertainty=uncertainty,
-            tile_pixels=tile_pixels,
-            overlap_pixels=overlap_pixels,
-            batch_size=batch_size,
-            dtype=dtype,
-            quicklook=quicklook,
+            Outputs(output or f"{source.stem}_fine.tif", uncertainty, quicklook, dtype),
+            given,
+            tiles=TileSettings.for_contract(
+                predictor.contract,
+                tile_pixels=tile_pixels,
+                overlap_pixels=overlap_pixels,
+                batch_size=batch_size,
+            ),
+            consistency=consistency,
             progress=lambda tiles, total: progress.update(task, completed=tiles, total=total),
             announce=lambda note: console.print(f"Note: {note}", markup=False),
         )
-    console.print(
-        f"{done.output}: {done.shape[0]} × {done.shape[1]} pixels, layer {done.layer}, "
-        f"{done.valid_share:.1%} valid, {done.minimum_kelvin:.2f} to {done.maximum_kelvin:.2f} K",
-        markup=False,
+    for line in _report(done, given):
+        console.print(line, markup=False)
+
+
+def _guide_inputs(
+    guides: tuple[str, ...],
+    options: tuple[str, ...],
+    ndvi: Path | None,
+    of_ndvi: dict[str, Any],
+) -> dict[str, Any]:
+    """Reads ``--guide``, ``--guide-option`` and their short forms for NDVI."""
+    from keras_lstsr.config.guides import guide_named
+    from keras_lstsr.inference.product import GuideInput
+
+    paths = {} if ndvi is None else {"ndvi": ndvi}
+    for text in guides:
+        name, separator, path = text.partition("=")
+        if not separator or not path:
+            raise click.UsageError(f"--guide {text}: expected NAME=FILE.")
+        if guide_named(name).name in paths:
+            raise click.UsageError(f"--guide {text}: there is a file of {name} already.")
+        paths[name] = Path(path)
+    of_guide: dict[str, dict[str, Any]] = {name: {} for name in paths}
+    if "ndvi" in of_guide:
+        of_guide["ndvi"] |= of_ndvi
+    for text in options:
+        place, _, value = text.partition("=")
+        name, _, option = place.partition(".")
+        if name not in of_guide or option not in _GUIDE_OPTIONS or not value:
+            raise click.UsageError(
+                f"--guide-option {text}: expected NAME.OPTION=VALUE with the name of a guide that "
+                f"is given and one of {', '.join(_GUIDE_OPTIONS)}."
+            )
+        try:
+            of_guide[name][option] = _GUIDE_OPTIONS[option](value)
+        except ValueError as error:
+            raise click.UsageError(f"--guide-option {text}: {error}.") from error
+    return {name: GuideInput(path, of_guide[name]) for name, path in paths.items()}
+
+
+_GUIDE_OPTIONS: dict[str, Any] = {"scale": float, "offset": float, "nodata": float, "date": str}
+
+
+def _report(done: Any, guides: dict[str, Any]) -> Iterator[str]:
+    """Tells what was written, line by line."""
+    from keras_lstsr.config.guides import GUIDES
+    from keras_lstsr.inference.quality import share_text
+
+    outputs = done.outputs
+    yield (
+        f"{outputs.map}: {done.shape[0]} × {done.shape[1]} pixels, layer {done.layer}, "
+        f"{done.valid_share:.1%} valid, {done.minimum_kelvin:.2f} to {done.maximum_kelvin:.2f} K"
     )
-    if done.ndvi_missing_share is not None:
-        missing = share_text(done.ndvi_missing_share)
-        console.print(f"NDVI: missing on {missing} of the fine pixels with LST")
-    if done.uncertainty is not None:
-        console.print(
-            f"{done.uncertainty}: standard deviation, median {done.median_std_kelvin:.2f} K",
-            markup=False,
+    if done.guide_missing_share is not None:
+        names = ", ".join(GUIDES[name].long_name for name in guides)
+        missing = share_text(done.guide_missing_share)
+        yield f"{names}: missing on {missing} of the fine pixels with LST"
+    if done.correction is not None:
+        yield (
+            f"Consistency ({done.correction.mode}): residual {done.correction.before_kelvin:.2f} K "
+            f"(RMS) before, at most {done.correction.left_kelvin:.2f} K after"
         )
-    if done.quicklook is not None:
-        console.print(f"{done.quicklook}: quicklook", markup=False)
+    if outputs.std is not None:
+        yield f"{outputs.std}: standard deviation, median {done.median_std_kelvin:.2f} K"
+    if outputs.picture is not None:
+        yield f"{outputs.picture}: quicklook"
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

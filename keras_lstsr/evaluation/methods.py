@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import xarray as xr
 
+from keras_lstsr.artifacts.contract import FOLLOWED_NAME, OUTPUT_NAME
 from keras_lstsr.artifacts.pretrained import PRETRAINED, shipped_weights
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.evaluation.result import BASELINE
@@ -107,7 +108,9 @@ class PredictorMethod:
 
         taken = self.predictor.contract.guides
         guides = {name: guide for name, guide in sample.guides.items() if name in taken}
-        fine = predict_scene(sample.lst, self.predictor, next(iter(guides.values()), None))
+        outputs = (FOLLOWED_NAME,)  # it tells where the guide was of little use
+        scene = predict_scene(sample.lst, self.predictor, guides, outputs=outputs)
+        fine = scene[OUTPUT_NAME]
         return Refined(fine, _said(fine))
 
 

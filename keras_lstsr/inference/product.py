@@ -4,33 +4,94 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
 
 from keras_lstsr import __version__
-from keras_lstsr.artifacts.contract import OUTPUT_NAME, STD_NAME
+from keras_lstsr.artifacts.contract import FOLLOWED_NAME, OUTPUT_NAME, STD_NAME, Contract
 from keras_lstsr.errors import LstsrError, ModelError, ProductError
-from keras_lstsr.inference.blending import Progress
-from keras_lstsr.inference.guide import WITHOUT_GUIDE, FallbackRule
-from keras_lstsr.inference.ndvi import granule_difference, guide_tags, open_ndvi
+from keras_lstsr.inference.cog import write_cog, write_quicklook
+from keras_lstsr.inference.guides import granule_difference, guide_tags
 from keras_lstsr.inference.predictor import Predictor
-from keras_lstsr.inference.scene import (
-    TileSettings,
-    predict_scene,
-    predict_scene_with_std,
-    tile_settings,
-)
-from keras_lstsr.inference.writer import write_cog, write_quicklook
-from keras_lstsr.products import lst_layers, ndvi_layer, open_product
+from keras_lstsr.inference.quality import Correction, made_consistent, without_guides
+from keras_lstsr.inference.scene import predict_scene
+from keras_lstsr.inference.tiles import Progress, TileSettings
+from keras_lstsr.products import guide_layer, lst_layers, open_guide, open_product
+
+if TYPE_CHECKING:
+    from keras_lstsr.grids.consistency import ConsistencyMode
 
 Layer = Literal["day", "night"]
 Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class LstInput:
+    """The product that is to be refined.
+
+    Attributes:
+        path: MOD11A1 or MYD11A1 HDF, or an LST GeoTIFF.
+        layer: Which layer of a product with several; None takes day, or the only one.
+        qc_policy: ``"strict"``, ``"default"`` or ``"lenient"``; the guides' too.
+        options: Further options of ``open_product``, for GeoTIFF.
+    """
+
+    path: str | PathLike[str]
+    layer: Layer | None = None
+    qc_policy: str = "default"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GuideInput:
+    """A product that holds a guide.
+
+    Attributes:
+        path: A file that ``open_guide`` opens.
+        options: Further options of ``open_product``, for GeoTIFF: ``scale``, ``nodata``, ``date``.
+    """
+
+    path: str | PathLike[str]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is to be written.
+
+    Attributes:
+        path: The GeoTIFF; the quicklook has the same name with ``.png``, the uncertainty with
+            ``_std`` before its ending.
+        uncertainty: Whether to write the standard deviation of the error, too.
+        quicklook: Whether to write the PNG.
+        dtype: See ``write_cog``.
+    """
+
+    path: str | PathLike[str]
+    uncertainty: bool = False
+    quicklook: bool = True
+    dtype: Literal["float32", "uint16"] = "float32"
+
+    @property
+    def map(self) -> Path:
+        """The GeoTIFF."""
+        return Path(self.path)
+
+    @property
+    def std(self) -> Path | None:
+        """The GeoTIFF of standard deviations, or None."""
+        return self.map.with_stem(f"{self.map.stem}_std") if self.uncertainty else None
+
+    @property
+    def picture(self) -> Path | None:
+        """The PNG, or None."""
+        return self.map.with_suffix(".png") if self.quicklook else None
 
 
 @dataclass(frozen=True)
@@ -38,73 +99,52 @@ class ProductPrediction:
     """What was written.
 
     Attributes:
-        output: The GeoTIFF.
-        quicklook: The PNG, or None.
+        outputs: The files.
         layer: ``"day"``, ``"night"`` or ``"unknown"``.
         shape: Rows and columns of the result.
         valid_share: Share of the input's pixels that are valid, 0…1.
         minimum_kelvin: Least value of the result.
         maximum_kelvin: Greatest value of the result.
-        uncertainty: The GeoTIFF of standard deviations, or None.
         median_std_kelvin: Median standard deviation, or None where it was not asked for.
-        ndvi_missing_share: Share of the fine pixels with LST that have no NDVI, 0…1; None
-            without NDVI.
-        notes: What the user should know of the result: missing NDVI, other dates, fallbacks.
+        guide_missing_share: Share of the fine pixels with LST that have no guide, 0…1, the
+            greatest of several guides; None without guides.
+        correction: How the result was made to agree with the input, if it was.
+        notes: What the user should know of the result: missing guides, other dates.
     """
 
-    output: Path
-    quicklook: Path | None
+    outputs: Outputs
     layer: str
     shape: tuple[int, int]
     valid_share: float
     minimum_kelvin: float
     maximum_kelvin: float
-    uncertainty: Path | None = None
     median_std_kelvin: float | None = None
-    ndvi_missing_share: float | None = None
+    guide_missing_share: float | None = None
+    correction: Correction | None = None
     notes: tuple[str, ...] = ()
 
 
 def predict_product(
-    source: str | PathLike[str],
+    lst: LstInput,
     predictor: Predictor,
-    output: str | PathLike[str],
+    outputs: Outputs,
+    guides: Mapping[str, GuideInput] | None = None,
     *,
-    layer: Layer | None = None,
-    qc_policy: str = "default",
-    raster_options: Mapping[str, Any] | None = None,
-    ndvi: str | PathLike[str] | None = None,
-    ndvi_options: Mapping[str, Any] | None = None,
-    uncertainty: bool = False,
-    tile_pixels: int | None = None,
-    overlap_pixels: int | None = None,
-    batch_size: int | None = None,
-    dtype: Literal["float32", "uint16"] = "float32",
-    quicklook: bool = True,
-    fallback_rule: FallbackRule | None = None,
+    tiles: TileSettings | None = None,
+    consistency: ConsistencyMode = "none",
     progress: Progress | None = None,
     announce: Announce = lambda note: None,
 ) -> ProductPrediction:
     """Predicts one LST layer of a product and writes a COG and a quicklook beside it.
 
     Args:
-        source: MOD11A1 or MYD11A1 HDF, or an LST GeoTIFF.
+        lst: What is to be refined.
         predictor: What predicts.
-        output: The GeoTIFF; the quicklook has the same name with ``.png``, the uncertainty with
-            ``_std`` before its ending.
-        layer: Which layer of a product with several; None takes day, or the only one.
-        qc_policy: ``"strict"``, ``"default"`` or ``"lenient"``; NDVI's too.
-        raster_options: Further options of ``open_product``, for GeoTIFF.
-        ndvi: MOD09GQ or MYD09GQ HDF, or an NDVI GeoTIFF, for a model that takes a guide; without
-            it, such a model works from LST alone.
-        ndvi_options: ``scale``, ``offset``, ``nodata`` or ``date`` of an NDVI GeoTIFF.
-        uncertainty: Whether to write the standard deviation of the error, too.
-        tile_pixels: See ``predict_scene``.
-        overlap_pixels: See ``predict_scene``.
-        batch_size: See ``predict_scene``.
-        dtype: See ``write_cog``.
-        quicklook: Whether to write the PNG.
-        fallback_rule: See ``predict_scene``.
+        outputs: What is to be written.
+        guides: Name → product, for a model that takes guides; without them, such a model works
+            from LST alone.
+        tiles: See ``predict_scene``.
+        consistency: See ``predict_scene``.
         progress: See ``predict_scene``.
         announce: Called with each of the result's notes as soon as it is known.
 
@@ -112,25 +152,21 @@ def predict_product(
         What was written and its figures.
 
     Raises:
-        ProductError: If an input cannot be read, has no such layer or no NDVI, or no valid pixel
-            in it, or the two granules are of different tiles.
-        ModelError: If NDVI is given to a model that takes none, or the uncertainty is asked of a
-            model that gives none.
+        ProductError: If an input cannot be read, has no such layer or guide, or no valid pixel
+            in it, or two granules are of different tiles.
+        ModelError: If the model does not take a guide that is given, or the uncertainty is asked
+            of a model that gives none.
         LstsrError: If the output is an input or cannot be written; or see ``predict_scene``.
     """
-    output = Path(output)
-    std_output = output.with_name(f"{output.stem}_std{output.suffix}") if uncertainty else None
-    for path in filter(None, (output, std_output)):
-        _check_output(path, [source, ndvi])
-    _check_model(predictor, ndvi=ndvi is not None, uncertainty=uncertainty)
-    settings = tile_settings(
-        predictor.contract,
-        tile_pixels=tile_pixels,
-        overlap_pixels=overlap_pixels,
-        batch_size=batch_size,
-    )
-    scene = open_product(source, qc_policy=qc_policy, **(raster_options or {}))
-    name, coarse = choose_layer(scene, layer)
+    guides, contract = guides or {}, predictor.contract
+    for path in filter(None, (outputs.map, outputs.std)):
+        _check_output(path, [lst.path, *(guide.path for guide in guides.values())])
+    contract.check_takes(guides)
+    if outputs.uncertainty:
+        _check_gives_std(contract)
+    tiles = tiles or TileSettings.for_contract(contract)
+    scene = open_product(lst.path, qc_policy=lst.qc_policy, **lst.options)
+    name, coarse = choose_layer(scene, lst.layer)
     notes: list[str] = []
 
     def note(text: str) -> None:
@@ -138,51 +174,60 @@ def predict_product(
             notes.append(text)
             announce(text)
 
-    guide_scene = None if ndvi is None else open_ndvi(ndvi, qc_policy, ndvi_options or {})
-    if guide_scene is not None:
-        note(granule_difference(scene, guide_scene))
-    elif predictor.contract.guides:
-        note(WITHOUT_GUIDE)
-    predict = predict_scene_with_std if uncertainty else predict_scene
-    result = predict(
+    scenes = {
+        guide: open_guide(guide, given.path, qc_policy=lst.qc_policy, **given.options)
+        for guide, given in guides.items()
+    }
+    for guide, guide_scene in scenes.items():
+        note(granule_difference(guide, guide_scene, scene))
+    if contract.guides and not guides:
+        note(without_guides(contract.guides))
+    result = predict_scene(
         coarse,
         predictor,
-        None if guide_scene is None else ndvi_layer(guide_scene),
-        tile_pixels=settings.tile_pixels,
-        overlap_pixels=settings.overlap_pixels,
-        batch_size=settings.batch_size,
-        fallback_rule=fallback_rule,
+        {guide: guide_layer(guide_scene, guide) for guide, guide_scene in scenes.items()},
+        tiles=tiles,
+        outputs=[STD_NAME, FOLLOWED_NAME] if outputs.uncertainty else [FOLLOWED_NAME],
         progress=progress,
     )
-    fine = result if isinstance(result, xr.DataArray) else result[OUTPUT_NAME]
-    std = result[STD_NAME] if isinstance(result, xr.Dataset) and STD_NAME in result else None
-    note(_fallback_note(fine, std_output))
+    fine = result[OUTPUT_NAME]
     note(fine.attrs.get("sharpening_notes", ""))
-    tags = provenance_tags(scene, name, predictor) | _tile_tags(settings)
-    tags |= guide_tags(guide_scene, fine)
-    write_cog(fine, output, tags=tags, dtype=dtype)
-    if std is None:
-        std_output = None
-    elif std_output is not None:
-        write_cog(std, std_output, tags=tags | _STD_TAGS, dtype=dtype)
-    picture = output.with_suffix(".png") if quicklook else None
-    if picture is not None:
-        write_quicklook(coarse, fine, picture, title=_title(scene, name))
+    tags = provenance_tags(scene, name, predictor) | guide_tags(scenes)
+    tags |= {"tile_pixels": tiles.tile_pixels, "overlap_pixels": tiles.overlap_pixels}
+    tags |= {key: fine.attrs[key] for key in _TAGGED if key in fine.attrs}
+    correction = None
+    if consistency != "none":
+        corrected, correction = made_consistent(fine.values, coarse.values, consistency)
+        fine = fine.copy(data=corrected)
+        tags |= correction.as_attributes()
+        note(" ".join(correction.notes()))
+    write_cog(fine, outputs.map, tags=tags, dtype=outputs.dtype)
+    if outputs.std is not None:
+        write_cog(result[STD_NAME], outputs.std, tags=tags | _STD_TAGS, dtype=outputs.dtype)
+    if outputs.picture is not None:
+        residuals = None if correction is None else correction.maps()
+        title = _title(scene, name)
+        write_quicklook(coarse, fine, outputs.picture, title=title, residuals=residuals)
     return ProductPrediction(
-        output=output,
-        quicklook=picture,
+        outputs=outputs,
         layer=name,
         shape=(fine.shape[0], fine.shape[1]),
         valid_share=valid_share(coarse),
         minimum_kelvin=float(np.nanmin(fine.values)),
         maximum_kelvin=float(np.nanmax(fine.values)),
-        uncertainty=std_output,
-        median_std_kelvin=None if std is None else float(np.nanmedian(std.values)),
-        ndvi_missing_share=fine.attrs.get("guide_missing_share"),
+        median_std_kelvin=float(np.nanmedian(result[STD_NAME])) if outputs.uncertainty else None,
+        guide_missing_share=fine.attrs.get("guide_missing_share"),
+        correction=correction,
         notes=tuple(notes),
     )
 
 
+_TAGGED = (
+    "guide_missing_share",
+    "guide_explained_share",
+    "guide_unfollowed_share",
+    "sharpening_notes",
+)
 _STD_TAGS = {
     "quantity": "uncertainty",
     "meaning": "standard deviation of the error of the 250 m detail; a bias that the whole scene "
@@ -190,35 +235,21 @@ _STD_TAGS = {
 }
 
 
-def _check_output(output: Path, inputs: list[str | PathLike[str] | None]) -> None:
-    if any(path is not None and output.resolve() == Path(path).resolve() for path in inputs):
+def _check_output(output: Path, inputs: list[str | PathLike[str]]) -> None:
+    if any(output.resolve() == Path(path).resolve() for path in inputs):
         raise LstsrError(
             "the output would replace the input", path=output, action="Choose another output."
         )
 
 
-def _check_model(predictor: Predictor, *, ndvi: bool, uncertainty: bool) -> None:
-    if ndvi:
-        predictor.contract.check_takes(["ndvi"])
-    if uncertainty and not predictor.contract.gives(STD_NAME):
+def _check_gives_std(contract: Contract) -> None:
+    if not contract.gives(STD_NAME):
         raise ModelError(
             "this model gives no uncertainty",
             field=STD_NAME,
-            found=f"outputs {', '.join(entry.name for entry in predictor.contract.outputs)}",
+            found=f"outputs {', '.join(entry.name for entry in contract.outputs)}",
             action="Leave --uncertainty out, or take a model with a guide.",
         )
-
-
-def _fallback_note(fine: xr.DataArray, std_output: Path | None) -> str:
-    fallback = fine.attrs.get("sharpening_fallback")
-    if not fallback:
-        return ""
-    lacking = "" if std_output is None else " There is no uncertainty of it."
-    return f"The result is {fallback}.{lacking}"
-
-
-def _tile_tags(settings: TileSettings) -> dict[str, object]:
-    return {"tile_pixels": settings.tile_pixels, "overlap_pixels": settings.overlap_pixels}
 
 
 def choose_layer(scene: xr.Dataset, layer: Layer | None) -> tuple[str, xr.DataArray]:

@@ -161,7 +161,7 @@ def test_units_scale_and_nodata_can_be_told(tiny_models_dir, tmp_path, monkeypat
 SLOW_PREDICT = """
 import sys, time
 from pathlib import Path
-import keras_lstsr.inference.writer as writer
+import keras_lstsr.inference.cog as cog
 from keras_lstsr.cli.main import main
 
 mark = Path(sys.argv.pop())
@@ -174,7 +174,7 @@ def stand_still(path, *arguments, **profile):
 class Rasterio:
     open = staticmethod(stand_still)
 
-writer.rasterio = Rasterio
+cog.rasterio = Rasterio
 main()
 """
 
@@ -349,6 +349,58 @@ def test_a_served_guided_model_predicts_the_same_file(
     for (local, tags), (served, served_tags) in zip(*results, strict=True):
         np.testing.assert_allclose(local, served, rtol=0, atol=1e-4)
         assert tags == served_tags
+
+
+def test_guides_go_by_name_and_their_options_too(
+    kelvin_file, tiny_guided_models_dir, tmp_path, monkeypatch, capsys
+):
+    ndvi = np.random.default_rng(1).integers(0, 9000, (80, 120)).astype(np.int16)
+    write_lst(tmp_path / "vi.tif", ndvi, units="", transform=TRANSFORM @ Affine.scale(0.25))
+    ways = {
+        "short": ["--ndvi", tmp_path / "vi.tif", "--ndvi-scale", 0.0001, "--ndvi-nodata", -3000],
+        "long": ["--guide", f"ndvi={tmp_path / 'vi.tif'}", "--guide-option", "ndvi.scale=0.0001",
+                 "--guide-option", "ndvi.nodata=-3000", "--guide-option", "ndvi.date=2021-08-14"],
+    }  # fmt: skip
+    results = {}
+    for name, options in ways.items():
+        code, text = run(
+            kelvin_file, "--model", tiny_guided_models_dir, *options, "--output",
+            tmp_path / f"{name}.tif", "--consistency", "block",
+            monkeypatch=monkeypatch, capsys=capsys,
+        )  # fmt: skip
+        assert code in (0, None), text
+        assert ("1 day before LST" in text) == (name == "long")
+        assert "Consistency (block): residual " in text
+        with rasterio.open(tmp_path / f"{name}.tif") as file:
+            results[name] = file.read(1)
+            assert file.tags()["consistency"] == "block"
+    np.testing.assert_array_equal(results["short"], results["long"])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--guide", "ndvi"], "expected NAME=FILE"),
+        (["--guide", "ndwi=x.tif"], "no such guide"),
+        (["--ndvi", "x.tif", "--guide", "ndvi=y.tif"], "a file of ndvi already"),
+        (["--guide-option", "ndvi.scale=1"], "a guide that is given"),
+        (
+            ["--ndvi", "x.tif", "--guide-option", "ndvi.unit=1"],
+            "one of scale, offset",
+        ),
+        (["--ndvi", "x.tif", "--guide-option", "ndvi.scale=a"], "could not convert"),
+        (["--guide", "water=x.tif"], "water: this model takes no such guide"),
+    ],
+)
+def test_guides_that_cannot_be_read_are_refused(
+    kelvin_file, tiny_guided_models_dir, tmp_path, monkeypatch, capsys, options, words
+):
+    code, text = run(
+        kelvin_file, "--model", tiny_guided_models_dir, "--output", tmp_path / "out.tif", *options,
+        monkeypatch=monkeypatch, capsys=capsys,
+    )  # fmt: skip
+    assert code == 2
+    assert words in text and "Traceback" not in text
 
 
 def test_a_model_of_one_image_refuses_ndvi(

@@ -8,18 +8,23 @@ import rasterio
 import rioxarray  # noqa: F401
 import xarray as xr
 from affine import Affine
+from PIL import Image
 
 from keras_lstsr.errors import GridError, LstsrError, ModelError, ProductError
+from keras_lstsr.grids.consistency import consistency_residual
+from keras_lstsr.inference.guides import granule_difference
 from keras_lstsr.inference.local import KerasPredictor, SavedModelPredictor
-from keras_lstsr.inference.ndvi import granule_difference
 from keras_lstsr.inference.product import (
+    GuideInput,
+    LstInput,
+    Outputs,
     choose_layer,
     predict_product,
     valid_share,
 )
-from keras_lstsr.inference.scene import predict_scene_with_std
-from keras_lstsr.products import ndvi_layer, open_product
-from keras_lstsr.sharpening.interpolation import interpolated
+from keras_lstsr.inference.scene import predict_scene
+from keras_lstsr.inference.tiles import TileSettings
+from keras_lstsr.products import guide_layer, open_product
 from keras_lstsr.simulate import simulate_scenes
 
 TRANSFORM = Affine(1000, 0, 400_000, 0, -1000, 5_000_000)
@@ -95,17 +100,20 @@ def test_a_geotiff_becomes_a_cog_with_provenance_and_quicklook(geotiff, tiny_mod
     predictor = SavedModelPredictor(tiny_models_dir)
     steps = []
     done = predict_product(
-        geotiff, predictor, tmp_path / "fine.tif", tile_pixels=32, overlap_pixels=16,
+        LstInput(geotiff),
+        predictor,
+        Outputs(tmp_path / "fine.tif"),
+        tiles=TileSettings(tile_pixels=32, overlap_pixels=16, batch_size=4),
         progress=lambda tiles, total: steps.append((tiles, total)),
-    )  # fmt: skip
+    )
     assert done.layer == "day"
     assert done.shape == (148, 212)
     assert done.valid_share == pytest.approx(1 - 40 / (37 * 53))
     assert steps[-1][0] == steps[-1][1]
-    assert done.quicklook == tmp_path / "fine.png"
-    assert done.quicklook.is_file()
+    assert done.outputs.picture == tmp_path / "fine.png"
+    assert done.outputs.picture.is_file()
     coarse = open_product(geotiff)["lst_kelvin"]
-    with rasterio.open(done.output) as file:
+    with rasterio.open(done.outputs.map) as file:
         tags, fine = file.tags(), file.read(1)
         assert file.transform == TRANSFORM @ Affine.scale(0.25)
         assert file.crs == "EPSG:32633"
@@ -128,9 +136,9 @@ def test_a_geotiff_becomes_a_cog_with_provenance_and_quicklook(geotiff, tiny_mod
 
 def test_the_result_is_itself_a_product(geotiff, tiny_models_dir, tmp_path):
     predictor = SavedModelPredictor(tiny_models_dir)
-    done = predict_product(geotiff, predictor, tmp_path / "fine.tif", quicklook=False)
-    assert done.quicklook is None
-    scene = open_product(done.output)
+    done = predicted(geotiff, predictor, tmp_path / "fine.tif")
+    assert done.outputs.picture is None
+    scene = open_product(done.outputs.map)
     assert scene.attrs["acquisition_date"] == "2006-01-09"
     assert scene["lst_kelvin"].attrs["day_night"] == "day"
     assert valid_share(scene["lst_kelvin"]) == pytest.approx(done.valid_share)
@@ -139,7 +147,7 @@ def test_the_result_is_itself_a_product(geotiff, tiny_models_dir, tmp_path):
 def test_the_input_is_never_replaced(geotiff, tiny_models_dir):
     before = geotiff.read_bytes()
     with pytest.raises(LstsrError, match="would replace the input"):
-        predict_product(geotiff, SavedModelPredictor(tiny_models_dir), geotiff)
+        predicted(geotiff, SavedModelPredictor(tiny_models_dir), geotiff)
     assert geotiff.read_bytes() == before
 
 
@@ -154,6 +162,12 @@ def granules(tmp_path_factory):
 @pytest.fixture(scope="module")
 def guided(tiny_guided_model):
     return KerasPredictor(tiny_guided_model, {"run_name": "tiny-guided"})
+
+
+def predicted(lst, predictor, output, ndvi=None, options=None):
+    """``predict_product`` without a quicklook."""
+    guides = {} if ndvi is None else {"ndvi": GuideInput(ndvi, options or {})}
+    return predict_product(LstInput(lst), predictor, Outputs(output, quicklook=False), guides)
 
 
 def write_ndvi(path, values, transform, *, crs="EPSG:32633", **profile):
@@ -178,18 +192,22 @@ def ndvi_file(tmp_path):
 
 def test_granules_of_lst_and_ndvi_become_a_map_and_its_uncertainty(granules, guided, tmp_path):
     told = []
+    outputs = Outputs(tmp_path / "fine.tif", uncertainty=True)
     done = predict_product(
-        granules.mod11a1, guided, tmp_path / "fine.tif", ndvi=granules.mod09gq, uncertainty=True,
+        LstInput(granules.mod11a1),
+        guided,
+        outputs,
+        {"ndvi": GuideInput(granules.mod09gq)},
         announce=told.append,
-    )  # fmt: skip
-    assert done.uncertainty == tmp_path / "fine_std.tif"
+    )
+    assert done.outputs.std == tmp_path / "fine_std.tif"
     coarse = choose_layer(open_product(granules.mod11a1), None)[1]
-    ndvi = ndvi_layer(open_product(granules.mod09gq))
-    expected = predict_scene_with_std(coarse, guided, ndvi)
-    with rasterio.open(done.output) as file:
+    ndvi = guide_layer(open_product(granules.mod09gq), "ndvi")
+    expected = predict_scene(coarse, guided, {"ndvi": ndvi})
+    with rasterio.open(done.outputs.map) as file:
         np.testing.assert_array_equal(file.read(1), expected["lst_kelvin_fine"].values)
         tags = file.tags()
-    with rasterio.open(done.uncertainty) as file:
+    with rasterio.open(done.outputs.std) as file:
         std = file.read(1)
         np.testing.assert_array_equal(std, expected["lst_std_kelvin"].values)
         assert file.descriptions == ("lst_std_kelvin",)
@@ -200,7 +218,7 @@ def test_granules_of_lst_and_ndvi_become_a_map_and_its_uncertainty(granules, gui
     assert tags["ndvi_granule"] == granules.mod09gq.name
     assert tags["ndvi_product"] == "MOD09GQ"
     assert tags["ndvi_date"] == tags["acquisition_date"] == granules.date.isoformat()
-    assert float(tags["guide_missing_share"]) == pytest.approx(done.ndvi_missing_share)
+    assert float(tags["guide_missing_share"]) == pytest.approx(done.guide_missing_share)
     assert 0 < float(tags["guide_explained_share"]) < 1
     assert (tags["tile_pixels"], tags["overlap_pixels"]) == ("228", "32")
     assert tags["model_run"] == std_tags["model_run"] == "tiny-guided"
@@ -213,17 +231,17 @@ def test_granules_of_lst_and_ndvi_become_a_map_and_its_uncertainty(granules, gui
 def test_a_geotiff_of_ndvi_needs_no_tags_and_its_gaps_and_date_are_told(
     geotiff, ndvi_file, guided, tmp_path
 ):
-    done = predict_product(geotiff, guided, tmp_path / "fine.tif", ndvi=ndvi_file, quicklook=False)
+    done = predicted(geotiff, guided, tmp_path / "fine.tif", ndvi_file)
     dates, gaps = done.notes
     assert "NDVI is of 2006-01-05, 4 days before LST (2006-01-09)" in dates
-    assert f"missing on {done.ndvi_missing_share:.1%}" in gaps
+    assert f"missing on {done.guide_missing_share:.1%}" in gaps
     coarse = open_product(geotiff)["lst_kelvin"].values
     valid = np.repeat(np.repeat(~np.isnan(coarse), 4, 0), 4, 1)
-    assert done.ndvi_missing_share == pytest.approx(valid[:, -20:].sum() / valid.sum(), abs=1e-5)
-    with rasterio.open(done.output) as file:
+    assert done.guide_missing_share == pytest.approx(valid[:, -20:].sum() / valid.sum(), abs=1e-5)
+    with rasterio.open(done.outputs.map) as file:
         np.testing.assert_array_equal(~np.isnan(file.read(1)), valid)
         assert gaps in file.tags()["sharpening_notes"]
-    assert done.uncertainty is None
+    assert done.outputs.std is None
     assert sorted(path.name for path in tmp_path.glob("fine*")) == ["fine.tif"]
 
 
@@ -232,39 +250,48 @@ def test_scaled_integers_of_ndvi_are_told_apart(geotiff, guided, tmp_path):
     stored[0, 0] = -3000
     path = write_ndvi(tmp_path / "vi.tif", stored, TRANSFORM @ Affine.scale(0.25))
     with pytest.raises(ProductError, match=r"raw integers instead of NDVI"):
-        predict_product(geotiff, guided, tmp_path / "fine.tif", ndvi=path)
+        predicted(geotiff, guided, tmp_path / "fine.tif", path)
     options = {"scale": 0.0001, "nodata": -3000, "date": "2006-01-10"}
-    done = predict_product(geotiff, guided, tmp_path / "fine.tif", ndvi=path, ndvi_options=options)
-    assert done.ndvi_missing_share == pytest.approx(1 / (16 * (37 * 53 - 40)), abs=1e-6)
+    done = predicted(geotiff, guided, tmp_path / "fine.tif", path, options)
+    assert done.guide_missing_share == pytest.approx(1 / (16 * (37 * 53 - 40)), abs=1e-6)
     assert "1 day after LST" in done.notes[0]
 
 
 def test_without_ndvi_a_guided_model_says_what_it_can_do(geotiff, guided, tmp_path):
-    done = predict_product(
-        geotiff, guided, tmp_path / "fine.tif", uncertainty=True, dtype="uint16", quicklook=False
-    )
+    outputs = Outputs(tmp_path / "fine.tif", uncertainty=True, quicklook=False, dtype="uint16")
+    done = predict_product(LstInput(geotiff), guided, outputs)
     (note,) = done.notes
     assert "LST alone" in note and "better than bicubic" in note
-    assert done.ndvi_missing_share is None
-    with rasterio.open(done.output) as file:
+    assert done.guide_missing_share is None
+    with rasterio.open(done.outputs.map) as file:
         assert "ndvi_granule" not in file.tags()
         assert file.tags()["sharpening_notes"] == note
-    with rasterio.open(done.uncertainty) as file:
+    with rasterio.open(done.outputs.std) as file:
         assert (file.dtypes, file.scales) == (("uint16",), (0.01,))
 
 
-def test_a_fallback_to_bicubic_is_told_and_has_no_uncertainty(geotiff, ndvi_file, guided, tmp_path):
+@pytest.mark.parametrize("mode", ["block", "psf"])
+def test_a_consistent_map_tells_its_residual(geotiff, ndvi_file, guided, tmp_path, mode):
     done = predict_product(
-        geotiff, guided, tmp_path / "fine.tif", ndvi=ndvi_file, uncertainty=True, quicklook=False,
-        fallback_rule=lambda lst, guide, use: "the guide is no use",
-    )  # fmt: skip
-    assert done.uncertainty is None
-    assert any("bicubic, since the guide is no use" in note for note in done.notes)
-    with rasterio.open(done.output) as file:
-        assert file.tags()["sharpening_fallback"] == "bicubic, since the guide is no use"
-        coarse = open_product(geotiff)["lst_kelvin"].values
-        np.testing.assert_array_equal(file.read(1), interpolated(coarse, 4, "bicubic"))
-    assert not (tmp_path / "fine_std.tif").exists()
+        LstInput(geotiff),
+        guided,
+        Outputs(tmp_path / "fine.tif"),
+        {"ndvi": GuideInput(ndvi_file)},
+        consistency=mode,
+    )
+    coarse = open_product(geotiff)["lst_kelvin"].values
+    with rasterio.open(done.outputs.map) as file:
+        fine, tags = file.read(1), file.tags()
+    left = np.nanmax(np.abs(consistency_residual(fine, coarse, mode)))
+    assert left == pytest.approx(done.correction.left_kelvin, abs=1e-4)
+    assert left <= 0.0101
+    assert tags["consistency"] == mode
+    assert float(tags["consistency_residual_left_kelvin"]) == pytest.approx(left, abs=1e-4)
+    before = float(tags["consistency_residual_before_kelvin"])
+    assert before == pytest.approx(done.correction.before_kelvin, abs=1e-4)
+    assert before > 10 * left
+    with Image.open(done.outputs.picture) as picture:
+        assert picture.height > 1.05 * picture.width  # of 37 × 53 pixels, with a third row
 
 
 def test_ndvi_that_cannot_belong_to_the_scene_is_refused(
@@ -272,20 +299,22 @@ def test_ndvi_that_cannot_belong_to_the_scene_is_refused(
 ):
     output = tmp_path / "fine.tif"
     with pytest.raises(GridError, match="does not overlap"):
-        predict_product(granules.mod11a1, guided, output, ndvi=ndvi_file)
+        predicted(granules.mod11a1, guided, output, ndvi_file)
     with pytest.raises(ProductError, match="holds no NDVI; found MOD11A1"):
-        predict_product(granules.mod11a1, guided, output, ndvi=granules.mod11a1)
+        predicted(granules.mod11a1, guided, output, granules.mod11a1)
     with pytest.raises(ProductError, match=r"nothing\.tif"):
-        predict_product(granules.mod11a1, guided, output, ndvi=tmp_path / "nothing.tif")
+        predicted(granules.mod11a1, guided, output, tmp_path / "nothing.tif")
     empty = write_ndvi(tmp_path / "e.tif", np.full((9, 9), np.nan, np.float32), TRANSFORM)
     with pytest.raises(ProductError, match="NDVI has no valid pixel"):
-        predict_product(geotiff, guided, output, ndvi=empty)
+        predicted(geotiff, guided, output, empty)
     with pytest.raises(ModelError, match="takes no guide"):
-        predict_product(geotiff, KerasPredictor(tiny_model), output, ndvi=ndvi_file)
+        predicted(geotiff, KerasPredictor(tiny_model), output, ndvi_file)
     with pytest.raises(ModelError, match="gives no uncertainty"):
-        predict_product(geotiff, KerasPredictor(tiny_model), output, uncertainty=True)
+        predict_product(
+            LstInput(geotiff), KerasPredictor(tiny_model), Outputs(output, uncertainty=True)
+        )
     with pytest.raises(LstsrError, match="would replace the input"):
-        predict_product(geotiff, guided, ndvi_file, ndvi=ndvi_file)
+        predicted(geotiff, guided, ndvi_file, ndvi_file)
     assert not output.exists()
 
 
@@ -300,7 +329,7 @@ def test_ndvi_that_cannot_belong_to_the_scene_is_refused(
 )
 def test_the_days_between_granules_are_told(lst, ndvi, words):
     scenes = [xr.Dataset(attrs={"tile": t, "acquisition_date": d}) for t, d in (lst, ndvi)]
-    text = granule_difference(*scenes)
+    text = granule_difference("ndvi", *scenes[::-1])
     assert words in text
     assert bool(words) == bool(text)
 
@@ -308,4 +337,4 @@ def test_the_days_between_granules_are_told(lst, ndvi, words):
 def test_granules_of_different_tiles_are_an_error():
     scenes = [xr.Dataset(attrs={"tile": tile}) for tile in ("h18v04", "h17v04")]
     with pytest.raises(ProductError, match="different tiles; found h17v04; expected h18v04"):
-        granule_difference(*scenes)
+        granule_difference("ndvi", *scenes[::-1])

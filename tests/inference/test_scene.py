@@ -9,17 +9,13 @@ from scipy.ndimage import gaussian_filter
 
 from keras_lstsr.artifacts.contract import Contract
 from keras_lstsr.errors import GridError, ModelError
+from keras_lstsr.grids.consistency import consistency_residual
 from keras_lstsr.grids.resample import upsample_bicubic, upsample_nearest
 from keras_lstsr.grids.tiling import make_tiling
-from keras_lstsr.inference.blending import predict_tiles
 from keras_lstsr.inference.local import KerasPredictor
 from keras_lstsr.inference.predictor import Prediction
-from keras_lstsr.inference.scene import (
-    predict_scene,
-    predict_scene_with_std,
-    tile_settings,
-)
-from keras_lstsr.sharpening.interpolation import interpolated
+from keras_lstsr.inference.scene import predict_scene
+from keras_lstsr.inference.tiles import TileSettings, predict_tiles
 
 SINUSOIDAL = "+proj=sinu +lon_0=0 +x_0=0 +y_0=0 +R=6371007.181 +units=m +no_defs"
 
@@ -71,9 +67,20 @@ def scene(values, *, transform=None, crs=SINUSOIDAL):
     return array.rio.write_crs(crs).rio.write_transform(transform)
 
 
+def predicted(lst, predictor, guide=None, *, progress=None, **cut):
+    """``predict_scene`` with NDVI for a guide, and tiles as told."""
+    guides = {} if guide is None else {"ndvi": guide}
+    tiles = TileSettings.for_contract(predictor.contract, **cut)
+    return predict_scene(lst, predictor, guides, tiles=tiles, progress=progress)
+
+
+def fine_lst(*arguments, **options):
+    return predicted(*arguments, **options)["lst_kelvin_fine"]
+
+
 def test_blending_keeps_what_all_tiles_agree_on_and_gaps_exactly():
     values = kelvin(150, 133, gaps=0.3)
-    fine = predict_scene(scene(values), NearestPredictor(), tile_pixels=64, overlap_pixels=16)
+    fine = fine_lst(scene(values), NearestPredictor(), tile_pixels=64, overlap_pixels=16)
     np.testing.assert_allclose(fine.values, upsample_nearest(values, 4), rtol=0, atol=1e-4)
     np.testing.assert_array_equal(np.isnan(fine.values), np.isnan(upsample_nearest(values, 4)))
     assert fine.dtype == np.float32
@@ -81,7 +88,7 @@ def test_blending_keeps_what_all_tiles_agree_on_and_gaps_exactly():
 
 def test_tiles_that_disagree_are_blended_without_seams():
     values = np.full((96, 96), 300, np.float32)
-    fine = predict_scene(
+    fine = fine_lst(
         scene(values),
         NearestPredictor(tile_error=1.0),
         tile_pixels=64,
@@ -101,9 +108,9 @@ def test_tiles_give_what_the_whole_scene_gives(tiny_model, gaps):
     predictor = KerasPredictor(tiny_model)
     values = kelvin(150, 133, gaps=gaps)
     whole = predictor.predict(values[None, ..., None]).lst_kelvin[0, ..., 0]
-    tiled = predict_scene(scene(values), predictor, tile_pixels=64, overlap_pixels=32).values
+    tiled = fine_lst(scene(values), predictor, tile_pixels=64, overlap_pixels=32).values
     np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-3)
-    abrupt = predict_scene(scene(values), predictor, tile_pixels=64, overlap_pixels=0).values
+    abrupt = fine_lst(scene(values), predictor, tile_pixels=64, overlap_pixels=0).values
     assert np.nanmax(np.abs(abrupt - whole)) > 0.1  # the overlap is what makes the difference
 
 
@@ -116,7 +123,9 @@ def test_the_order_of_the_tiles_does_not_matter(tiny_model):
     tiles = list(tiling)
     forward = predict_tiles(values, predictor, tiling, tiles, batch_size=2)
     backward = predict_tiles(values, predictor, tiling, tiles[::-1], batch_size=3)
-    np.testing.assert_allclose(backward.lst_kelvin, forward.lst_kelvin, rtol=0, atol=1e-4)
+    assert list(forward) == ["lst_kelvin_fine"]
+    for name, expected in forward.items():
+        np.testing.assert_allclose(backward[name], expected, rtol=0, atol=1e-4)
 
 
 def test_tiles_without_a_valid_pixel_are_never_predicted():
@@ -124,7 +133,7 @@ def test_tiles_without_a_valid_pixel_are_never_predicted():
     values[:, 128:] = np.nan
     predictor = NearestPredictor()
     counts = []
-    predict_scene(
+    fine_lst(
         scene(values), predictor, tile_pixels=64, overlap_pixels=0, batch_size=3,
         progress=lambda done, total: counts.append((done, total)),
     )  # fmt: skip
@@ -136,7 +145,7 @@ def test_tiles_without_a_valid_pixel_are_never_predicted():
 
 def test_a_scene_without_any_valid_pixel_is_all_missing_and_costs_nothing():
     predictor = NearestPredictor()
-    fine = predict_scene(scene(np.full((20, 30), np.nan, np.float32)), predictor)
+    fine = fine_lst(scene(np.full((20, 30), np.nan, np.float32)), predictor)
     assert fine.shape == (80, 120)
     assert np.isnan(fine.values).all()
     assert predictor.shapes == []
@@ -146,7 +155,7 @@ def test_a_scene_without_any_valid_pixel_is_all_missing_and_costs_nothing():
 def test_scenes_of_any_size(height, width):
     values = kelvin(height, width)
     predictor = NearestPredictor(minimum_size_pixels=8)
-    fine = predict_scene(scene(values), predictor, tile_pixels=64, overlap_pixels=16)
+    fine = fine_lst(scene(values), predictor, tile_pixels=64, overlap_pixels=16)
     np.testing.assert_allclose(fine.values, upsample_nearest(values, 4), rtol=0, atol=1e-4)
     assert min(min(shape[1:3]) for shape in predictor.shapes) >= 8
 
@@ -161,7 +170,7 @@ def test_scenes_of_any_size(height, width):
 )  # fmt: skip
 def test_the_fine_grid_nests_exactly(transform, crs):
     coarse = scene(kelvin(20, 30), transform=transform, crs=crs)
-    fine = predict_scene(coarse, NearestPredictor())
+    fine = fine_lst(coarse, NearestPredictor())
     nested = fine.rio.transform()
     assert nested @ Affine.scale(4) == transform
     assert (nested.c, nested.f) == (transform.c, transform.f)
@@ -179,7 +188,7 @@ def test_the_fine_grid_nests_exactly(transform, crs):
 def test_a_window_of_a_scene_lies_where_it_was_cut():
     whole = scene(kelvin(60, 80))
     window = whole[16:48, 20:70]  # keeps the transform of the whole
-    fine = predict_scene(window, NearestPredictor())
+    fine = fine_lst(window, NearestPredictor())
     expected = whole.rio.transform() @ Affine.translation(20, 16) @ Affine.scale(0.25)
     assert fine.rio.transform().almost_equals(expected, precision=1e-6)
     assert fine.rio.bounds() == pytest.approx(window.rio.bounds(recalc=True), rel=1e-12)
@@ -188,17 +197,17 @@ def test_a_window_of_a_scene_lies_where_it_was_cut():
 def test_unusable_scenes_are_refused():
     predictor = NearestPredictor()
     values = kelvin(20, 20)
-    with pytest.raises(GridError, match="two-dimensional"):
-        predict_scene(scene(values).expand_dims("band"), predictor)
-    with pytest.raises(GridError, match="no coordinate reference system"):
-        predict_scene(scene(values).drop_vars("spatial_ref"), predictor)
+    with pytest.raises(GridError, match="band"):
+        fine_lst(scene(values).expand_dims(band=2), predictor)
+    with pytest.raises(GridError, match="has no CRS"):
+        fine_lst(scene(values).drop_vars("spatial_ref"), predictor)
     turned = Affine(900, 10, 0, 10, -900, 0)
-    with pytest.raises(GridError, match="turned"):
-        predict_scene(scene(values).drop_vars(["x", "y"]).rio.write_transform(turned), predictor)
+    with pytest.raises(GridError, match="rotated"):
+        fine_lst(scene(values).drop_vars(["x", "y"]).rio.write_transform(turned), predictor)
     with pytest.raises(GridError, match="multiple of 16"):
-        predict_scene(scene(values), predictor, tile_pixels=50)
+        fine_lst(scene(values), predictor, tile_pixels=50)
     with pytest.raises(ModelError, match=r"lst_day_kelvin.*degrees Celsius"):
-        predict_scene(scene(values - 273.15), predictor)
+        fine_lst(scene(values - 273.15), predictor)
 
 
 @pytest.mark.parametrize(
@@ -211,11 +220,11 @@ def test_unusable_scenes_are_refused():
 def test_a_model_that_breaks_its_contract_is_found_out(broken, message):
     predictor = NearestPredictor()
     honest = predictor.predict
-    predictor.predict = lambda *given, **wanted: Prediction(
-        broken(honest(*given, **wanted).lst_kelvin)
+    predictor.predict = lambda values, guides, outputs: Prediction(
+        broken(honest(values, guides).lst_kelvin)
     )
     with pytest.raises(ModelError, match=message):
-        predict_scene(scene(kelvin(20, 20)), predictor)
+        fine_lst(scene(kelvin(20, 20)), predictor)
 
 
 def ndvi_of(height, width, *, gaps=0.0, seed=1):
@@ -257,7 +266,7 @@ def test_without_a_correction_the_result_is_the_local_regression(untrained):
     coarse_ndvi = block_mean(ndvi)
     lst = scene(305 - 15 * coarse_ndvi)
     guide = scene(ndvi, transform=lst.rio.transform() @ Affine.scale(0.25))
-    fine = predict_scene(lst, untrained, guide)
+    fine = fine_lst(lst, untrained, guide)
     detail = ndvi - upsample_bicubic(coarse_ndvi, 4)
     added = fine.values - upsample_bicubic(lst.values, 4)
     # The slope is drawn to zero by a guide variance of 1e-4 beside about 0.005.
@@ -270,7 +279,7 @@ def test_without_a_correction_the_result_is_the_local_regression(untrained):
 
 def test_without_a_guide_an_untrained_model_is_bicubic_and_says_so(untrained):
     lst, _ = pair(40, 50)
-    result = predict_scene_with_std(lst, untrained)
+    result = predicted(lst, untrained)
     fine = result["lst_kelvin_fine"]
     np.testing.assert_allclose(fine.values, upsample_bicubic(lst.values, 4), rtol=0, atol=1e-3)
     assert "LST alone" in fine.attrs["sharpening_notes"]
@@ -281,25 +290,34 @@ def test_without_a_guide_an_untrained_model_is_bicubic_and_says_so(untrained):
 
 def test_gaps_of_lst_are_gaps_and_gaps_of_ndvi_are_none(guided):
     lst, guide = pair(60, 50, lst_gaps=0.2, ndvi_gaps=0.3)
-    result = predict_scene_with_std(lst, guided, guide, tile_pixels=40, overlap_pixels=16)
+    result = predicted(lst, guided, guide, tile_pixels=40, overlap_pixels=16)
     missing = np.isnan(upsample_nearest(lst.values, 4))
     share = (np.isnan(guide.values) & ~missing).sum() / (~missing).sum()
     assert 0.1 < share < 0.5
-    for name in ("lst_kelvin_fine", "lst_std_kelvin"):
+    assert list(result) == ["lst_kelvin_fine", "lst_std_kelvin", "guide_followed"]
+    for name, units in zip(result, ("K", "K", "1"), strict=True):
         np.testing.assert_array_equal(np.isnan(result[name].values), missing)
+        assert result[name].dtype == np.float32
         assert result[name].attrs["guide_missing_share"] == pytest.approx(share, abs=1e-5)
         assert f"missing on {share:.1%}" in result[name].attrs["sharpening_notes"]
-        assert result[name].attrs["units"] == "K"
+        assert result[name].attrs["units"] == units
         assert result[name].rio.transform() == guide.rio.transform()
     assert (result["lst_std_kelvin"].values[~missing] > 0).all()
-    only = predict_scene(lst, guided, guide, tile_pixels=40, overlap_pixels=16)
-    xr.testing.assert_identical(only, result["lst_kelvin_fine"])
+    only = predict_scene(
+        lst,
+        guided,
+        {"ndvi": guide},
+        tiles=TileSettings.for_contract(guided.contract, tile_pixels=40, overlap_pixels=16),
+        outputs=(),
+    )
+    assert list(only) == ["lst_kelvin_fine"]
+    np.testing.assert_array_equal(only["lst_kelvin_fine"], result["lst_kelvin_fine"])
 
 
 def test_far_from_ndvi_the_first_guess_is_bicubic(untrained):
     lst, guide = pair(60, 60)
     guide[:, 120:] = np.nan
-    fine = predict_scene(lst, untrained, guide)
+    fine = fine_lst(lst, untrained, guide)
     bicubic = upsample_bicubic(lst.values, 4)
     # FillGaps reaches 8 fine pixels into the gap and gives it texture of its rim.
     np.testing.assert_allclose(fine.values[:, 140:], bicubic[:, 140:], rtol=0, atol=2e-3)
@@ -312,19 +330,20 @@ def test_tiles_of_the_first_guess_are_the_whole_scene(untrained, gaps):
     lst, guide = pair(150, 133, lst_gaps=gaps)
     whole = untrained.predict(lst.values[None, ..., None], {"ndvi": guide.values[None, ..., None]})
     whole = whole.lst_kelvin[0, ..., 0]
-    tiled = predict_scene(lst, untrained, guide, tile_pixels=80).values
+    tiled = fine_lst(lst, untrained, guide, tile_pixels=80).values
     np.testing.assert_allclose(tiled, whole, rtol=0, atol=2e-3)
-    abrupt = predict_scene(lst, untrained, guide, tile_pixels=80, overlap_pixels=0).values
+    abrupt = fine_lst(lst, untrained, guide, tile_pixels=80, overlap_pixels=0).values
     assert np.nanmax(np.abs(abrupt - whole)) > 0.02
 
 
 def test_tiles_of_a_corrected_result_are_nearly_the_whole_scene(guided):
     lst, guide = pair(150, 134)  # even: the network sees odd sides in another phase
     whole = guided.predict(lst.values[None, ..., None], {"ndvi": guide.values[None, ..., None]})
-    tiled = predict_scene_with_std(lst, guided, guide, tile_pixels=80)
+    tiled = predicted(lst, guided, guide, tile_pixels=80)
     for name, expected in (
         ("lst_kelvin_fine", whole.lst_kelvin),
         ("lst_std_kelvin", whole.std_kelvin),
+        ("guide_followed", whole.guide_followed),
     ):
         error = np.abs(tiled[name].values - expected[0, ..., 0])
         # The U-Net reaches 17 pixels beyond its features, which need 13 themselves, but weakly.
@@ -332,26 +351,28 @@ def test_tiles_of_a_corrected_result_are_nearly_the_whole_scene(guided):
 
 
 def test_the_settings_follow_the_contract(guided, tiny_model):
-    settings = tile_settings(guided.contract)
+    settings = TileSettings.for_contract(guided.contract)
     assert (settings.tile_pixels, settings.overlap_pixels, settings.batch_size) == (228, 32, 1)
     assert settings.trim_fraction * settings.overlap_pixels == pytest.approx(13)
-    chosen = tile_settings(guided.contract, tile_pixels=40, overlap_pixels=8, batch_size=3)
+    chosen = TileSettings.for_contract(
+        guided.contract, tile_pixels=40, overlap_pixels=8, batch_size=3
+    )
     assert (chosen.tile_pixels, chosen.overlap_pixels, chosen.batch_size) == (40, 8, 3)
     assert 0.25 <= chosen.trim_fraction < 0.5
-    single = tile_settings(KerasPredictor(tiny_model).contract)
+    single = TileSettings.for_contract(KerasPredictor(tiny_model).contract)
     assert (single.tile_pixels, single.overlap_pixels, single.batch_size) == (128, 32, 4)
     assert single.trim_fraction == 0.25
     with pytest.raises(GridError, match="multiple of 2"):
-        predict_scene(*(pair(20, 20)[:1]), guided, tile_pixels=51)
+        fine_lst(*(pair(20, 20)[:1]), guided, tile_pixels=51)
 
 
 def test_windows_of_scenes_take_the_guide_that_lies_under_them(untrained):
     lst, guide = pair(60, 80)
     window = lst[16:48, 20:70]  # keeps the transform of the whole
-    fine = predict_scene(window, untrained, guide)
-    cut = predict_scene(window, untrained, guide[64:192, 80:280])
+    fine = fine_lst(window, untrained, guide)
+    cut = fine_lst(window, untrained, guide[64:192, 80:280])
     np.testing.assert_array_equal(fine.values, cut.values)
-    whole = predict_scene(lst, untrained, guide)[64:192, 80:280]
+    whole = fine_lst(lst, untrained, guide)[64:192, 80:280]
     inner = (slice(60, -60), slice(60, -60))
     np.testing.assert_allclose(fine.values[inner], whole.values[inner], rtol=0, atol=2e-3)
 
@@ -361,8 +382,8 @@ def test_a_guide_of_another_grid_is_warped_onto_the_fine_one(untrained):
     doubled = upsample_nearest(guide.values, 2)
     finer = scene(doubled, transform=guide.rio.transform() @ Affine.scale(0.5))
     np.testing.assert_allclose(
-        predict_scene(lst, untrained, finer).values,
-        predict_scene(lst, untrained, guide).values,
+        fine_lst(lst, untrained, finer).values,
+        fine_lst(lst, untrained, guide).values,
         rtol=0,
         atol=1e-3,
     )
@@ -383,44 +404,87 @@ def test_a_small_scene_is_filled_up_with_its_guide(guided):
             return guided.predict(lst_kelvin, guides, outputs=outputs)
 
     lst, guide = pair(5, 7)
-    fine = predict_scene(lst, Demanding(), guide)
+    fine = fine_lst(lst, Demanding(), guide)
     assert asked == [((1, 12, 12, 1), (1, 48, 48, 1))]
     assert np.isfinite(fine.values).all()
 
 
-def test_a_rule_can_take_bicubic_instead(guided):
+def test_a_scene_whose_lst_hardly_follows_ndvi_is_told(untrained):
+    lst, guide = pair(40, 40)
+    day = predicted(lst, untrained, guide)
+    assert day["guide_followed"].mean() > 0.9
+    assert day["lst_kelvin_fine"].attrs["guide_unfollowed_share"] == 0
+    noise = np.random.default_rng(4).normal(285, 1, lst.shape).astype(np.float32)
+    night = predicted(lst.copy(data=noise), untrained, guide)
+    followed = night["guide_followed"].values
+    share = night["lst_kelvin_fine"].attrs["guide_unfollowed_share"]
+    assert share == pytest.approx(np.mean(followed < 0.5), abs=1e-6)
+    assert share > 0.9
+    note = night["lst_kelvin_fine"].attrs["sharpening_notes"]
+    assert "hardly follows NDVI" in note and "bicubic" in note
+
+
+def test_a_model_that_does_not_tell_how_far_it_follows_gives_no_share(untrained):
+    lst, guide = pair(20, 20)
+    outputs = [entry for entry in untrained.contract.outputs if entry.name != "guide_followed"]
+
+    class Silent:
+        scale_factor, provenance = 4, {}
+        contract = untrained.contract.model_copy(update={"outputs": tuple(outputs)})
+        predict = staticmethod(untrained.predict)
+
+    result = predicted(lst, Silent(), guide)
+    assert list(result) == ["lst_kelvin_fine", "lst_std_kelvin"]
+    assert "guide_unfollowed_share" not in result["lst_kelvin_fine"].attrs
+    assert "guide_explained_share" in result["lst_kelvin_fine"].attrs
+
+
+@pytest.mark.parametrize("mode", ["block", "psf"])
+def test_the_result_can_be_made_to_agree_with_the_input(guided, mode):
     lst, guide = pair(30, 34, lst_gaps=0.1)
-    seen = []
+    result = predict_scene(lst, guided, {"ndvi": guide}, consistency=mode)
+    fine, plain = result["lst_kelvin_fine"], predicted(lst, guided, guide)["lst_kelvin_fine"]
+    residual = consistency_residual(fine.values, lst.values, mode)
+    before = consistency_residual(plain.values, lst.values, mode)
+    assert np.nanmax(np.abs(before)) > 0.1 > 0.0101 > np.nanmax(np.abs(residual))
+    assert fine.attrs["consistency"] == mode
+    rms = np.sqrt(np.nanmean(before**2))
+    assert fine.attrs["consistency_residual_before_kelvin"] == pytest.approx(rms, abs=1e-4)
+    assert fine.attrs["consistency_residual_left_kelvin"] <= 0.0101
+    np.testing.assert_array_equal(np.isnan(fine.values), np.isnan(plain.values))
 
-    def rule(values, ndvi, use):
-        seen.append((values.shape, ndvi.shape, use.explained_share))
-        return "the guide explains too little"
 
-    result = predict_scene_with_std(lst, guided, guide, fallback_rule=rule)
-    assert list(result.data_vars) == ["lst_kelvin_fine"]
-    fine = result["lst_kelvin_fine"]
-    assert fine.attrs["sharpening_fallback"] == "bicubic, since the guide explains too little"
-    np.testing.assert_array_equal(fine.values, interpolated(lst.values, 4, "bicubic"))
-    assert seen[0][:2] == ((30, 34), (120, 136))
-    kept = predict_scene(lst, guided, guide, fallback_rule=lambda *arguments: "")
-    xr.testing.assert_identical(kept, predict_scene(lst, guided, guide))
+def test_results_come_back_as_the_raster_was_given(untrained):
+    lst, guide = pair(20, 24)
+    expected = predicted(lst, untrained, guide)
+    turned = lst.rename(y="lat", x="lon").transpose("lon", "lat").isel(lat=slice(None, None, -1))
+    found = predicted(turned.expand_dims("time"), untrained, guide[:, ::-1])
+    assert found["lst_kelvin_fine"].dims == ("lon", "lat")
+    for name in expected:
+        back = found[name].transpose("lat", "lon").isel(lat=slice(None, None, -1))
+        np.testing.assert_array_equal(back.values, expected[name].values)
+        np.testing.assert_array_equal(back.lat.values, expected.y.values)
 
 
 def test_guides_that_cannot_be_used_are_refused(guided, untrained, tiny_model):
     lst, guide = pair(20, 20)
     with pytest.raises(ModelError, match="takes no guide"):
-        predict_scene(lst, KerasPredictor(tiny_model), guide)
+        fine_lst(lst, KerasPredictor(tiny_model), guide)
     with pytest.raises(ModelError, match="cannot be NDVI"):
-        predict_scene(lst, guided, guide * 10_000)
+        fine_lst(lst, guided, guide * 10_000)
     far = scene(guide.values, transform=guide.rio.transform() @ Affine.translation(9999, 0))
     with pytest.raises(GridError, match="does not overlap"):
-        predict_scene(lst, guided, far)
-    with pytest.raises(GridError, match="no coordinate reference system"):
-        predict_scene(lst, guided, guide.drop_vars("spatial_ref"))
+        fine_lst(lst, guided, far)
+    with pytest.raises(GridError, match="has no CRS"):
+        fine_lst(lst, guided, guide.drop_vars("spatial_ref"))
+    with pytest.raises(GridError, match=r"by their names.*'ndvi': raster"):
+        predict_scene(lst, guided, guide)
+    with pytest.raises(ModelError, match="water: this model takes no such guide"):
+        predict_scene(lst, guided, {"ndvi": guide, "water": guide})
 
 
 def test_a_constant_guide_is_told(untrained):
     lst, guide = pair(20, 20)
-    fine = predict_scene(lst, untrained, guide.copy(data=np.full_like(guide.values, 0.5)))
+    fine = fine_lst(lst, untrained, guide.copy(data=np.full_like(guide.values, 0.5)))
     assert "same in all LST pixels" in fine.attrs["sharpening_notes"]
     np.testing.assert_allclose(fine.values, upsample_bicubic(lst.values, 4), rtol=0, atol=1e-3)

@@ -9,7 +9,7 @@ from affine import Affine
 from PIL import Image
 
 from keras_lstsr.errors import GridError
-from keras_lstsr.inference.writer import write_cog, write_quicklook
+from keras_lstsr.inference.cog import write_cog, write_quicklook
 from keras_lstsr.products import open_product
 
 SINUSOIDAL = "+proj=sinu +lon_0=0 +x_0=0 +y_0=0 +R=6371007.181 +units=m +no_defs"

@@ -20,7 +20,6 @@ UINT16_SCALE_KELVIN = 0.01
 UINT16_NODATA = 0
 
 _BLOCK_PIXELS = 512
-_ZOOM_PIXELS = 64
 
 
 def write_cog(
@@ -108,23 +107,23 @@ def write_quicklook(
     path: str | PathLike[str],
     *,
     title: str = "",
+    residuals: Mapping[str, NDArray[np.floating]] | None = None,
 ) -> None:
-    """Draws the scene before and after, whole and zoomed in, as a PNG.
-
-    Left the input, right the result; above the whole scene, below the square of 64 coarse pixels
-    with the most texture among the clearest ones. One colour bar in kelvin serves all four; gaps
-    are grey.
+    """Draws the scene before and after as a PNG; see ``maps.quicklook_figure``.
 
     Args:
         coarse: LST ``[y, x]`` in kelvin, NaN where missing.
         fine: LST in kelvin on the grid that is finer by a whole factor.
         path: The PNG; replaced if it is there, and only by a whole one.
         title: Stands above, e.g. granule and date.
+        residuals: Title → residual in kelvin on the input's pixels.
 
     Raises:
         GridError: If the fine grid is no multiple of the coarse one, or no pixel is valid.
         LstsrError: If the file cannot be written.
     """
+    from keras_lstsr.maps import quicklook_figure
+
     before, after = np.asarray(coarse.values), np.asarray(fine.values)
     factor = after.shape[0] // before.shape[0]
     if after.shape != (before.shape[0] * factor, before.shape[1] * factor) or factor < 1:
@@ -133,46 +132,10 @@ def write_quicklook(
         )
     if np.isnan(before).all():
         raise GridError("the scene has no valid pixel", field=str(coarse.name))
-    from keras_lstsr.maps import Panel, panel_figure, value_scale
-
-    window = _zoom_window(before)
-    fine_window = tuple(slice(part.start * factor, part.stop * factor) for part in window)
-    scale = value_scale([before])
-    rows, columns = (f"{part.start}–{part.stop - 1}" for part in window)
-    zoom = f"zoom: rows {rows}, columns {columns} of the input"
-    figure = panel_figure(
-        [
-            [
-                Panel(before, f"input, {_pixel_size_text(coarse)}", scale, window),
-                Panel(after, f"result, {_pixel_size_text(fine)}", scale, fine_window),
-            ],
-            [Panel(before[window], zoom, scale), Panel(after[fine_window], zoom, scale)],
-        ],
-        title=title,
-        panel_inches=5.0,
-    )
+    titles = f"input, {_pixel_size_text(coarse)}", f"result, {_pixel_size_text(fine)}"
+    figure = quicklook_figure(before, after, titles=titles, title=title, residuals=residuals)
     with written_whole(path) as partial:
         figure.savefig(partial, format="png", dpi=120)
-
-
-def _zoom_window(values: NDArray[np.floating]) -> tuple[slice, slice]:
-    """Finds the square with the most texture among those with nearly the most valid pixels."""
-    height, width = (min(_ZOOM_PIXELS, side) for side in values.shape)
-    best, best_score = (slice(0, height), slice(0, width)), (-1.0, -1.0)
-    for top in _starts(values.shape[0], height):
-        for left in _starts(values.shape[1], width):
-            window = values[top : top + height, left : left + width]
-            valid = window[~np.isnan(window)]
-            # Steps of a tenth let texture decide between windows that are about as clear.
-            score = (round(valid.size / window.size, 1), float(valid.std()) if valid.size else 0.0)
-            if score > best_score:
-                best_score = score
-                best = (slice(top, top + height), slice(left, left + width))
-    return best
-
-
-def _starts(length: int, window: int) -> list[int]:
-    return [*range(0, length - window, max(1, window // 2)), length - window]
 
 
 def _pixel_size_text(raster: xr.DataArray) -> str:
