@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from keras_lstsr.serialisation import register_with_keras
+
 __version__ = "0.1.0"
 
 _ROOMS = {
@@ -47,3 +49,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+register_with_keras()

@@ -86,6 +86,7 @@ def test_immutable():
             r"bad.yaml.*model.depth",
         ),
         ("model: {architecture: guided, wide_window_pixels: 6}", "model.wide_window_pixels.*odd"),
+        ("model: {architecture: guided, guides: [evi]}", "model.guides.*names of guides: ndvi"),
         ("model: 3", "model: .*valid dictionary"),
         ("data: {degraded_share: 0.1}", "set crop_pixels"),
         ("data: {variation: {gap_cover: [0.5, 0.1]}}", "data.variation.gap_cover"),

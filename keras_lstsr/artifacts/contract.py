@@ -189,7 +189,7 @@ class Contract(BaseModel):
                 "the SavedModel has no readable contract",
                 path=path,
                 found=error.strerror,
-                action="Export the model with `keras-lstsr export RUN --output models/lstsr`.",
+                action="Export the model with `keras-lstsr export MODEL --output models/lstsr`.",
             ) from error
         return cls.from_json(text, source=path)
 

@@ -190,7 +190,7 @@ def newest_version_dir(path: str | PathLike[str]) -> Path:
             path=path,
             found="no such folder" if not path.is_dir() else "no saved_model.pb, no version",
             expected="a version's folder, or a model's folder with versions 1, 2, … in it",
-            action="Export one with `keras-lstsr export RUN --output models/lstsr`.",
+            action="Export one with `keras-lstsr export MODEL --output models/lstsr`.",
         )
     return path / str(versions[-1])
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
 
 import click
 
 from keras_lstsr import __version__
-from keras_lstsr.errors import LstsrError
+from keras_lstsr.errors import LstsrError, OldLayoutWarning
 
 # name -> (module, one line for --help): the help page must not import TensorFlow.
 COMMANDS = {
@@ -55,11 +58,24 @@ def cli() -> None:
     """From 1 km MODIS land surface temperature to 250 m maps."""
 
 
+def _shown(otherwise: Callable[..., None]) -> Callable[..., None]:
+    """Prints our own warnings as notes, without the place in the code, and others as before."""
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+        if issubclass(category, OldLayoutWarning):
+            click.echo(f"Note: {message}.", err=True)
+        else:
+            otherwise(message, category, *place, **options)
+
+    return show
+
+
 def main() -> None:
     """Runs the command line; a user's error is printed without traceback, exit status 2."""
     # On a machine without a GPU, TensorFlow's C++ side reports that as an error at each start. What
     # concerns the user comes as a Python exception all the same.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.showwarning = _shown(warnings.showwarning)
     try:
         cli(prog_name="keras-lstsr")
     except LstsrError as error:

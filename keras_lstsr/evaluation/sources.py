@@ -179,7 +179,7 @@ class RecordSamples:
         factor = load_metadata(self.folder).scale_factor
         for patch in iterate_patches(self.folder, self.split, self.limit):
             shape = (patch.lst_kelvin.shape[0], patch.lst_kelvin.shape[1])
-            grid = Grid(CRS.from_wkt(patch.crs_wkt), Affine(*patch.transform), shape)
+            grid = Grid(CRS(patch.crs_wkt or "EPSG:6933"), Affine(*patch.transform), shape)
             attrs = {"units": "K", "day_night": patch.day_night}
             guides = {} if patch.ndvi is None else {"ndvi": patch.ndvi}
             yield LoadedScene(

@@ -158,6 +158,38 @@ def test_a_contract_of_version_1_is_read_as_a_model_of_one_image(contract):
     assert old.margin_pixels == 0
 
 
+# As written before models told how far they follow their guide.
+CONTRACT_OF_VERSION_2 = """{
+  "contract_version": 2, "model_version": 1, "signature": "serving_default",
+  "inputs": [{"name": "lst_kelvin", "dtype": "float32", "shape": [null, null, null, 1],
+    "dimensions": ["batch", "row", "column", "channel"], "units": "kelvin",
+    "missing": "NaN; a missing pixel gives missing fine pixels", "valid_range": [150.0, 400.0],
+    "optional": false},
+   {"name": "ndvi", "dtype": "float32", "shape": [null, null, null, 1],
+    "dimensions": ["batch", "fine_row", "fine_column", "channel"], "units": "1",
+    "missing": "NaN; without NDVI the result is about bicubic there. NaN throughout means that \
+there is no NDVI", "valid_range": [-1.0, 1.0], "optional": true}],
+  "outputs": [{"name": "lst_kelvin_fine", "dtype": "float32", "shape": [null, null, null, 1],
+    "dimensions": ["batch", "fine_row", "fine_column", "channel"], "units": "kelvin",
+    "missing": "NaN where the pixel of lst_kelvin is missing", "valid_range": null,
+    "optional": false},
+   {"name": "lst_std_kelvin", "dtype": "float32", "shape": [null, null, null, 1],
+    "dimensions": ["batch", "fine_row", "fine_column", "channel"], "units": "kelvin",
+    "missing": "NaN where the pixel of lst_kelvin is missing", "valid_range": null,
+    "optional": false}],
+  "scale_factor": 4, "minimum_size_pixels": 1, "alignment_pixels": 2, "margin_pixels": 13,
+  "provenance": {"run_name": "g"}
+}"""
+
+
+def test_a_contract_of_version_2_is_read_as_a_guided_model(guided_contract):
+    old = Contract.from_json(CONTRACT_OF_VERSION_2)
+    assert old.inputs == guided_contract.inputs
+    assert old.outputs == guided_contract.outputs[:2]
+    assert not old.gives("guide_followed")
+    assert old.margin_pixels == 13
+
+
 def test_a_fitting_guide_passes_and_none_stands_for_missing_throughout(guided_contract):
     values = np.random.default_rng(0).uniform(-1, 1, (2, 20, 28, 1))
     values[0, 0, 0, 0] = np.nan

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import pytest
 from click.testing import CliRunner
@@ -9,6 +10,7 @@ from keras_lstsr.artifacts import pretrained
 from keras_lstsr.artifacts.contract import Contract
 from keras_lstsr.artifacts.model_folder import ModelCard, card_of
 from keras_lstsr.cli import main as cli_main
+from keras_lstsr.errors import OldLayoutWarning
 from keras_lstsr.testing.models import write_model_folder
 
 
@@ -73,3 +75,14 @@ def test_without_tensorflow_the_error_says_so_instead_of_a_traceback(monkeypatch
     error = capsys.readouterr().err
     assert error.startswith("Error: TensorFlow is not installed.")
     assert "KERAS_BACKEND=jax" in error
+
+
+def test_warnings_of_old_files_are_printed_as_notes(monkeypatch, capsys):
+    def warned(**keywords):
+        warnings.warn("runs/old has guided.keras", OldLayoutWarning, stacklevel=1)
+
+    monkeypatch.setattr(cli_main, "cli", warned)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        cli_main.main()
+    assert capsys.readouterr().err == "Note: runs/old has guided.keras.\n"

@@ -16,7 +16,7 @@ from keras_lstsr.files import sha256_of
 from keras_lstsr.grids.align import guide_on_fine_grid
 from keras_lstsr.inference.loading import load_predictor
 from keras_lstsr.inference.scene import predict_scene
-from keras_lstsr.pairs.files import find_pairs
+from keras_lstsr.records.pairs import find_pairs
 from keras_lstsr.sharpening.interpolation import interpolated
 
 FOLDER = ModelFolder(shipped_folder("guided-1"))
@@ -143,7 +143,7 @@ def test_the_pairs_come_out_as_when_the_weights_were_made(predictor, lstsr_data)
     assert len({row["pair"] for row in rows}) == 54
     for source in find_pairs(lstsr_data / "modis_aster"):
         pair = source.load()
-        ndvi = guide_on_fine_grid(pair.guide, pair.lst, 4).values
+        ndvi = guide_on_fine_grid(pair.guides["ndvi"], pair.lst, 4).values
         result = predictor.predict(
             pair.lst.values[None, ..., None], {"ndvi": ndvi[None, ..., None]}
         )

@@ -8,7 +8,8 @@ import pytest
 from keras import ops
 
 from keras_lstsr.config import GuidedModelConfig
-from keras_lstsr.grids.resample import block_mean, upsample_bicubic
+from keras_lstsr.errors import ConfigError
+from keras_lstsr.grids.resample import block_mean, upsample_bicubic, upsample_bilinear
 from keras_lstsr.models import build_guided
 from keras_lstsr.models.guidance import (
     BlockMean,
@@ -252,3 +253,46 @@ def test_without_any_ndvi_the_correction_rests_on_lst_alone(trained, untrained):
         - predict(untrained, lst, nothing)["lst_kelvin_fine"]
     )
     assert np.std(difference) > 1e-3
+
+
+def test_how_far_the_guide_is_followed_against_brute_force(untrained):
+    """Share explained over 0.3, times slope over 12 K, each at most 1, in windows of 25 pixels."""
+    rng = np.random.default_rng(3)
+    ndvi = ndvi_field(160, 120, seed=3)
+    coarse = block_mean(ndvi, 4).astype(np.float64)
+    # From strongly through hardly to not at all, from left to right; and gaps in both.
+    lst = 300 - np.linspace(30, 0, 30) * coarse + rng.normal(0, 0.5, coarse.shape)
+    lst[3:9, 4:7] = np.nan
+    ndvi[40:44, 20:23] = np.nan
+    coarse[10, 5] = np.nan
+    usable = np.isfinite(lst) & np.isfinite(coarse)
+    explained, slope = np.zeros((2, *lst.shape))
+    for row, column in np.ndindex(lst.shape):
+        window = np.s_[max(row - 12, 0) : row + 13, max(column - 12, 0) : column + 13]
+        x, y = coarse[window][usable[window]], lst[window][usable[window]]
+        covariance, variance = np.mean(x * y) - x.mean() * y.mean(), x.var() + 1e-4
+        slope[row, column] = covariance / variance
+        explained[row, column] = covariance**2 / (variance * max(y.var(), 1e-4))
+    share, steep = (upsample_bilinear(values, 4) for values in (explained, slope))
+    expected = np.minimum(share / 0.3, 1) * np.minimum(np.abs(steep) / 12, 1)
+    followed = predict(untrained, lst.astype("float32"), ndvi)["guide_followed"]
+    missing = np.repeat(np.repeat(np.isnan(lst), 4, 0), 4, 1)
+    np.testing.assert_array_equal(np.isnan(followed), missing)
+    np.testing.assert_allclose(followed[~missing], expected[~missing], atol=2e-3)
+    assert followed[80, 4] > 0.8 and followed[80, -4] < 0.3
+
+
+def test_a_guide_that_is_missing_throughout_is_not_followed(trained):
+    lst = np.random.default_rng(10).normal(300, 3, (8, 8)).astype("float32")
+    nothing = np.full((32, 32), np.nan, "float32")
+    assert (predict(trained, lst, nothing)["guide_followed"] == 0).all()
+
+
+def test_a_guide_of_another_name_is_an_input_of_that_name():
+    model = build_guided(GuidedModelConfig(width=4, guides=("water",)))
+    assert [tensor.name for tensor in model.inputs] == ["lst_kelvin", "water"]
+
+
+def test_one_guide_is_what_the_network_takes():
+    with pytest.raises(ConfigError, match=r"model\.guides: .*takes one guide; found ndvi, water"):
+        build_guided(GuidedModelConfig(width=4, guides=("ndvi", "water")))

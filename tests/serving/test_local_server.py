@@ -223,7 +223,7 @@ def test_versions_come_go_and_fail_while_it_serves(tiny_models_dir, tmp_path):
         old.__dict__ = {**client.__dict__, "version": 1}
         with pytest.raises(ServingError, match=r"NOT_FOUND.*Specific\(lstsr, 1\)"):
             old.predict(KELVIN)
-        np.testing.assert_array_equal(client.predict(KELVIN).shape, (1, 24, 24, 1))
+        np.testing.assert_array_equal(client.predict(KELVIN).lst_kelvin.shape, (1, 24, 24, 1))
     assert "version 1 is available" in lines
     assert any(line.startswith("version 2 cannot be served") for line in lines)
     assert "version 1 is gone" in lines
@@ -269,7 +269,7 @@ def test_the_command_serves_until_a_signal_and_ends_well(tiny_models_dir, number
             assert line, "the server ended early"
         address = line.split(" at ")[1].split()[0]
         with LstsrClient(address) as client:
-            assert client.predict(KELVIN).shape == (1, 24, 24, 1)
+            assert client.predict(KELVIN).lst_kelvin.shape == (1, 24, 24, 1)
         process.send_signal(number)
         assert process.wait(30) == 0
     finally:
