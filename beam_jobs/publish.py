@@ -28,6 +28,9 @@ from keras_lstsr.records.schema import (
 )
 from keras_lstsr.records.summary import ShardReport
 
+COUNTERS = "keras_lstsr"
+"""Namespace of the jobs' metrics."""
+
 
 def is_local(path: str) -> bool:
     """Tells whether a path lies on a local file system."""

@@ -1,16 +1,13 @@
 """The steps of the jobs as PTransforms: thin nouns around ``keras_lstsr.records``.
 
-Keys are immutable (``PatchKey``, ``(split, shard)``), so that any runner may repeat or reorder
+Keys are immutable (a sample's name, ``(split, shard)``), so that any runner may repeat or reorder
 the work; the records and ``dataset.json`` come out the same. No module here imports TensorFlow.
 """
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
-import uuid
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,29 +19,45 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
-from beam_jobs.publish import publish, remove_staging
+from beam_jobs.publish import COUNTERS, publish, remove_staging
 from keras_lstsr.errors import LstsrError
 from keras_lstsr.files import sha256_of
-from keras_lstsr.products import lst_layers, ndvi_layer
-from keras_lstsr.records.codec import encode_patch
-from keras_lstsr.records.patches import CutSettings, CutTally, Patch, SceneContext, cut_patches
-from keras_lstsr.records.planning import WorkItem, outline_scene, plan_job
+from keras_lstsr.records.codec import encode_sample
+from keras_lstsr.records.cutting import (
+    CutSettings,
+    CutTally,
+    ReadGuide,
+    SceneContext,
+    cut_patches,
+    scene_name,
+)
+from keras_lstsr.records.planning import Outline, WorkItem, outline_scene
 from keras_lstsr.records.rasters import RasterReader
-from keras_lstsr.records.schema import SPLITS, DeadLetter, ShardInfo, SourceInfo, Split
-from keras_lstsr.records.statistics import PatchStatistics
+from keras_lstsr.records.sample import Sample
+from keras_lstsr.records.scene_sample import FileSource
+from keras_lstsr.records.scenes import (
+    SceneItem,
+    plan_scenes,
+    samples_of,
+    survey_scene,
+)
+from keras_lstsr.records.schema import (
+    DeadLetter,
+    GridInfo,
+    SceneInfo,
+    SourceInfo,
+)
+from keras_lstsr.records.statistics import SampleStatistics
 from keras_lstsr.records.summary import (
     SceneReport,
     ShardReport,
     dataset_metadata,
-    lst_source,
-    records_digest,
+    merged_statistics,
 )
-from keras_lstsr.records.tfrecord import shard_bytes
 
-COUNTERS = "keras_lstsr"
 _CHUNK_BYTES = 1 << 20
 
-Shard = tuple[Split, int]
+Readers = Mapping[str, RasterReader]
 
 
 @contextmanager
@@ -82,7 +95,7 @@ class OutlineRasterFn(beam.DoFn):
         try:
             with local_copy(path) as local:
                 scene = self._reader.open(local)
-                yield outline_scene(scene, path, self._reader.role, sha256_of(local))
+                yield outline_scene(scene, path, self._reader, sha256_of(local))
             self._read.inc()
         except (LstsrError, OSError) as error:
             self._dead.inc()
@@ -112,94 +125,140 @@ class OutlineRasters(beam.PTransform):
         )
 
 
-class PlanWork(beam.PTransform):
-    """Outlines to the job's ``Plan``, a single element."""
+class Gathered(beam.PTransform):
+    """All elements, which are small, to what one worker decides on them: a single element."""
+
+    def __init__(self, decide: Callable[..., Any], settings: CutSettings) -> None:
+        super().__init__()
+        self._decide = decide
+        self._settings = settings
+
+    def expand(self, elements: Any) -> Any:
+        """Gathers the elements on one worker."""
+        return (
+            elements
+            | beam.CombineGlobally(beam.combiners.ToListCombineFn())
+            | beam.Map(self._decide, settings=self._settings)
+        )
+
+
+class PlanTruths(beam.PTransform):
+    """Scenes with truth, surveyed, to ``SceneItem``s; outputs ``rejected`` and ``dead``."""
 
     def __init__(self, settings: CutSettings) -> None:
         super().__init__()
         self._settings = settings
 
-    def expand(self, outlines: Any) -> Any:
-        """Gathers the outlines, which are small, on one worker."""
-        return (
-            outlines
-            | beam.CombineGlobally(beam.combiners.ToListCombineFn())
-            | beam.Map(plan_job, settings=self._settings)
+    def expand(self, sources: Any) -> dict[str, Any]:
+        """Surveys each scene on a worker, and plans the set on one."""
+        surveyed = (
+            sources
+            | beam.Reshuffle()
+            | beam.ParDo(SurveySceneFn()).with_outputs("dead", main="surveys")
         )
+        plan = surveyed.surveys | Gathered(plan_scenes, self._settings)
+        dead = plan | "Unusable scenes" >> beam.FlatMap(lambda plan: plan.dead_letters)
+        return {
+            "items": plan | "Scenes" >> beam.FlatMap(lambda plan: plan.items),
+            "rejected": plan | "Rejected scenes" >> beam.FlatMap(lambda plan: plan.rejected),
+            "dead": (surveyed.dead, dead) | "Dead scenes" >> beam.Flatten(),
+        }
 
 
-class CutSceneFn(beam.DoFn):
-    """Cuts one raster into encoded patches; report and failures go to outputs of their own."""
+class SurveySceneFn(beam.DoFn):
+    """Surveys a scene with truth; what cannot be read goes to the output ``dead``."""
 
-    def __init__(
-        self, lst_reader: RasterReader, ndvi_reader: RasterReader, settings: CutSettings
-    ) -> None:
-        self._lst_reader = lst_reader
-        self._ndvi_reader = ndvi_reader
-        self._settings = settings
-
-    def process(self, element: WorkItem) -> Iterator[Any]:
-        """Yields ``(split, (key, record))``; ``reports``: ``SceneReport``; ``dead``."""
-        tally = CutTally()
+    def process(self, element: FileSource) -> Iterator[Any]:
+        """Yields the ``SceneSurvey``."""
         try:
-            # All or nothing: a raster that fails halfway must leave no record behind.
-            patches = list(self._cut(element, tally))
+            yield survey_scene(element)
         except (LstsrError, OSError) as error:
             Metrics.counter(COUNTERS, "dead_letters").inc()
-            letter = DeadLetter(path=element.lst.path, reason=str(error))
+            letter = DeadLetter(path=str(element.paths[0]), reason=str(error))
+            yield beam.pvalue.TaggedOutput("dead", letter)
+
+
+class CutFn(beam.DoFn):
+    """Cuts a raster or scene into encoded samples; report and failures go to other outputs."""
+
+    def __init__(self, readers: Readers, settings: CutSettings) -> None:
+        self._readers = dict(readers)
+        self._settings = settings
+
+    def process(self, element: WorkItem | SceneItem) -> Iterator[Any]:
+        """Yields ``(split, (name, record))``; ``reports``: ``SceneReport``; ``dead``."""
+        tally = CutTally()
+        scenes: dict[str, SceneInfo]
+        if isinstance(element, SceneItem):
+            source, scenes = element.survey.info, {element.survey.name: element.scene_info}
+            cut = samples_of(element, self._settings, tally)
+        else:
+            partners = {name: guide.granule_id for name, guide in element.guides.items()}
+            source, scenes = element.lst.info(partners=partners), _scenes_of(element)
+            cut = self._cut(element, tally)
+        try:
+            # All or nothing: a raster that fails halfway must leave no record behind.
+            samples = list(cut)
+        except (LstsrError, OSError) as error:
+            Metrics.counter(COUNTERS, "dead_letters").inc()
+            letter = DeadLetter(path=source.path, reason=str(error))
             yield beam.pvalue.TaggedOutput("dead", letter)
             return
-        places = Counter((patch.split, patch.place) for patch in patches)
-        by_time = Counter((patch.split, patch.day_night) for patch in patches)
         self._count(tally)
-        yield beam.pvalue.TaggedOutput(
-            "reports",
-            SceneReport(lst_source(element, tally), tally.statistics, dict(places), dict(by_time)),
-        )
-        while patches:
-            patch = patches.pop()
-            yield patch.split, (str(patch.key), encode_patch(patch))
+        report = SceneReport.of(source, samples, scenes, tally)
+        yield beam.pvalue.TaggedOutput("reports", report)
+        while samples:
+            sample = samples.pop()
+            yield sample.split, (sample.name, encode_sample(sample))
 
-    def _cut(self, item: WorkItem, tally: CutTally) -> Iterator[Patch]:
+    def _cut(self, item: WorkItem, tally: CutTally) -> Iterator[Sample]:
+        reader = self._readers["lst"]
         with local_copy(item.lst.path) as local:
-            scene = self._lst_reader.open(local)
-        context = SceneContext(item.lst.sha256, item.window, item.merged_places)
-        partner = item.ndvi
+            scene = reader.open(local)
+        context = SceneContext(item.lst.sha256, item.window, item.merged_places, item.group)
+        guides = {name: self._reading(name, guide) for name, guide in item.guides.items()}
+        yield from cut_patches(scene, reader.layers(scene), context, self._settings, tally, guides)
 
-        def read_ndvi() -> Any:
-            assert partner is not None
-            with local_copy(partner.path) as local:
-                return ndvi_layer(self._ndvi_reader.open(local))
+    def _reading(self, name: str, guide: Outline) -> ReadGuide:
+        def read() -> Any:
+            reader = self._readers[name]
+            with local_copy(guide.path) as local:
+                return reader.layers(reader.open(local))[name]
 
-        return cut_patches(
-            scene,
-            lst_layers(scene),
-            context,
-            self._settings,
-            tally,
-            None if partner is None else read_ndvi,
-        )
+        return read
 
     @staticmethod
     def _count(tally: CutTally) -> None:
         for layer, count in tally.accepted.items():
-            Metrics.counter(COUNTERS, f"patches_accepted_{layer}").inc(count)
+            Metrics.counter(COUNTERS, f"samples_accepted_{layer}").inc(count)
         for reasons in tally.rejected.values():
             for reason, count in reasons.items():
-                Metrics.counter(COUNTERS, f"patches_rejected_{reason}").inc(count)
+                Metrics.counter(COUNTERS, f"samples_rejected_{reason}").inc(count)
 
 
-class CutScenes(beam.PTransform):
-    """Work items to ``(split, (key, record))``, with outputs ``reports`` and ``dead``."""
+def _scenes_of(item: WorkItem) -> dict[str, SceneInfo]:
+    outlines = [item.lst, *item.guides.values()]
+    return {
+        scene_name(item.lst.granule_id, item.lst.sha256, layer): SceneInfo(
+            group=item.group,
+            origin="observed",
+            day_night=layer,
+            grid=GridInfo.of(item.lst.grid),
+            files={outline.path.rsplit("/", 1)[-1]: outline.sha256 for outline in outlines},
+        )
+        for layer in item.lst.valid_pixels
+    }
 
-    def __init__(
-        self, lst_reader: RasterReader, ndvi_reader: RasterReader, settings: CutSettings
-    ) -> None:
+
+class Cut(beam.PTransform):
+    """Work to ``(split, (name, record))``, with outputs ``reports`` and ``dead``."""
+
+    def __init__(self, readers: Readers, settings: CutSettings) -> None:
         super().__init__()
-        self._fn = CutSceneFn(lst_reader, ndvi_reader, settings)
+        self._fn = CutFn(readers, settings)
 
     def expand(self, items: Any) -> Any:
-        """Shuffles the rasters over the workers and cuts each."""
+        """Shuffles the items over the workers and cuts each."""
         return (
             items
             | beam.Reshuffle()
@@ -207,134 +266,32 @@ class CutScenes(beam.PTransform):
         )
 
 
-def shard_count(records: int, num_shards: int | None, records_per_shard: int) -> int:
-    """Returns how many shards a split has: none for no records, never more than records."""
-    wanted = num_shards if num_shards else -(-records // records_per_shard)
-    return min(wanted, records)
-
-
-def shard_of(key: str, shards: int) -> int:
-    """Returns the shard of a record: by a hash of its key, so that every shard is a mixture."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % shards
-
-
-def _to_shard(
-    element: tuple[Split, tuple[str, bytes]],
-    counts: dict[Split, int],
-    num_shards: int | None,
-    records_per_shard: int,
-) -> tuple[Shard, tuple[str, bytes]]:
-    split, (key, record) = element
-    shards = shard_count(counts[split], num_shards, records_per_shard)
-    return (split, shard_of(key, shards)), (key, record)
-
-
-def _all_shards(
-    _pulse: None, counts: dict[Split, int], num_shards: int | None, records_per_shard: int
-) -> Iterator[tuple[Shard, tuple[str, bytes] | None]]:
-    for split in SPLITS:
-        for number in range(shard_count(counts.get(split, 0), num_shards, records_per_shard)):
-            yield (split, number), None
-
-
-class WriteShardFn(beam.DoFn):
-    """Writes one shard into the staging folder and reports it."""
-
-    def __init__(self, staging: str, num_shards: int | None, records_per_shard: int) -> None:
-        self._staging = staging
-        self._num_shards = num_shards
-        self._records_per_shard = records_per_shard
-
-    def process(
-        self,
-        element: tuple[Shard, Iterable[tuple[str, bytes] | None]],
-        counts: dict[Split, int],
-    ) -> Iterator[ShardReport]:
-        """Sorts a shard's records by a hash of their keys, so that the bytes are always the same.
-
-        The hash mixes places and dates, which spares training a large shuffle buffer.
-        """
-        (split, number), entries = element
-        records = sorted(
-            (entry for entry in entries if entry is not None),
-            key=lambda entry: (hashlib.sha256(entry[0].encode()).digest(), entry[0]),
-        )
-        content = shard_bytes(record for _, record in records)
-        shards = shard_count(counts[split], self._num_shards, self._records_per_shard)
-        name = f"{split}-{number:05d}-of-{shards:05d}.tfrecord.gz"
-        # A runner may work a bundle twice: each attempt writes a file of its own.
-        written = FileSystems.join(self._staging, f"{uuid.uuid4().hex}-{name}")
-        with FileSystems.create(written, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-            stream.write(content)
-        Metrics.counter(COUNTERS, f"records_{split}").inc(len(records))
-        yield ShardReport(
-            split=split,
-            number=number,
-            info=ShardInfo(
-                file=name, records=len(records), sha256=hashlib.sha256(content).hexdigest()
-            ),
-            written=written,
-            digest=records_digest(record for _, record in records),
-        )
-
-
-class WriteShards(beam.PTransform):
-    """``(split, (key, record))`` to compressed TFRecord shards in the staging folder.
-
-    Returns a ``ShardReport`` per shard. Shards are numbered without gaps, even where chance
-    leaves one without records.
-    """
-
-    def __init__(self, staging: str, num_shards: int | None, records_per_shard: int) -> None:
-        super().__init__()
-        self._staging = staging
-        self._sharding: dict[str, Any] = {
-            "num_shards": num_shards,
-            "records_per_shard": records_per_shard,
-        }
-
-    def expand(self, records: Any) -> Any:
-        """Counts the records of each split, deals them out to shards and writes these."""
-        counts = beam.pvalue.AsDict(records | beam.combiners.Count.PerKey())
-        dealt = records | beam.Map(_to_shard, counts, **self._sharding)
-        empty = (
-            records.pipeline
-            | beam.Create([None], reshuffle=False)
-            | beam.FlatMap(_all_shards, counts, **self._sharding)
-        )
-        return (
-            (dealt, empty)
-            | beam.Flatten()
-            | beam.GroupByKey()
-            | beam.ParDo(WriteShardFn(self._staging, **self._sharding), counts)
-        )
-
-
 class MergeStatisticsFn(beam.CombineFn):
-    """Merges ``PatchStatistics``, exactly and in any order."""
+    """Merges ``SampleStatistics``, exactly and in any order."""
 
-    def create_accumulator(self, *args: Any, **kwargs: Any) -> PatchStatistics:
+    def create_accumulator(self, *args: Any, **kwargs: Any) -> SampleStatistics:
         """Returns the statistics of nothing."""
-        return PatchStatistics()
+        return SampleStatistics()
 
     def add_input(
-        self, mutable_accumulator: PatchStatistics, element: PatchStatistics, *args: Any, **kw: Any
-    ) -> PatchStatistics:
+        self,
+        mutable_accumulator: SampleStatistics,
+        element: SampleStatistics,
+        *args: Any,
+        **kw: Any,
+    ) -> SampleStatistics:
         """Adds the statistics of a raster."""
         return mutable_accumulator.merge(element)
 
     def merge_accumulators(
-        self, accumulators: Iterable[PatchStatistics], *args: Any, **kwargs: Any
-    ) -> PatchStatistics:
+        self, accumulators: Iterable[SampleStatistics], *args: Any, **kwargs: Any
+    ) -> SampleStatistics:
         """Merges what several workers have."""
-        total = PatchStatistics()
-        for accumulator in accumulators:
-            total = total.merge(accumulator)
-        return total
+        return merged_statistics(accumulators)
 
     def extract_output(
-        self, accumulator: PatchStatistics, *args: Any, **kwargs: Any
-    ) -> PatchStatistics:
+        self, accumulator: SampleStatistics, *args: Any, **kwargs: Any
+    ) -> SampleStatistics:
         """Returns the accumulator itself."""
         return accumulator
 
@@ -360,15 +317,15 @@ def _publish(
     _pulse: None,
     publication: Publication,
     reports: list[SceneReport],
-    ndvi_sources: list[SourceInfo],
+    other_sources: list[SourceInfo],
     shards: list[ShardReport],
     dead_letters: list[DeadLetter],
-    statistics: PatchStatistics,
+    statistics: SampleStatistics,
 ) -> None:
     dead = sorted(dead_letters, key=lambda letter: (letter.path, letter.reason))
     metadata = dataset_metadata(
         reports,
-        ndvi_sources,
+        other_sources,
         shards,
         statistics,
         len(dead),
@@ -387,7 +344,7 @@ class PublishRecords(beam.PTransform):
         self._publication = publication
 
     def expand(self, inputs: dict[str, Any]) -> Any:
-        """Takes ``reports``, ``ndvi_sources``, ``shards`` and ``dead_letters``."""
+        """Takes ``reports``, ``other_sources``, ``shards`` and ``dead_letters``."""
         reports = inputs["reports"]
         statistics = (
             reports
@@ -401,7 +358,7 @@ class PublishRecords(beam.PTransform):
                 _publish,
                 publication=self._publication,
                 reports=beam.pvalue.AsList(reports),
-                ndvi_sources=beam.pvalue.AsList(inputs["ndvi_sources"]),
+                other_sources=beam.pvalue.AsList(inputs["other_sources"]),
                 shards=beam.pvalue.AsList(inputs["shards"]),
                 dead_letters=beam.pvalue.AsList(inputs["dead_letters"]),
                 statistics=beam.pvalue.AsSingleton(statistics),

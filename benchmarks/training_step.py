@@ -17,7 +17,6 @@ Prints a Markdown table of
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import platform
@@ -31,11 +30,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_lstsr.config import NETWORK_SHAPES, DataConfig, LossConfig, ModelConfig
-from keras_lstsr.records.codec import encode_patch
-from keras_lstsr.records.patches import Encoding, Patch, PatchKey
-from keras_lstsr.records.schema import DATASET_FILE, SCHEMA_VERSION, DatasetMetadata, ShardInfo
-from keras_lstsr.records.tfrecord import shard_bytes
+from keras_lstsr.config import NETWORK_SHAPES, LossConfig, ModelConfig
+from keras_lstsr.records.sample import Encoding, Sample
+from keras_lstsr.testing.records import write_samples
+from keras_lstsr.testing.samples import utm_grid
 
 # Variants of a network, by the setting that tells them apart.
 VARIANTS = {"mrunet": ("strided", "maxpool")}
@@ -65,53 +63,22 @@ def write_records(folder: Path, *, patches: int, side: int) -> None:
     """Writes a training split of random patches, stored as MOD11A1's integers are."""
     rng = np.random.default_rng(0)
     stored = rng.integers(14000, 16000, (patches, side, side), dtype=np.uint16)
-    records = [
-        encode_patch(
-            Patch(
-                key=PatchKey("0" * 16, "benchmark", "day", 0, number),
-                lst_kelvin=(integers * 0.02).astype(np.float32),
-                ndvi=None,
-                product="MOD11A1",
-                tile="h18v04",
-                acquisition_date="2021-08-15",
-                place=str(number),
-                split="train",
-                crs_wkt="",
-                transform=(1000.0, 0.0, 0.0, 0.0, -1000.0, 0.0),
-                lst_encoding=Encoding("uint16", 0.02, 0.0, 0),
-            )
+    samples = [
+        Sample(
+            name=str(number),
+            lst_kelvin=(integers * 0.02).astype(np.float32),
+            guides={},
+            truth_kelvin=None,
+            grid=utm_grid((side, side), 1000.0, column=side * number),
+            day_night="day",
+            product="MOD11A1",
+            place=str(number),
+            scene=str(number),
+            encodings={"lst_kelvin": Encoding("uint16", 0.02, 0.0, 0)},
         )
         for number, integers in enumerate(stored)
     ]
-    content = shard_bytes(records)
-    shard = ShardInfo(
-        file="train-00000-of-00001.tfrecord.gz",
-        records=patches,
-        sha256=hashlib.sha256(content).hexdigest(),
-    )
-    (folder / shard.file).write_bytes(content)
-    counts = {"train": patches, "validation": 0, "test": 0}
-    metadata = DatasetMetadata(
-        schema_version=SCHEMA_VERSION,
-        package_version="benchmark",
-        fingerprint="",
-        patch_size=side,
-        stride=side,
-        scale_factor=4,
-        has_guide=False,
-        counts=counts,
-        counts_by_day_night={split: {"day": count} for split, count in counts.items()},
-        places=counts,
-        rejected={},
-        dead_letters=0,
-        warnings=[],
-        settings={},
-        statistics={},
-        ndvi_relation={},
-        shards={"train": [shard], "validation": [], "test": []},
-        sources=[],
-    )
-    (folder / DATASET_FILE).write_text(metadata.to_json())
+    write_samples(folder, samples, num_shards=1)
 
 
 def matrix_product_flops(device: str) -> float:
@@ -164,7 +131,8 @@ def measure(task: dict[str, Any]) -> dict[str, float]:
     import tensorflow as tf
 
     from keras_lstsr.losses import build_loss
-    from keras_lstsr.models import build_model
+    from keras_lstsr.models.registry import build_model
+    from keras_lstsr.records.batch_settings import BatchSettings
     from keras_lstsr.records.dataset import make_dataset
 
     device, batch = task["device"], task["batch"]
@@ -177,9 +145,8 @@ def measure(task: dict[str, Any]) -> dict[str, float]:
         jit_compile=task["xla"],
         run_eagerly=False,
     )
-    records = make_dataset(
-        task["records"], "train", DataConfig(), batch_size=batch, training=True
-    ).repeat()
+    settings = BatchSettings(batch_size=batch)
+    records = make_dataset(task["records"], "train", settings, training=True).repeat()
     in_memory = tf.data.Dataset.from_tensors(next(iter(records))).repeat()
     memory_seconds = seconds_per_step(model, in_memory, task["steps"])
     result = {
@@ -262,13 +229,14 @@ def main() -> None:
         print(json.dumps(measure(json.loads(arguments.child))))
         return
     with tempfile.TemporaryDirectory() as temporary:
-        write_records(Path(temporary), patches=4 * arguments.batch, side=arguments.patch)
+        records = Path(temporary) / "records"
+        write_records(records, patches=4 * arguments.batch, side=arguments.patch)
         tasks = [
             {
                 "network": network,
                 "device": device,
                 "xla": xla,
-                "records": temporary,
+                "records": str(records),
                 "width": arguments.width,
                 "batch": arguments.batch,
                 "patch": arguments.patch,

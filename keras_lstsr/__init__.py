@@ -36,7 +36,9 @@ _ROOMS = {
     "simulate": ("simulate_scenes",),
     "training.fit": ("train",),
 }
-_EXPORTS = {name: room for room, names in _ROOMS.items() for name in names}
+_EXPORTS: dict[str, str] = {}
+for _room, _names in _ROOMS.items():
+    _EXPORTS.update(dict.fromkeys(_names, _room))
 
 __all__ = ["__version__", *sorted(_EXPORTS)]
 

@@ -202,13 +202,13 @@ def _simulate(console: Console, folder: Path, scenes: int, seed: int, size_pixel
 
 def _prepare(console: Console, paths: DemoPaths) -> None:
     from beam_jobs.rasters_to_tfrecords import run
-    from keras_lstsr.records.dataset import load_metadata
+    from keras_lstsr.records.schema import load_metadata
 
     with console.status("Running the Beam job"):
         run(
             [
                 f"--input={paths.scenes}/MOD11A1.*.hdf",
-                f"--ndvi={paths.scenes}/MOD09GQ.*.hdf",
+                f"--guide=ndvi={paths.scenes}/MOD09GQ.*.hdf",
                 f"--output={paths.records}",
                 # Clear patches of 64 × 64 are rare among the clouds of a few scenes. The losses
                 # give missing pixels no weight.
@@ -218,7 +218,7 @@ def _prepare(console: Console, paths: DemoPaths) -> None:
         )
     metadata = load_metadata(paths.records)
     counts = ", ".join(f"{number} {split}" for split, number in metadata.counts.items())
-    console.print(f"Patches: {counts}. Rejected: {metadata.rejected}", highlight=False)
+    console.print(f"Samples: {counts}. Rejected: {metadata.rejected}", highlight=False)
 
 
 def _train(console: Console, paths: DemoPaths, epochs: int | None, mlflow: bool) -> None:

@@ -1,8 +1,9 @@
-"""Makes Keras know our layers and losses, so that ``keras.saving.load_model`` reads our files.
+"""Makes Keras know our layers, so that ``keras.saving.load_model`` reads our files.
 
-They register themselves with Keras when their modules are imported. Importing those with
-``keras_lstsr`` would cost every user Keras and its backend; so they are imported right after Keras
+They register themselves with Keras when ``keras_lstsr.models`` is imported. Importing it with
+``keras_lstsr`` would cost every user Keras and its backend; so it is imported right after Keras
 is, whoever imports it. A hook of the standard library does it: wrapt's takes 0.15 s to import.
+Our files hold models that are not compiled, and so no losses.
 """
 
 from __future__ import annotations
@@ -15,20 +16,15 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 
-_REGISTERING = ("keras_lstsr.models", "keras_lstsr.losses")
+_REGISTERING = "keras_lstsr.models"
 
 
 def register_with_keras() -> None:
-    """Imports what registers layers and losses: at once if Keras is there, else after it."""
+    """Imports what registers the layers: at once if Keras is there, else after it."""
     if "keras" in sys.modules:
-        _import_registering()
+        importlib.import_module(_REGISTERING)
     elif not any(isinstance(finder, _AfterKeras) for finder in sys.meta_path):
         sys.meta_path.insert(0, _AfterKeras())
-
-
-def _import_registering() -> None:
-    for name in _REGISTERING:
-        importlib.import_module(name)
 
 
 class _AfterKeras(MetaPathFinder):
@@ -52,7 +48,7 @@ class _AfterKeras(MetaPathFinder):
 
         def execute_and_register(module: ModuleType) -> None:
             execute(module)
-            _import_registering()
+            importlib.import_module(_REGISTERING)
 
         spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
         return spec

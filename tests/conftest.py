@@ -35,7 +35,7 @@ def _random_model(*, width: int = 4, depth: int = 2, seed: int = 0) -> Any:
     import numpy as np
 
     from keras_lstsr.config import ModelConfig
-    from keras_lstsr.models import build_model
+    from keras_lstsr.models.registry import build_model
 
     model = build_model(
         ModelConfig(width=width, depth=depth, offset_kelvin=290.0, scale_kelvin=10.0)

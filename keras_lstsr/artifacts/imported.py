@@ -16,7 +16,7 @@ from keras_lstsr.artifacts.model_folder import (
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError, ModelError
 from keras_lstsr.files import sha256_of
-from keras_lstsr.models import build_model
+from keras_lstsr.models.registry import build_model
 from keras_lstsr.models.torch_import import ImportReport, load_torch_weights, read_state_dict
 
 # Reference network -> settings of the same network here.

@@ -19,15 +19,17 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from keras_lstsr import __version__
-from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ModelError
 from keras_lstsr.files import write_text_whole, written_whole
+
+if TYPE_CHECKING:
+    from keras_lstsr.config import ExperimentConfig
 
 MODEL_FILE = "model.keras"
 Status = Literal["running", "finished", "failed", "interrupted"]
@@ -248,6 +250,9 @@ class ModelFolder:
         Raises:
             ConfigError: If a setting is unknown or invalid.
         """
+        # To predict, no settings need be read: those of everything that trains stay away.
+        from keras_lstsr.config import ExperimentConfig
+
         return ExperimentConfig.from_yaml(self.config) if self.config.is_file() else None
 
     def read_card(self) -> ModelCard | None:

@@ -1,26 +1,31 @@
-"""Validated, immutable settings: data, model, loss and training; YAML in and out."""
+"""Validated, immutable settings: data, model, loss and training; YAML in and out.
 
-from keras_lstsr.config.data import AugmentationConfig, DataConfig, Task
-from keras_lstsr.config.experiment import ExperimentConfig
-from keras_lstsr.config.losses import LOSS_NEEDS, AlphaScheduleConfig, LossConfig, LossNeeds
-from keras_lstsr.config.networks import (
-    GUIDED,
-    LEAST_GUIDE_VARIANCE,
-    LEAST_LST_VARIANCE,
-    NETWORK_SHAPES,
-    GuidedModelConfig,
-    ModelConfig,
-    NetworkConfig,
-    NetworkShape,
-)
-from keras_lstsr.config.pretraining import PretrainConfig, PretrainTrainingConfig
-from keras_lstsr.config.settings import SettingsFile
-from keras_lstsr.config.training import CrossValidationConfig, ScheduleConfig, TrainingConfig
+The names are imported on first use: who predicts needs none of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from keras_lstsr.config.data import AugmentationConfig, DataConfig, Task
+    from keras_lstsr.config.experiment import ExperimentConfig
+    from keras_lstsr.config.losses import LOSS_NEEDS, AlphaScheduleConfig, LossConfig, LossNeeds
+    from keras_lstsr.config.networks import (
+        GUIDED,
+        NETWORK_SHAPES,
+        GuidedModelConfig,
+        ModelConfig,
+        NetworkConfig,
+        NetworkShape,
+    )
+    from keras_lstsr.config.pretraining import PretrainConfig, PretrainTrainingConfig
+    from keras_lstsr.config.settings import SettingsFile
+    from keras_lstsr.config.training import CrossValidationConfig, ScheduleConfig, TrainingConfig
 
 __all__ = [
     "GUIDED",
-    "LEAST_GUIDE_VARIANCE",
-    "LEAST_LST_VARIANCE",
     "LOSS_NEEDS",
     "NETWORK_SHAPES",
     "AlphaScheduleConfig",
@@ -41,3 +46,13 @@ __all__ = [
     "Task",
     "TrainingConfig",
 ]
+
+_HOMES = ("settings", "networks", "losses", "data", "training", "experiment", "pretraining")
+
+
+def __getattr__(name: str) -> Any:
+    for home in _HOMES if name in __all__ else ():
+        module = importlib.import_module(f"keras_lstsr.config.{home}")
+        if hasattr(module, name):
+            return getattr(module, name)
+    raise AttributeError(f"module 'keras_lstsr.config' has no attribute {name!r}")

@@ -11,12 +11,6 @@ from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 from keras_lstsr.config.guides import GUIDES
 from keras_lstsr.config.settings import Settings, in_brackets
 
-LEAST_GUIDE_VARIANCE = 1e-4
-"""Variance of the guide below which a window says nothing of how LST follows it."""
-
-LEAST_LST_VARIANCE = 1e-4
-"""Variance of LST, in square kelvin, that a window has at least."""
-
 GUIDED = "guided"
 """Architecture of the network that takes guides."""
 

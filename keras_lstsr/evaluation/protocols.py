@@ -140,14 +140,15 @@ class NestedProtocol(_FineProtocol):
         title: In words.
         clear_of_gaps: Leave out what lies so near a gap of LST that bicubic upsampling reaches into
             it: scores there tell how gaps are bridged.
+        main_metrics: By the first of these methods are compared.
     """
 
     name: str = "simulated"
     title: str = "1 km → 250 m, simulated scenes"
     clear_of_gaps: bool = False
+    main_metrics: tuple[str, ...] = OWN_TRUTH_METRICS
 
     foreign_truth = False
-    main_metrics = OWN_TRUTH_METRICS
 
     def images(
         self, sample: SceneSample, fine: Mapping[str, xr.DataArray], shift: Shift | None

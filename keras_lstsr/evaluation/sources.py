@@ -8,12 +8,10 @@ from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 
-from affine import Affine
-from pyproj import CRS
-
 from keras_lstsr.errors import ConfigError, ProductError
 from keras_lstsr.evaluation.compare import SampleSet
 from keras_lstsr.evaluation.protocols import (
+    OWN_TRUTH_METRICS,
     PROTOCOLS,
     AsterProtocol,
     FourKilometreProtocol,
@@ -21,8 +19,8 @@ from keras_lstsr.evaluation.protocols import (
     ScoringProtocol,
     Warp,
 )
+from keras_lstsr.evaluation.result import MAIN_METRICS
 from keras_lstsr.files import sha256_of
-from keras_lstsr.grids.grid import Grid
 from keras_lstsr.products import guide_layer, lst_layers, open_guide, open_product
 from keras_lstsr.records.pairs import find_pairs
 from keras_lstsr.records.scene_sample import LoadedScene, SceneSample
@@ -174,25 +172,28 @@ class RecordSamples:
         Raises:
             RecordsError: If the records cannot be read.
         """
-        from keras_lstsr.records.dataset import iterate_patches
+        from keras_lstsr.records.reading import iterate_samples
 
-        factor = load_metadata(self.folder).scale_factor
-        for patch in iterate_patches(self.folder, self.split, self.limit):
-            shape = (patch.lst_kelvin.shape[0], patch.lst_kelvin.shape[1])
-            grid = Grid(CRS(patch.crs_wkt or "EPSG:6933"), Affine(*patch.transform), shape)
-            attrs = {"units": "K", "day_night": patch.day_night}
-            guides = {} if patch.ndvi is None else {"ndvi": patch.ndvi}
+        metadata = load_metadata(self.folder)
+        for sample in iterate_samples(self.folder, self.split, self.limit):
+            attrs = {"units": "K", "day_night": sample.day_night}
+            fine = sample.fine_grid
+            truth = sample.truth_kelvin
             yield LoadedScene(
                 SceneSample(
-                    str(patch.key),
-                    # Patches share ground with those of the same place on other dates.
-                    patch.place,
-                    day_night=patch.day_night,
-                    lst=grid.raster(patch.lst_kelvin, name="lst_kelvin", attrs=attrs),
-                    guides={n: grid.finer(factor).raster(v, name=n) for n, v in guides.items()},
-                    product=patch.product,
-                    tile=patch.tile,
-                    acquisition_date=patch.acquisition_date,
+                    sample.name,
+                    # Parts of a scene share ground with the same part on other dates.
+                    sample.group if sample.name == sample.scene else sample.place,
+                    day_night=sample.day_night,
+                    lst=sample.grid.raster(sample.lst_kelvin, name="lst_kelvin", attrs=attrs),
+                    guides={n: fine.raster(v, name=n) for n, v in sample.guides.items()},
+                    truth=None if truth is None else fine.raster(truth, attrs=attrs),
+                    # Another split is other ground of the same files.
+                    files=metadata.scenes[sample.scene].files if self.split == "train" else {},
+                    origin=sample.origin,
+                    product=sample.product,
+                    tile=sample.tile,
+                    acquisition_date=sample.acquisition_date,
                 )
             )
 
@@ -242,15 +243,22 @@ def records_set(
         RecordsError: If the folder holds no records.
     """
     metadata = load_metadata(folder)
-    title = f"4 km → 1 km, {split} split"
+    protocols: list[ScoringProtocol] = [
+        FourKilometreProtocol(
+            f"patches_{split}", f"4 km → 1 km, {split} split", cropped=False, clear_of_gaps=True
+        )
+    ]
+    if metadata.has_truth:
+        title = f"1 km → 250 m, {split} split"
+        foreign = any(scene.origin == "observed" for scene in metadata.scenes.values())
+        metrics = MAIN_METRICS if foreign else OWN_TRUTH_METRICS
+        protocols.append(NestedProtocol(f"patches_{split}_250m", title, main_metrics=metrics))
     return SampleSet(
         data=f"“{Path(folder).name}”",
         sources=RecordSamples(Path(folder), split, limit),
-        protocols=[
-            FourKilometreProtocol(f"patches_{split}", title, cropped=False, clear_of_gaps=True)
-        ],
+        protocols=protocols,
         factor=metadata.scale_factor,
-        guided=metadata.settings.get("ndvi") is not None,
+        guided=bool(metadata.guides),
     )
 
 

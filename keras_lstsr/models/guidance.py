@@ -11,10 +11,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_lstsr.config import LEAST_GUIDE_VARIANCE, LEAST_LST_VARIANCE
 from keras_lstsr.models.layers import PACKAGE, ScaleFactorLayer
 
 _LEAST_NARROW_VARIANCE = 1e-5
+# Variance of the guide below which a window says nothing of how LST follows it.
+_LEAST_GUIDE_VARIANCE = 1e-4
+# Variance of LST, in square kelvin, that a window has at least.
+_LEAST_LST_VARIANCE = 1e-4
 # Of a window's weight: less is rounding.
 _LEAST_SHARE = 1e-4
 
@@ -146,14 +149,14 @@ class LocalRegression(keras.layers.Layer):
         lst = lst_kelvin - image_mean
         wide = self._moments(lst, guide, weight, self.wide_window_pixels)
         narrow = self._moments(lst, guide, weight, self.narrow_window_pixels)
-        wide_slope = wide["covariance"] / (wide["guide_variance"] + LEAST_GUIDE_VARIANCE)
+        wide_slope = wide["covariance"] / (wide["guide_variance"] + _LEAST_GUIDE_VARIANCE)
         prior = self.slope_prior * wide["guide_variance"]
         slope = (narrow["covariance"] + prior * wide_slope) / (
             narrow["guide_variance"] + _LEAST_NARROW_VARIANCE + prior
         )
-        lst_variance = ops.maximum(wide["lst_variance"], LEAST_LST_VARIANCE)
+        lst_variance = ops.maximum(wide["lst_variance"], _LEAST_LST_VARIANCE)
         explained = wide["covariance"] ** 2 / (
-            (wide["guide_variance"] + LEAST_GUIDE_VARIANCE) * lst_variance
+            (wide["guide_variance"] + _LEAST_GUIDE_VARIANCE) * lst_variance
         )
         residual = lst - narrow["lst_mean"] - slope * (guide - narrow["guide_mean"])
         return ops.concatenate(

@@ -10,12 +10,11 @@ the uncertainty tells.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import layers, ops
 
-from keras_lstsr.config import GuidedModelConfig
 from keras_lstsr.config.guides import guide_named
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.models.guidance import (
@@ -26,6 +25,9 @@ from keras_lstsr.models.guidance import (
 )
 from keras_lstsr.models.layers import PACKAGE, FillGaps, MaskGaps, Upsample
 from keras_lstsr.models.padding import CropToReference, PadToMinimum
+
+if TYPE_CHECKING:
+    from keras_lstsr.config import GuidedModelConfig
 
 EMPTY_KELVIN = 290.0
 LEVELS = 3
@@ -177,9 +179,7 @@ class StopGradient(keras.layers.Layer):
         return input_shape
 
 
-def build_guided(
-    config: GuidedModelConfig | None = None, *, calibration: float = 1.0
-) -> keras.Model:
+def build_guided(config: GuidedModelConfig, *, calibration: float = 1.0) -> keras.Model:
     """Builds the guided model: coarse kelvin and a fine guide in, fine kelvin and its spread out.
 
     Gaps are filled inside for the network's sake. A missing coarse pixel is missing on its own
@@ -189,7 +189,7 @@ def build_guided(
     ``GuidedFeatures``.
 
     Args:
-        config: The network's shape; by default that of the shipped weights.
+        config: The network's shape; its defaults are those of the shipped weights.
         calibration: Factor of the uncertainty.
 
     Returns:
@@ -203,7 +203,6 @@ def build_guided(
     Raises:
         ConfigError: If the settings name more than one guide.
     """
-    config = config or GuidedModelConfig()
     factor = config.scale_factor
     lst = keras.Input((None, None, 1), dtype="float32", name="lst_kelvin")
     fine_guides = {

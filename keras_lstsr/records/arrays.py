@@ -1,65 +1,143 @@
-"""Patches to the tensors of a task, in NumPy: the definition of what a batch holds."""
+"""Samples to the tensors of a task, in NumPy: the definition of what a batch holds."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lstsr.config import DataConfig
-from keras_lstsr.grids.resample import (
-    block_mean,
-    norm_l4,
-    upsample_bicubic,
-    upsample_bilinear,
-    upsample_nearest,
-)
+from keras_lstsr.grids.resample import block_mean, norm_l4, upsample_nearest
+from keras_lstsr.records.batch_settings import SPREAD, BatchSettings
+from keras_lstsr.records.sample import Sample
 
-# The input's second tensor, where ``data.upsampling`` asks for it.
-UPSAMPLED = "lst_kelvin_upsampled"
+FloatArray = NDArray[np.float32]
+Batch = tuple[dict[str, FloatArray], FloatArray]
 
 
-def guide_on_target_grid(
-    ndvi: NDArray[np.float32], data: DataConfig, factor: int
-) -> NDArray[np.float32]:
-    """Brings NDVI ``[..., 4h, 4w]`` of the records onto the grid of the task's target."""
-    return block_mean(ndvi, factor) if data.task == "4km_to_1km" else ndvi
+@dataclass(frozen=True, eq=False)
+class Rasters:
+    """The rasters of a sample, or of a part of it, as a task sees them.
+
+    Attributes:
+        lst_kelvin: The input, ``[h, w]``; NaN where missing.
+        guides: Name → ``[f · h, f · w]``; NaN where missing.
+        truth_kelvin: The target, ``[f · h, f · w]``, NaN where nothing is learnt; None where it
+            is the input with each pixel repeated.
+        observed: Whether its errors are of the size that the uncertainty is to tell.
+    """
+
+    lst_kelvin: FloatArray
+    guides: dict[str, FloatArray]
+    truth_kelvin: FloatArray | None
+    observed: bool = True
+
+    def target(self, factor: int) -> FloatArray:
+        """Returns the target ``[f · h, f · w]``."""
+        if self.truth_kelvin is None:
+            return upsample_nearest(self.lst_kelvin, factor)
+        return self.truth_kelvin
 
 
-def model_tensors(
-    lst_kelvin: NDArray[np.float32],
-    guide: NDArray[np.float32] | None,
-    data: DataConfig,
-    factor: int,
-) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
-    """Makes inputs and target of the patches of a batch, as ``make_dataset`` describes them.
+def task_view(sample: Sample, settings: BatchSettings) -> Rasters:
+    """Returns a sample's rasters as the task sees them.
 
     Args:
-        lst_kelvin: LST of the records, ``[B, h, w]``; NaN where missing.
-        guide: NDVI on the target's grid, see ``guide_on_target_grid``; None for a target without.
-        data: The task and the upsampling.
+        sample: Any sample that has what the settings ask for.
+        settings: The task, the guides, and whether truth is wanted.
+
+    Returns:
+        The rasters. For ``4km_to_1km`` the sample is filled up to whole 4 km pixels.
+    """
+    factor, observed = sample.scale_factor, sample.origin == "observed"
+    guides = {name: sample.guides[name] for name in settings.guides}
+    if settings.task == "1km_to_250m":
+        truth = sample.truth_kelvin if settings.fine_truth else None
+        return Rasters(sample.lst_kelvin, guides, truth, observed)
+    height, width = (-(-side // factor) * factor for side in sample.lst_kelvin.shape)
+    fine = _grown(sample.lst_kelvin, height, width)
+    guides = {
+        name: block_mean(_grown(guide, height * factor, width * factor), factor)
+        for name, guide in guides.items()
+    }
+    return Rasters(norm_l4(fine, factor), guides, fine, observed)
+
+
+def filled_up(rasters: Rasters, height: int, width: int, factor: int) -> Rasters:
+    """Fills rasters up with NaN at the bottom and on the right.
+
+    Args:
+        rasters: Any rasters.
+        height: Rows that the input has at least.
+        width: Columns that the input has at least.
         factor: Fine pixels along a coarse pixel's side.
     """
-    if data.task == "4km_to_1km":
-        coarse, fine = norm_l4(lst_kelvin, factor), lst_kelvin
-    else:
-        coarse, fine = lst_kelvin, upsample_nearest(lst_kelvin, factor)
-    inputs = {"lst_kelvin": coarse[..., None]}
-    if data.upsampling is not None:
-        upsample = {"bicubic": upsample_bicubic, "bilinear": upsample_bilinear}[data.upsampling]
-        inputs[UPSAMPLED] = upsample(coarse, factor)[..., None]
-    return inputs, np.stack([fine] if guide is None else [fine, guide], axis=-1)
+    height, width = (
+        max(height, rasters.lst_kelvin.shape[0]),
+        max(width, rasters.lst_kelvin.shape[1]),
+    )
+    fine = height * factor, width * factor
+    truth = rasters.truth_kelvin
+    return Rasters(
+        _grown(rasters.lst_kelvin, height, width),
+        {name: _grown(guide, *fine) for name, guide in rasters.guides.items()},
+        None if truth is None else _grown(truth, *fine),
+        rasters.observed,
+    )
 
 
-def turn(rasters: NDArray[np.float32], numbers: NDArray[np.integer]) -> NDArray[np.float32]:
-    """Applies to each raster the symmetry of the square that ``records.dataset.augment`` would.
+def _grown(values: FloatArray, height: int, width: int) -> FloatArray:
+    rows, columns = height - values.shape[0], width - values.shape[1]
+    if not (rows or columns):
+        return values
+    return np.pad(values, ((0, rows), (0, columns)), constant_values=np.nan)
+
+
+def turned(rasters: Rasters, number: int) -> Rasters:
+    """Applies the symmetry of the square that ``records.dataset.augment`` would.
 
     Args:
-        rasters: Square, ``[B, side, side]``.
-        numbers: ``[B]``; their last three bits choose transposition and two flips.
+        rasters: Square ones.
+        number: Its last three bits choose transposition and two flips.
     """
-    moved = rasters.copy()
-    first, second, third = (numbers >> bit & 1 == 1 for bit in range(3))
-    moved[first] = moved[first].swapaxes(1, 2)
-    moved[second] = moved[second][:, ::-1]
-    moved[third] = moved[third][:, :, ::-1]
-    return moved
+
+    def turn(values: FloatArray) -> FloatArray:
+        values = values.T if number & 1 else values
+        values = values[::-1] if number & 2 else values
+        return values[:, ::-1] if number & 4 else values
+
+    truth = rasters.truth_kelvin
+    return Rasters(
+        turn(rasters.lst_kelvin),
+        {name: turn(guide) for name, guide in rasters.guides.items()},
+        None if truth is None else turn(truth),
+        rasters.observed,
+    )
+
+
+def batch_of(
+    seen: Sequence[Rasters],
+    settings: BatchSettings,
+    factor: int,
+    before: Sequence[Rasters] | None = None,
+) -> Batch:
+    """Makes inputs and target of a batch, as ``make_dataset`` describes them.
+
+    Args:
+        seen: Rasters of one size, as the model is to see them.
+        settings: What a batch holds.
+        factor: Fine pixels along a coarse pixel's side.
+        before: The same before they were varied; guides in the target are theirs.
+    """
+    inputs = {"lst_kelvin": np.stack([each.lst_kelvin for each in seen])[..., None]}
+    for name in settings.model_guides:
+        inputs[name] = np.stack([each.guides[name] for each in seen])[..., None]
+    channels = [np.stack([each.target(factor) for each in seen])]
+    for name in settings.target_channels:
+        if name == SPREAD:
+            observed = np.array([each.observed for each in seen], np.float32)
+            channels.append(np.broadcast_to(observed[:, None, None], channels[0].shape))
+        else:
+            channels.append(np.stack([each.guides[name] for each in before or seen]))
+    return inputs, np.stack(channels, axis=-1)

@@ -1,29 +1,42 @@
-"""Patches to ``tf.train.Example`` and back, both ways in one place.
+"""Samples to ``tf.train.Example`` and back, both ways in one place.
 
-``encode_patch`` and ``decode_patch`` need protobuf and NumPy alone; ``parse_patch`` is the same
+``encode_sample`` and ``decode_sample`` need protobuf and NumPy alone; ``parse_sample`` is the same
 decoding as a TensorFlow graph, for tf.data.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from affine import Affine
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
+from pyproj import CRS
 
 from keras_lstsr.errors import RecordsError
-from keras_lstsr.records.patches import Encoding, Patch, PatchKey, Transform
-from keras_lstsr.records.schema import SCHEMA_VERSION, SPLITS, STORED_DTYPES, Feature, Split
+from keras_lstsr.grids.grid import Grid
+from keras_lstsr.records.sample import Encoding, Sample
+from keras_lstsr.records.schema import (
+    ORIGINS,
+    PREPARE_AGAIN,
+    SCHEMA_VERSION,
+    SPLITS,
+    STORED_DTYPES,
+    Feature,
+)
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 _TEXTS = (
-    Feature.KEY,
-    Feature.GRANULE_ID,
+    Feature.NAME,
+    Feature.SCENE,
+    Feature.GROUP,
+    Feature.ORIGIN,
     Feature.PRODUCT,
     Feature.TILE,
     Feature.DATE,
@@ -32,6 +45,7 @@ _TEXTS = (
     Feature.SPLIT,
     Feature.CRS_WKT,
 )
+_GUIDE_PREFIX = Feature.GUIDE.format("")
 _ON_DISK = {"uint16": "<u2", "int16": "<i2", "float32": "<f4"}
 
 
@@ -143,30 +157,39 @@ def _raster_features(
     }
 
 
-def encode_patch(patch: Patch) -> bytes:
-    """Serialises a patch as a ``tf.train.Example``; the same patch gives the same bytes.
+def encode_sample(sample: Sample) -> bytes:
+    """Serialises a sample as a ``tf.train.Example``; the same sample gives the same bytes.
 
-    LST and NDVI are stored as the integers that were delivered, where these give the values back
+    LST and guides are stored as the integers that were delivered, where these give the values back
     bit by bit, and as float32 otherwise.
     """
+    texts = {
+        Feature.NAME: sample.name,
+        Feature.SCENE: sample.scene,
+        Feature.GROUP: sample.group,
+        Feature.ORIGIN: sample.origin,
+        Feature.PRODUCT: sample.product,
+        Feature.TILE: sample.tile,
+        Feature.DATE: sample.acquisition_date,
+        Feature.DAY_NIGHT: sample.day_night,
+        Feature.PLACE: sample.place,
+        Feature.SPLIT: sample.split,
+        Feature.CRS_WKT: sample.grid.crs_wkt,
+    }
     features: dict[str, Any] = {
         Feature.SCHEMA_VERSION: [SCHEMA_VERSION],
-        Feature.KEY: str(patch.key).encode(),
-        Feature.GRANULE_ID: patch.key.granule_id.encode(),
-        Feature.PRODUCT: patch.product.encode(),
-        Feature.TILE: patch.tile.encode(),
-        Feature.DATE: patch.acquisition_date.encode(),
-        Feature.DAY_NIGHT: patch.day_night.encode(),
-        Feature.PLACE: patch.place.encode(),
-        Feature.SPLIT: patch.split.encode(),
-        Feature.CRS_WKT: patch.crs_wkt.encode(),
-        Feature.ROW: [patch.key.row],
-        Feature.COLUMN: [patch.key.col],
-        Feature.TRANSFORM: np.asarray(patch.transform, "<f8").tobytes(),
-    }
-    features |= _raster_features(Feature.LST, patch.lst_kelvin, patch.lst_encoding)
-    if patch.ndvi is not None:
-        features |= _raster_features(Feature.NDVI, patch.ndvi, patch.ndvi_encoding)
+        Feature.ROW: [sample.row],
+        Feature.COLUMN: [sample.column],
+        Feature.SCALE_FACTOR: [sample.scale_factor],
+        Feature.TRANSFORM: np.asarray(sample.grid.transform[:6], "<f8").tobytes(),
+    } | {name: text.encode() for name, text in texts.items()}
+    rasters = {Feature.LST: (Feature.LST, sample.lst_kelvin)}
+    rasters |= {name: (Feature.GUIDE.format(name), g) for name, g in sample.guides.items()}
+    if sample.truth_kelvin is not None:
+        rasters[Feature.TRUTH] = (Feature.TRUTH, sample.truth_kelvin)
+    for name, (prefix, values) in rasters.items():
+        encoding = sample.encodings.get(name, Encoding())
+        features |= _raster_features(prefix, values, encoding)
     example = _example_class()()
     for name, value in features.items():
         if isinstance(value, bytes):
@@ -177,8 +200,8 @@ def encode_patch(patch: Patch) -> bytes:
     return serialized
 
 
-def decode_patch(serialized: bytes) -> Patch:
-    """Restores a patch from a record, in NumPy.
+def decode_sample(serialized: bytes) -> Sample:
+    """Restores a sample from a record, in NumPy.
 
     Raises:
         RecordsError: If the record is damaged, lacks a feature or is of another schema version.
@@ -196,48 +219,63 @@ def decode_patch(serialized: bytes) -> Patch:
             field=Feature.SCHEMA_VERSION,
             found=version,
             expected=SCHEMA_VERSION,
-            action="Prepare the records again with this version of keras-lstsr.",
+            action=PREPARE_AGAIN,
         )
     text = {name: _bytes(features, name).decode() for name in _TEXTS}
-    lst, lst_encoding = _raster(features, Feature.LST)
-    ndvi, ndvi_encoding = None, Encoding()
-    if f"{Feature.NDVI}/values" in features:
-        ndvi, ndvi_encoding = _raster(features, Feature.NDVI)
-    return Patch(
-        key=PatchKey(
-            source=text[Feature.KEY].split("/")[-3],
-            granule_id=text[Feature.GRANULE_ID],
-            day_night=text[Feature.DAY_NIGHT],
-            row=_int64(features, Feature.ROW)[0],
-            col=_int64(features, Feature.COLUMN)[0],
-        ),
+    encodings: dict[str, Encoding] = {}
+    lst, encodings[Feature.LST] = _raster(features, Feature.LST)
+    guides, truth = {}, None
+    for name in _guide_names(features):
+        guides[name], encodings[name] = _raster(features, Feature.GUIDE.format(name))
+    if f"{Feature.TRUTH}/values" in features:
+        truth, encodings[Feature.TRUTH] = _raster(features, Feature.TRUTH)
+    transform = np.frombuffer(_bytes(features, Feature.TRANSFORM), "<f8").tolist()
+    return Sample(
+        name=text[Feature.NAME],
         lst_kelvin=lst,
-        ndvi=ndvi,
+        guides=guides,
+        truth_kelvin=truth,
+        grid=Grid(_crs(text[Feature.CRS_WKT]), Affine(*transform), (lst.shape[0], lst.shape[1])),
+        scale_factor=_int64(features, Feature.SCALE_FACTOR)[0],
+        day_night=text[Feature.DAY_NIGHT],
         product=text[Feature.PRODUCT],
         tile=text[Feature.TILE],
         acquisition_date=text[Feature.DATE],
         place=text[Feature.PLACE],
-        split=_split(text[Feature.SPLIT]),
-        crs_wkt=text[Feature.CRS_WKT],
-        transform=_transform(_bytes(features, Feature.TRANSFORM)),
-        lst_encoding=lst_encoding,
-        ndvi_encoding=ndvi_encoding,
+        split=_one_of(SPLITS, text[Feature.SPLIT], Feature.SPLIT),
+        origin=_one_of(ORIGINS, text[Feature.ORIGIN], Feature.ORIGIN),
+        scene=text[Feature.SCENE],
+        group=text[Feature.GROUP],
+        row=_int64(features, Feature.ROW)[0],
+        column=_int64(features, Feature.COLUMN)[0],
+        encodings=encodings,
     )
 
 
-def _split(name: str) -> Split:
-    for split in SPLITS:
-        if split == name:
-            return split
+Known = TypeVar("Known", bound=str)
+
+
+def _one_of(known: Sequence[Known], name: str, feature: str) -> Known:
+    for each in known:
+        if each == name:
+            return each
     raise RecordsError(
-        "the record's split is unknown", field=Feature.SPLIT, found=name, expected=", ".join(SPLITS)
+        f"the record's {feature} is unknown", field=feature, found=name, expected=", ".join(known)
     )
+
+
+@lru_cache(maxsize=256)
+def _crs(wkt: str) -> CRS:
+    return CRS.from_wkt(wkt)
+
+
+def _guide_names(features: Any) -> list[str]:
+    names = (name.split("/") for name in features if name.startswith(_GUIDE_PREFIX))
+    return sorted(parts[1] for parts in names if parts[-1] == "values")
 
 
 def _missing_feature(name: str) -> RecordsError:
-    return RecordsError(
-        "the record lacks a feature", field=name, action="Prepare the records again."
-    )
+    return RecordsError("the record lacks a feature", field=name, action=PREPARE_AGAIN)
 
 
 def _bytes(features: Any, name: str) -> bytes:
@@ -254,11 +292,6 @@ def _int64(features: Any, name: str) -> list[int]:
     return [int(value) for value in features[name].int64_list.value]
 
 
-def _transform(packed: bytes) -> Transform:
-    a, b, c, d, e, f = np.frombuffer(packed, "<f8").tolist()
-    return (a, b, c, d, e, f)
-
-
 def _raster(features: Any, prefix: str) -> tuple[NDArray[np.float32], Encoding]:
     dtype = _bytes(features, f"{prefix}/dtype").decode()
     shape = _int64(features, f"{prefix}/shape")
@@ -269,7 +302,7 @@ def _raster(features: Any, prefix: str) -> tuple[NDArray[np.float32], Encoding]:
             field=prefix,
             found=f"{len(raw)} bytes of {dtype} for {shape}",
             expected=" or ".join(STORED_DTYPES),
-            action="Prepare the records again.",
+            action=PREPARE_AGAIN,
         )
     stored = np.frombuffer(raw, _ON_DISK[dtype]).reshape(shape)
     if dtype == "float32":
@@ -281,37 +314,50 @@ def _raster(features: Any, prefix: str) -> tuple[NDArray[np.float32], Encoding]:
     return values, Encoding(dtype, scale, offset, fill)
 
 
-def parse_patch(
-    serialized: tf.Tensor, *, patch_size: int, scale_factor: int, with_ndvi: bool
-) -> dict[str, tf.Tensor]:
-    """Restores a patch from a record, as a TensorFlow graph.
+def parse_sample(
+    serialized: tf.Tensor,
+    *,
+    side: int,
+    scale_factor: int,
+    guides: Sequence[str] = (),
+    with_truth: bool = False,
+) -> dict[str, Any]:
+    """Restores a sample from a record, as a TensorFlow graph.
 
     Args:
         serialized: A scalar string tensor.
-        patch_size: LST pixels along a patch's side.
-        scale_factor: NDVI pixels along an LST pixel's side.
-        with_ndvi: Restore NDVI too; the record must hold it.
+        side: LST pixels along the sides of the result; smaller samples are filled up with NaN at
+            the bottom and on the right.
+        scale_factor: Fine pixels along an LST pixel's side.
+        guides: Guides to restore; the record must hold them.
+        with_truth: Restore the truth too; the record must hold it.
 
     Returns:
-        ``lst_kelvin`` ``[patch_size, patch_size]`` and, if asked for, ``ndvi`` ``[patch_size ·
-        scale_factor, patch_size · scale_factor]``, float32 with NaN where missing; and the scalar
-        strings ``key``, ``place``, ``day_night``.
+        ``lst_kelvin`` ``[side, side]``; ``guides``, by name, and, if asked for, ``truth_kelvin``
+        ``[side · scale_factor, side · scale_factor]``, float32 with NaN where missing; and the
+        scalar strings ``name``, ``place``, ``day_night``, ``origin``.
     """
     import tensorflow as tf
 
-    texts = (Feature.KEY, Feature.PLACE, Feature.DAY_NIGHT)
-    sides = {Feature.LST: patch_size}
-    if with_ndvi:
-        sides[Feature.NDVI] = patch_size * scale_factor
+    texts = (Feature.NAME, Feature.PLACE, Feature.DAY_NIGHT, Feature.ORIGIN)
+    sides = {Feature.LST: side} | {
+        Feature.GUIDE.format(name): side * scale_factor for name in guides
+    }
+    if with_truth:
+        sides[Feature.TRUTH] = side * scale_factor
     wanted: dict[str, Any] = {name: tf.io.FixedLenFeature([], tf.string) for name in texts}
     for prefix in sides:
         for name in ("values", "dtype", "scale_offset"):
             wanted[f"{prefix}/{name}"] = tf.io.FixedLenFeature([], tf.string)
         wanted[f"{prefix}/fill"] = tf.io.FixedLenFeature([], tf.int64)
+        wanted[f"{prefix}/shape"] = tf.io.FixedLenFeature([2], tf.int64)
     features = tf.io.parse_single_example(serialized, wanted)
-    parsed = {name: features[name] for name in texts}
-    for prefix, side in sides.items():
-        parsed[prefix] = _parse_raster(features, prefix, side)
+    parsed: dict[str, Any] = {name: features[name] for name in texts}
+    rasters = {prefix: _parse_raster(features, prefix, length) for prefix, length in sides.items()}
+    parsed[Feature.LST] = rasters[Feature.LST]
+    parsed["guides"] = {name: rasters[Feature.GUIDE.format(name)] for name in guides}
+    if with_truth:
+        parsed[Feature.TRUTH] = rasters[Feature.TRUTH]
     return parsed
 
 
@@ -337,4 +383,10 @@ def _parse_raster(features: dict[str, tf.Tensor], prefix: str, side: int) -> tf.
         default=lambda: tf.io.decode_raw(raw, tf.float32),
         exclusive=True,
     )
-    return tf.reshape(values, [side, side])
+    shape = features[f"{prefix}/shape"]
+    filled_up = tf.pad(
+        tf.reshape(values, shape),
+        [[0, side - shape[0]], [0, side - shape[1]]],
+        constant_values=np.float32(np.nan),
+    )
+    return tf.ensure_shape(filled_up, [side, side])

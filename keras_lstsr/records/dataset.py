@@ -1,13 +1,11 @@
-"""Records to batches: tf.data pipelines, and the same arrays in NumPy.
+"""Records to batches as tf.data pipelines.
 
-TensorFlow is imported by ``make_dataset`` alone: metadata and ``load_arrays`` need none, nor does
-``keras_lstsr.records.feed``, which feeds the other backends of Keras.
+TensorFlow is imported by the functions: what reads records without it is in
+``keras_lstsr.records.reading`` and ``keras_lstsr.records.feed``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,238 +13,84 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lstsr.config import DataConfig
-from keras_lstsr.errors import RecordsError
-from keras_lstsr.grids.resample import phase_weights
-from keras_lstsr.records.arrays import UPSAMPLED, guide_on_target_grid, model_tensors
-from keras_lstsr.records.codec import decode_patch, parse_patch
-from keras_lstsr.records.patches import Patch
-from keras_lstsr.records.schema import (
-    SPLITS,
-    DatasetMetadata,
-    Feature,
-    Split,
-    load_metadata,
-)
-from keras_lstsr.records.tfrecord import read_shard
+from keras_lstsr.records.arrays import FloatArray, Rasters
+from keras_lstsr.records.batch_settings import SPREAD, BatchSettings
+from keras_lstsr.records.codec import parse_sample
+from keras_lstsr.records.reading import SHARDS_AT_A_TIME, check_split, store_of
+from keras_lstsr.records.schema import Feature
+from keras_lstsr.records.variation import FEEDING_THREADS, CropBatches, varied
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-__all__ = [
-    "DatasetMetadata",
-    "augment",
-    "check_split",
-    "iterate_patches",
-    "load_arrays",
-    "load_metadata",
-    "make_dataset",
-    "split_files",
-]
-
-# Shards read at a time; the order of records depends on it, so it is fixed.
-SHARDS_AT_A_TIME = 8
-
-
-def split_files(
-    records_dir: str | PathLike[str], split: str, metadata: DatasetMetadata | None = None
-) -> list[Path]:
-    """Lists the shards of a split, in order.
-
-    Raises:
-        RecordsError: If the split is unknown or empty, or a shard is missing.
-    """
-    folder = Path(records_dir)
-    metadata = load_metadata(folder) if metadata is None else metadata
-    if split not in SPLITS:
-        raise RecordsError(
-            "unknown split", path=folder, found=repr(split), expected=", ".join(SPLITS)
-        )
-    known: Split = split
-    if not metadata.counts[known]:
-        raise RecordsError(
-            f"the split {split} is empty",
-            path=folder,
-            found=", ".join(f"{name} {count}" for name, count in metadata.counts.items()),
-            action="Prepare the records again with another --split_seed, other --split_fractions, "
-            "a smaller --patch_size or more data.",
-        )
-    files = [folder / shard.file for shard in metadata.shards[known]]
-    if missing := [path.name for path in files if not path.is_file()]:
-        raise RecordsError(
-            "shards are missing",
-            path=folder,
-            found=f"no {', '.join(missing[:3])}",
-            expected=f"{len(files)} shards of split {split}",
-            action="Copy the whole folder again, or prepare the records again.",
-        )
-    return files
-
-
-def _check_guide(folder: Path, metadata: DatasetMetadata, with_guide: bool) -> None:
-    if with_guide and not metadata.has_guide:
-        raise RecordsError(
-            "the records hold no NDVI, which the loss or the model needs",
-            path=folder,
-            field=Feature.NDVI,
-            action="Prepare the records again with --ndvi GLOB.",
-        )
-
-
-def iterate_patches(
-    records_dir: str | PathLike[str], split: str, limit: int | None = None
-) -> Iterator[Patch]:
-    """Yields the patches of a split with all they know of themselves, in NumPy.
-
-    Args:
-        records_dir: The records folder.
-        split: ``train``, ``validation`` or ``test``.
-        limit: At most so many patches, from the first shard on.
-
-    Raises:
-        RecordsError: If the folder, the split or a shard is missing, empty or damaged.
-    """
-    records = (record for path in split_files(records_dir, split) for record in read_shard(path))
-    for record in islice(records, limit):
-        yield decode_patch(record)
-
-
-def load_arrays(
-    records_dir: str | PathLike[str],
-    split: str,
-    data: DataConfig,
-    *,
-    with_guide: bool = False,
-    limit: int | None = None,
-) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
-    """Loads a split as ``make_dataset`` gives it, without augmentation, in NumPy.
-
-    Args:
-        records_dir: The records folder.
-        split: ``train``, ``validation`` or ``test``.
-        data: The task and the upsampling; the rest does not matter here.
-        with_guide: Add NDVI as channel 1 of the target.
-        limit: At most so many patches.
-
-    Returns:
-        ``inputs`` with ``lst_kelvin`` ``[N, h, w, 1]``, and the target ``[N, 4h, 4w, C]``.
-
-    Raises:
-        RecordsError: See ``make_dataset``.
-    """
-    folder = Path(records_dir)
-    metadata = load_metadata(folder)
-    _check_guide(folder, metadata, with_guide)
-    factor = metadata.scale_factor
-    lst, guides = [], []
-    for patch in iterate_patches(folder, split, limit):
-        lst.append(patch.lst_kelvin)
-        if with_guide and patch.ndvi is not None:
-            guides.append(guide_on_target_grid(patch.ndvi, data, factor))
-    return model_tensors(np.stack(lst), np.stack(guides) if guides else None, data, factor)
-
-
-def check_split(
-    records_dir: str | PathLike[str],
-    split: str,
-    *,
-    batch_size: int,
-    drop_remainder: bool,
-    with_guide: bool,
-) -> tuple[DatasetMetadata, list[Path]]:
-    """Checks that a split can give batches.
-
-    Args:
-        records_dir: The records folder.
-        split: ``train``, ``validation`` or ``test``.
-        batch_size: Patches per batch.
-        drop_remainder: Whether a batch that is not full is left out.
-        with_guide: Whether NDVI is needed.
-
-    Returns:
-        The folder's metadata and the split's shards.
-
-    Raises:
-        RecordsError: See ``make_dataset``.
-    """
-    folder = Path(records_dir)
-    metadata = load_metadata(folder)
-    files = split_files(folder, split, metadata)
-    _check_guide(folder, metadata, with_guide)
-    count = metadata.counts[split]  # type: ignore[index]  # split_files checked it
-    if drop_remainder and count < batch_size:
-        raise RecordsError(
-            f"the split {split} has fewer patches than one batch",
-            path=folder,
-            found=f"{count} patches",
-            expected=f"at least batch_size = {batch_size}",
-            action="Set a smaller training.batch_size, or prepare more records.",
-        )
-    return metadata, files
 
 
 def make_dataset(
     records_dir: str | PathLike[str],
     split: str,
-    data: DataConfig,
+    settings: BatchSettings,
     *,
-    batch_size: int,
     training: bool,
     seed: int = 0,
     drop_remainder: bool | None = None,
-    with_guide: bool = False,
+    first_batch: int = 0,
 ) -> tf.data.Dataset:
     """Makes the batches of a split.
 
-    Two datasets made alike give the same batches in the same order; each pass over one of them
-    shuffles and augments anew.
+    Two datasets made alike give the same batches in the same order. In training, whole samples are
+    shuffled, turned and varied anew in each pass; with ``crop_pixels`` the batches are random crops
+    without end, and batch ``i`` is the same whatever was taken before.
 
     Args:
         records_dir: The records folder.
         split: ``train``, ``validation`` or ``test``.
-        data: The task, and how to shuffle, augment, upsample and cache.
-        batch_size: Patches per batch.
-        training: Shuffle and augment, as ``data`` says.
-        seed: Of shuffling and augmentation.
+        settings: What a batch holds.
+        training: Crop, shuffle, turn and vary, as the settings say; else whole samples in order.
+        seed: Of all that is random.
         drop_remainder: Leave out a last batch that is not full; by default only in training.
-        with_guide: Add NDVI as channel 1 of the target.
+        first_batch: Number of the first batch of crops, from which a training goes on.
 
     Returns:
-        ``(inputs, target)``: ``inputs["lst_kelvin"]`` float32 ``[B, h, w, 1]`` in kelvin, and
-        ``inputs["lst_kelvin_upsampled"]`` ``[B, 4h, 4w, 1]`` if ``data.upsampling`` is set; the
-        target float32 ``[B, 4h, 4w, C]`` with LST in channel 0 and NDVI in channel 1. Missing
-        pixels are NaN. For ``4km_to_1km`` the target is the LST of the records and the input its
-        norm-L4 average; for ``1km_to_250m`` the input is the LST of the records and the target
-        the same, each pixel repeated 4 × 4 times.
+        ``(inputs, target)``: ``inputs["lst_kelvin"]`` float32 ``[B, h, w, 1]`` in kelvin and each
+        guide of the model ``[B, f · h, f · w, 1]``; the target float32 ``[B, f · h, f · w, C]``
+        with LST in channel 0 and ``target_channels`` after it. Missing pixels are NaN. For
+        ``4km_to_1km`` the target is the LST of the records, the input its norm-L4 average, and
+        guides are averaged to 1 km; for ``1km_to_250m`` the input is the LST of the records and
+        the target their truth, or, without ``fine_truth``, the input with each pixel repeated.
+        Samples of different sizes are filled up with NaN.
 
     Raises:
         RecordsError: If the folder or its metadata are missing or of another schema, the split
-            is empty or smaller than the only batch, or NDVI is asked for and absent.
+            is empty or smaller than the only batch, or a guide or the truth is asked for and
+            absent.
+        ConfigError: If no crop has enough truth.
     """
     import tensorflow as tf
 
+    crops = training and settings.crop_pixels is not None
     drop_remainder = training if drop_remainder is None else drop_remainder
     metadata, files = check_split(
-        records_dir,
-        split,
-        batch_size=batch_size,
-        drop_remainder=drop_remainder,
-        with_guide=with_guide,
+        records_dir, split, settings, full_batches=drop_remainder and not crops
     )
+    factor = metadata.scale_factor
     count = metadata.counts[split]  # type: ignore[index]  # check_split checked it
+    if crops:
+        store = store_of(Path(records_dir), split, files, count, settings)
+        batches = CropBatches(store, settings, factor, seed)
+        return _crop_dataset(batches, settings, factor, first_batch)
+    side = -(-metadata.patch_size // factor) * factor
+    if settings.task == "1km_to_250m":
+        side = metadata.patch_size
 
-    def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        parsed = parse_patch(
+    def parse(serialized: tf.Tensor) -> dict[str, Any]:
+        parsed = parse_sample(
             serialized,
-            patch_size=metadata.patch_size,
-            scale_factor=metadata.scale_factor,
-            with_ndvi=with_guide,
+            side=side,
+            scale_factor=factor,
+            guides=settings.guides,
+            with_truth=settings.fine_truth,
         )
-        names = (Feature.LST, Feature.NDVI) if with_guide else (Feature.LST,)
-        return {name: parsed[name] for name in names}
-
-    def finish(patch: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        return _inputs_and_target(patch, data, metadata.scale_factor)
+        wanted = (Feature.LST, Feature.TRUTH, "guides", Feature.ORIGIN)
+        return {name: parsed[name] for name in wanted if name in parsed}
 
     dataset = tf.data.Dataset.from_tensor_slices([str(path) for path in files]).interleave(
         lambda path: tf.data.TFRecordDataset(path, compression_type="GZIP"),
@@ -257,27 +101,70 @@ def make_dataset(
     # Records that were lost show here, and Keras knows the steps of an epoch.
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
     dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
-    if data.cache:
+    if settings.cache:
         dataset = dataset.cache()
-    if training and data.shuffle_buffer:
-        dataset = dataset.shuffle(data.shuffle_buffer, seed=seed, reshuffle_each_iteration=True)
-    if training and data.augment:
+    if training and settings.shuffle_buffer:
+        dataset = dataset.shuffle(settings.shuffle_buffer, seed=seed, reshuffle_each_iteration=True)
+    dataset = dataset.map(
+        lambda sample: _as_task_sees(sample, settings, factor), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    if training and (settings.turns or settings.variation is not None):
         numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
         dataset = tf.data.Dataset.zip(dataset, numbers).map(
-            augment, num_parallel_calls=tf.data.AUTOTUNE
+            lambda sample, number: _changed(sample, number, settings),
+            num_parallel_calls=tf.data.AUTOTUNE,
         )
-    dataset = dataset.map(finish, num_parallel_calls=tf.data.AUTOTUNE)
-    dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
+    dataset = dataset.map(
+        lambda sample: _inputs_and_target(sample, settings, factor),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    dataset = dataset.batch(settings.batch_size, drop_remainder=drop_remainder)
+    return _in_order(dataset)
+
+
+def _in_order(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    import tensorflow as tf
+
     options = tf.data.Options()
     options.deterministic = True
     return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)
 
 
-def augment(patch: dict[str, tf.Tensor], number: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Flips and turns all rasters of a patch alike.
+def _crop_dataset(
+    batches: CropBatches, settings: BatchSettings, factor: int, first_batch: int
+) -> tf.data.Dataset:
+    import tensorflow as tf
+
+    names = ("lst_kelvin", *settings.model_guides)
+    coarse, size = settings.crop_side(factor), settings.batch_size
+    fine, channels = coarse * factor, 1 + len(settings.target_channels)
+
+    def drawn(number: NDArray[np.int64]) -> list[FloatArray]:
+        inputs, target = batches.batch(int(number))
+        return [*(inputs[name] for name in names), target]
+
+    def named(number: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        *inputs, target = tf.numpy_function(
+            drawn, [number], [tf.float32] * (len(names) + 1), stateful=False
+        )
+        known = {
+            name: tf.ensure_shape(
+                values, [size, *([coarse] * 2 if name == names[0] else [fine] * 2), 1]
+            )
+            for name, values in zip(names, inputs, strict=True)
+        }
+        return known, tf.ensure_shape(target, [size, fine, fine, channels])
+
+    numbers = tf.data.Dataset.range(first_batch, np.iinfo(np.int64).max)
+    return _in_order(numbers.map(named, num_parallel_calls=FEEDING_THREADS))
+
+
+def augment(sample: dict[str, Any], number: tf.Tensor) -> dict[str, Any]:
+    """Flips and turns all rasters of a sample alike.
 
     Args:
-        patch: Square rasters ``[side, side]`` of the same ground, of any resolution.
+        sample: Square rasters ``[side, side]`` of the same ground, of any resolution, also in
+            dicts of their own; what is a scalar stays.
         number: An int64 scalar, taken at random, that decides which of the eight symmetries of
             the square is applied.
 
@@ -288,14 +175,47 @@ def augment(patch: dict[str, tf.Tensor], number: tf.Tensor) -> dict[str, tf.Tens
 
     # Eight symmetries: transposition and two flips, one bit each. They include the quarter turns.
     bits = tf.bitwise.right_shift(number, tf.constant([0, 1, 2], tf.int64)) % 2
-    moved = {}
-    for name, raster in patch.items():
+
+    def turn(raster: tf.Tensor) -> tf.Tensor:
+        if raster.shape.rank != 2:
+            return raster
         shape = raster.shape
         raster = tf.where(bits[0] == 1, tf.transpose(raster), raster)
         raster = tf.where(bits[1] == 1, tf.reverse(raster, [0]), raster)
         raster = tf.where(bits[2] == 1, tf.reverse(raster, [1]), raster)
-        moved[name] = tf.ensure_shape(raster, shape)
-    return moved
+        return tf.ensure_shape(raster, shape)
+
+    return tf.nest.map_structure(turn, sample)
+
+
+def _changed(sample: dict[str, Any], number: tf.Tensor, settings: BatchSettings) -> dict[str, Any]:
+    """Turns and varies a sample; guides that the target is to show are kept from before."""
+    import tensorflow as tf
+
+    if settings.turns:
+        sample = augment(sample, number)
+    if settings.variation is None:
+        return sample
+    variation, names = settings.variation, list(sample["guides"])
+
+    def vary(number: NDArray[np.int64], *values: FloatArray) -> list[FloatArray]:
+        lst, *guides = values[: 1 + len(names)]
+        truth = values[1 + len(names)] if len(values) > 1 + len(names) else None
+        rasters = Rasters(lst, dict(zip(names, guides, strict=True)), truth)
+        rng = np.random.default_rng(int(number))
+        other = varied(rasters, variation, rng)
+        parts = [other.lst_kelvin, *other.guides.values()]
+        return parts if other.truth_kelvin is None else [*parts, other.truth_kelvin]
+
+    parts = [sample[Feature.LST], *sample["guides"].values()]
+    parts += [sample[Feature.TRUTH]] if Feature.TRUTH in sample else []
+    changed = tf.numpy_function(vary, [number, *parts], [tf.float32] * len(parts), stateful=False)
+    changed = [tf.ensure_shape(new, old.shape) for new, old in zip(changed, parts, strict=True)]
+    result = {**sample, "before": sample["guides"], Feature.LST: changed[0]}
+    result["guides"] = dict(zip(names, changed[1:], strict=False))
+    if Feature.TRUTH in sample:
+        result[Feature.TRUTH] = changed[-1]
+    return result
 
 
 def _blocks(raster: tf.Tensor, factor: int) -> tf.Tensor:
@@ -326,46 +246,31 @@ def _repeat(values: tf.Tensor, factor: int) -> tf.Tensor:
     return tf.repeat(tf.repeat(values, factor, axis=0), factor, axis=1)
 
 
-def upsample(values: tf.Tensor, factor: int, method: str) -> tf.Tensor:
-    """Upsamples ``[H, W]`` as ``keras_lstsr.grids.resample`` does, as a graph.
-
-    Args:
-        values: Float, of known shape; NaN spreads over the kernel's footprint and no further.
-        factor: Upsampling factor.
-        method: ``"bicubic"`` or ``"bilinear"``.
-    """
-    import tensorflow as tf
-
-    weights = phase_weights(factor, method)
-    result = tf.cast(values, tf.float64)
-    for _ in range(2):
-        length, other = result.shape
-        phases: list[Any] = []
-        for row in weights:
-            # A zero weight must not spread the NaN of a pixel that it does not use.
-            taps = [
-                weight * tf.gather(result, np.clip(np.arange(length) + offset, 0, length - 1))
-                for offset, weight in zip(range(-2, 3), row, strict=True)
-                if weight != 0
-            ]
-            phases.append(tf.add_n(taps))
-        fine = tf.reshape(tf.stack(phases, axis=1), [length * factor, other])
-        result = tf.transpose(fine)
-    return tf.cast(result, values.dtype)
+def _as_task_sees(sample: dict[str, Any], settings: BatchSettings, factor: int) -> dict[str, Any]:
+    """As ``records.arrays.task_view``."""
+    if settings.task == "1km_to_250m":
+        return sample
+    guides = {name: _block_mean(guide, factor) for name, guide in sample["guides"].items()}
+    fine = sample[Feature.LST]
+    coarse = degrade_norm_l4(fine, factor)
+    return {**sample, Feature.LST: coarse, Feature.TRUTH: fine, "guides": guides}
 
 
 def _inputs_and_target(
-    patch: dict[str, tf.Tensor], data: DataConfig, factor: int
+    sample: dict[str, Any], settings: BatchSettings, factor: int
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """As ``records.arrays.batch_of``."""
     import tensorflow as tf
 
-    lst, guide = patch[Feature.LST], patch.get(Feature.NDVI)
-    if data.task == "4km_to_1km":
-        coarse, fine = degrade_norm_l4(lst, factor), lst
-        guide = None if guide is None else _block_mean(guide, factor)
-    else:
-        coarse, fine = lst, _repeat(lst, factor)
-    inputs = {"lst_kelvin": coarse[..., None]}
-    if data.upsampling is not None:
-        inputs[UPSAMPLED] = upsample(coarse, factor, data.upsampling)[..., None]
-    return inputs, tf.stack([fine] if guide is None else [fine, guide], axis=-1)
+    lst, guides = sample[Feature.LST], sample["guides"]
+    fine = sample[Feature.TRUTH] if Feature.TRUTH in sample else _repeat(lst, factor)
+    inputs = {"lst_kelvin": lst[..., None]}
+    inputs |= {name: guides[name][..., None] for name in settings.model_guides}
+    channels = [fine]
+    for name in settings.target_channels:
+        if name == SPREAD:
+            observed = tf.cast(tf.equal(sample[Feature.ORIGIN], "observed"), tf.float32)
+            channels.append(tf.fill(fine.shape, observed))
+        else:
+            channels.append(sample.get("before", guides)[name])
+    return inputs, tf.stack(channels, axis=-1)

@@ -7,34 +7,32 @@ read only afterwards, raster by raster.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import takewhile
-from typing import Literal
+from typing import Any
 
-import numpy as np
 import shapely
 import xarray as xr
 
 from keras_lstsr.errors import GridError, LstsrError, ProductError
-from keras_lstsr.products import lst_layers, ndvi_layer, rejection_reason
+from keras_lstsr.grids.grid import Grid
+from keras_lstsr.grids.ground import on_ground, share_ground
+from keras_lstsr.products import rejection_reason
 from keras_lstsr.products.quality import count_reasons
-from keras_lstsr.records.patches import CutSettings, Transform, raster_transform
+from keras_lstsr.records.cutting import CutSettings
 from keras_lstsr.records.places import (
     RasterWindow,
     check_on_globe,
     locate,
     merge_places,
-    on_sinusoidal_ground,
     patch_blocks,
     patch_corners,
     place_name,
 )
-from keras_lstsr.records.schema import DeadLetter
+from keras_lstsr.records.rasters import LST, TRUTH, RasterReader
+from keras_lstsr.records.schema import DeadLetter, SourceInfo, no_partner, with_rejection
 
-Role = Literal["lst", "ndvi"]
-
-# NDVI must cover this share of LST's ground to be its partner: pairs cut by hand are a few pixels
-# off.
+# A partner must share this part of the ground: pairs cut by hand are a few pixels off.
 _LEAST_COVER = 0.5
 
 
@@ -44,7 +42,7 @@ class Outline:
 
     Attributes:
         path: As the job was given it.
-        role: Whether it was given as LST or as NDVI.
+        role: What it was given as: ``lst``, ``truth``, or the name of a guide.
         sha256: Of the file.
         granule_id: See ``open_product``.
         product: E.g. ``MOD11A1``.
@@ -52,16 +50,13 @@ class Outline:
         platform: E.g. ``Terra``.
         tile: E.g. ``h18v04``; "" outside MODIS tiles.
         acquisition_date: ISO date; "" if unknown.
-        crs_wkt: CRS.
-        transform: Affine coefficients.
-        height: Rows.
-        width: Columns.
+        grid: Where it lies.
         valid_pixels: By layer, after the quality policy.
         missing_pixels: By layer and reason.
     """
 
     path: str
-    role: Role
+    role: str
     sha256: str
     granule_id: str
     product: str
@@ -69,48 +64,85 @@ class Outline:
     platform: str
     tile: str
     acquisition_date: str
-    crs_wkt: str
-    transform: Transform
-    height: int
-    width: int
+    grid: Grid
     valid_pixels: dict[str, int] = field(default_factory=dict)
     missing_pixels: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def info(self, **counts: Any) -> SourceInfo:
+        """Returns what ``dataset.json`` tells of it; ``counts`` are further fields."""
+        names = set(SourceInfo.model_fields) & {each.name for each in fields(self)}
+        known = {name: getattr(self, name) for name in names}
+        return SourceInfo(**known, pixels=self.grid.height * self.grid.width, **counts)
 
 
 @dataclass(frozen=True)
 class WorkItem:
-    """One LST raster to cut, with its NDVI partner and the names of its merged places."""
+    """One LST raster to cut.
+
+    Attributes:
+        lst: Its outline.
+        guides: Guide → the raster that belongs to it; without those that have none.
+        window: Its place in its family's lattice.
+        merged_places: The merged places that concern it.
+        group: Rasters of one group share ground.
+    """
 
     lst: Outline
-    ndvi: Outline | None
+    guides: dict[str, Outline]
     window: RasterWindow
     merged_places: dict[str, str]
+    group: str
+
+
+@dataclass(frozen=True)
+class TruthItem:
+    """One layer of an LST raster and the fine LST of the same ground and time.
+
+    Attributes:
+        lst: The LST raster.
+        layer: Its layer: ``day``, ``night`` or ``unknown``.
+        guides: Guide → the raster that belongs to it; without those that have none.
+        truth: The fine LST.
+    """
+
+    lst: Outline
+    layer: str
+    guides: dict[str, Outline]
+    truth: Outline
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All work of a job, and the inputs that cannot be used."""
+    """All work of a job, and the inputs that cannot be used.
+
+    Attributes:
+        items: LST rasters to cut into samples without truth.
+        truths: LST layers with their truths; where truth is asked for, instead of ``items``.
+        sources: The rasters that are not cut, with what became of those that have no partner.
+        dead_letters: Inputs that cannot be used.
+    """
 
     items: list[WorkItem]
-    sources: list[Outline]
+    truths: list[TruthItem]
+    sources: list[SourceInfo]
     dead_letters: list[DeadLetter]
 
 
-def outline_scene(scene: xr.Dataset, path: str, role: Role, sha256: str) -> Outline:
+def outline_scene(scene: xr.Dataset, path: str, reader: RasterReader, sha256: str) -> Outline:
     """Outlines an open raster.
 
     Args:
         scene: As ``open_product`` returns it.
         path: As the job was given it.
-        role: What it was given as.
+        reader: Opened it.
         sha256: Of the file.
 
     Raises:
-        ProductError: If it holds no layer of that role, or has no CRS.
+        ProductError: If it holds no layer of the reader's role, or has no CRS.
     """
     if scene.rio.crs is None:
         raise ProductError("the raster has no CRS", path=path)
-    layers = lst_layers(scene) if role == "lst" else {"ndvi": ndvi_layer(scene)}
+    layers = reader.layers(scene)
     valid = {name: int(layer.notnull().sum()) for name, layer in layers.items()}
     missing = {
         name: count_reasons(rejection_reason(scene, str(layer.name)).values)
@@ -122,12 +154,9 @@ def outline_scene(scene: xr.Dataset, path: str, role: Role, sha256: str) -> Outl
     }
     return Outline(
         path=path,
-        role=role,
+        role=reader.role,
         sha256=sha256,
-        crs_wkt=scene.rio.crs.to_wkt(),
-        transform=raster_transform(scene),
-        height=scene.sizes["y"],
-        width=scene.sizes["x"],
+        grid=Grid.of(next(iter(layers.values())), reader.role),
         valid_pixels=valid,
         missing_pixels=missing,
         **attributes,
@@ -135,7 +164,7 @@ def outline_scene(scene: xr.Dataset, path: str, role: Role, sha256: str) -> Outl
 
 
 def plan_job(outlines: Iterable[Outline], settings: CutSettings) -> Plan:
-    """Decides what to cut, with which NDVI, and on which places.
+    """Decides what to cut, with which guides and truths, and on which places.
 
     Args:
         outlines: All readable inputs, in any order; the plan does not depend on it.
@@ -143,8 +172,38 @@ def plan_job(outlines: Iterable[Outline], settings: CutSettings) -> Plan:
     """
     dead: list[DeadLetter] = []
     kept = _without_duplicates(outlines, dead)
+    by_role: dict[str, list[Outline]] = {}
+    for outline in kept:
+        by_role.setdefault(outline.role, []).append(outline)
+    rasters = by_role.get(LST, [])
+    partners = {guide: Partners(by_role.get(guide, [])) for guide in settings.guides}
+
+    def guides_of(lst: Outline) -> dict[str, Outline]:
+        found = {guide: known.of(lst) for guide, known in partners.items()}
+        return {guide: partner for guide, partner in found.items() if partner is not None}
+
+    sources = [outline.info() for outline in kept if outline.role != LST]
+    if settings.truth:
+        paired = _with_truth(rasters, by_role.get(TRUTH, []))
+        found = [TruthItem(lst, layer, guides_of(lst), truth) for lst, layer, truth in paired]
+        paired_rasters = [item.lst for item in found]
+        lacking = [
+            (lst, next(iter(lst.valid_pixels)), TRUTH)
+            for lst in rasters
+            if lst not in paired_rasters
+        ]
+        whole = []
+        for item in found:
+            absent = [name for name in settings.guides if name not in item.guides]
+            if absent:
+                lacking.append((item.lst, item.layer, absent[0]))
+            else:
+                whole.append(item)
+        sources += [
+            with_rejection(lst.info(), layer, no_partner(role)) for lst, layer, role in lacking
+        ]
+        return Plan([], whole, sources, dead)
     windows: dict[str, RasterWindow] = {}
-    rasters = [outline for outline in kept if outline.role == "lst"]
     for outline in rasters:
         try:
             windows[outline.path] = _window_of(outline, settings)
@@ -152,20 +211,25 @@ def plan_job(outlines: Iterable[Outline], settings: CutSettings) -> Plan:
             dead.append(DeadLetter(path=outline.path, reason=str(error)))
     usable = [outline for outline in rasters if outline.path in windows]
     merged = merge_places(windows.values(), settings.patch_size, settings.stride)
-    partners = NdviPartners([outline for outline in kept if outline.role == "ndvi"])
-    items = []
-    for outline in usable:
-        window = windows[outline.path]
-        items.append(
-            WorkItem(
-                lst=outline,
-                ndvi=partners.of(outline) if settings.need_ndvi else None,
-                window=window,
-                merged_places=_own_places(window, settings, merged),
-            )
+    groups = groups_of([outline.grid for outline in usable])
+    items = [
+        WorkItem(
+            lst=outline,
+            guides=guides_of(outline),
+            window=windows[outline.path],
+            merged_places=_own_places(windows[outline.path], settings, merged),
+            group=group,
         )
-    sources = usable + [outline for outline in kept if outline.role == "ndvi"]
-    return Plan(items, sources, dead)
+        for outline, group in zip(usable, groups, strict=True)
+    ]
+    return Plan(items, [], sources, dead)
+
+
+def groups_of(grids: Sequence[Grid]) -> list[str]:
+    """Names the groups of rasters that share ground; see ``grids.ground.share_ground``."""
+    distinct = list(dict.fromkeys(grids))  # an archive has many dates of few tiles
+    known = dict(zip(distinct, share_ground(distinct), strict=True)) if distinct else {}
+    return [str(known[grid]) for grid in grids]
 
 
 def _order(outline: Outline) -> tuple[str, str, str]:
@@ -184,31 +248,31 @@ def _without_duplicates(outlines: Iterable[Outline], dead: list[DeadLetter]) -> 
 
 
 def _window_of(outline: Outline, settings: CutSettings) -> RasterWindow:
-    if settings.split.by != "place" and not outline.acquisition_date:
-        raise ProductError(
-            f"the date is unknown, and split_by {settings.split.by} needs it",
-            path=outline.path,
-            action="Give --date_pattern, or split by place.",
-        )
-    window = locate(
-        outline.crs_wkt,
-        outline.transform,
-        outline.height,
-        outline.width,
-        anchor=settings.anchor,
-    )
+    if settings.split.by != "place":
+        check_date(outline.acquisition_date, outline.path, settings)
+    window = locate(outline.grid, anchor=settings.anchor)
     if not patch_corners(window, settings.patch_size, settings.stride):
         raise GridError(
             "no whole patch fits into the raster",
             path=outline.path,
-            found=f"{outline.height} × {outline.width} pixels at row {window.row}, column "
-            f"{window.column} of grid {window.grid.name}",
+            found=f"{outline.grid.height} × {outline.grid.width} pixels at row {window.row}, "
+            f"column {window.column} of grid {window.family.name}",
             expected=f"patches of {settings.patch_size} every {settings.stride} pixels",
             action="Give a smaller --patch_size, or --anchor raster to count patches from the "
             "raster's own corner.",
         )
     check_on_globe(window, settings.patch_size, settings.stride)
     return window
+
+
+def check_date(date: str, path: str, settings: CutSettings) -> None:
+    """Raises ``ProductError`` if the split needs a date and there is none."""
+    if settings.split.by != "place" and not date:
+        raise ProductError(
+            f"the date is unknown, and split_by {settings.split.by} needs it",
+            path=path,
+            action="Give --date_pattern, or split by place.",
+        )
 
 
 def _own_places(
@@ -218,60 +282,90 @@ def _own_places(
     if not merged:
         return {}
     names = {
-        place_name(window.grid, block)
+        place_name(window.family, block)
         for corner in patch_corners(window, settings.patch_size, settings.stride)
         for block in patch_blocks(window, corner, settings.patch_size)
     }
     return {name: merged[name] for name in sorted(names) if name in merged}
 
 
-def _footprint(outline: Outline) -> shapely.Geometry:
+def _ground(outline: Outline) -> shapely.Geometry:
     """The ground a raster covers, in the MODIS sinusoidal projection."""
-    a, _, c, _, e, f = outline.transform
-    box = shapely.box(c, f + e * outline.height, c + a * outline.width, f)
     try:
-        (ground,) = on_sinusoidal_ground(np.array([box]), outline.crs_wkt)
+        (ground,) = on_ground([outline.grid.footprint], outline.grid.crs)
     except GridError:
         return shapely.Polygon()  # beyond the globe: it covers nobody's ground
     return ground
 
 
-class NdviPartners:
-    """Finds the NDVI raster that belongs to an LST raster.
+def _with_truth(
+    rasters: Sequence[Outline], truths: Sequence[Outline]
+) -> list[tuple[Outline, str, Outline]]:
+    """Finds the LST layer that belongs to each truth; a tile of LST may have many truths."""
+    found = []
+    at_time: dict[str, Partners] = {}
+    for truth in truths:
+        (time,) = truth.valid_pixels
+        if time not in at_time:
+            fitting = [lst for lst in rasters if _layer_at(lst, time)]
+            at_time[time] = Partners(fitting, of_smaller=True)
+        lst = at_time[time].of(truth)
+        if lst is not None:
+            found.append((lst, _layer_at(lst, time), truth))
+    return found
 
-    A partner covers at least half of LST's ground and has its date, or has no date (a static NDVI
-    serves all dates). Whole MODIS tiles are thus paired by tile and date. Of several partners the
-    best is, in this order: the one with a date, the one of the same platform, the one that covers
-    most (to a thousandth), the one whose file name begins most alike, the first by path.
+
+def _layer_at(lst: Outline, time: str) -> str:
+    """Returns the layer of a time of day; "" where the raster has none, or many and no time."""
+    if time in lst.valid_pixels:
+        return time
+    alone = list(lst.valid_pixels) if len(lst.valid_pixels) == 1 else [""]
+    return alone[0] if "unknown" in (time, alone[0]) else ""
+
+
+class Partners:
+    """Finds the raster of another role that belongs to a raster.
+
+    A partner covers at least half of the raster's ground and has its date, or has no date (a
+    static guide serves all dates). Whole MODIS tiles are thus paired by tile and date. Of several
+    partners the best is, in this order: the one with a date, the one of the same platform, the one
+    that covers most (to a thousandth), the one whose file name begins most alike, the first by
+    path.
+
+    Args:
+        candidates: The rasters of the other role.
+        of_smaller: Half of the smaller one's ground must be common.
     """
 
-    def __init__(self, candidates: Sequence[Outline]) -> None:
+    def __init__(self, candidates: Sequence[Outline], *, of_smaller: bool = False) -> None:
+        self._of_smaller = of_smaller
         self._by_date: dict[str, list[tuple[Outline, shapely.Geometry]]] = {}
         for candidate in sorted(candidates, key=_order):
-            entry = (candidate, _footprint(candidate))
+            entry = (candidate, _ground(candidate))
             self._by_date.setdefault(candidate.acquisition_date, []).append(entry)
 
-    def of(self, lst: Outline) -> Outline | None:
+    def of(self, raster: Outline) -> Outline | None:
         """Returns the partner, or None if there is none."""
-        ground = _footprint(lst)
+        ground = _ground(raster)
         if ground.is_empty:
             return None
         candidates = list(self._by_date.get("", []))
-        if lst.acquisition_date:
-            candidates += self._by_date.get(lst.acquisition_date, [])
+        if raster.acquisition_date:
+            candidates += self._by_date.get(raster.acquisition_date, [])
         ranked = []
-        for ndvi, covered in candidates:
-            share = covered.intersection(ground).area / ground.area
+        for candidate, covered in candidates:
+            area = min(ground.area, covered.area) if self._of_smaller else ground.area
+            share = covered.intersection(ground).area / area if area else 0.0
             if share >= _LEAST_COVER:
-                alike = _alike(_file_name(lst.path), _file_name(ndvi.path))
+                alike = _alike(_file_name(raster.path), _file_name(candidate.path))
                 rank = (
-                    not ndvi.acquisition_date,
-                    ndvi.platform != lst.platform,
+                    not candidate.acquisition_date,
+                    candidate.platform != raster.platform,
                     -round(share, 3),
                     -alike,
-                    ndvi.path,
+                    candidate.path,
                 )
-                ranked.append((rank, ndvi))
+                ranked.append((rank, candidate))
         return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
 
 

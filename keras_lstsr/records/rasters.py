@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
 from keras_lstsr.errors import ProductError
-from keras_lstsr.products import open_product
+from keras_lstsr.products import guide_layer, lst_layers, open_product
 from keras_lstsr.products.hdfeos import check_is_hdf4
-from keras_lstsr.records.planning import Role
 
-# All that patches are made of; reading less is faster.
-_VARIABLES = {"lst": ("lst_day_kelvin", "lst_night_kelvin"), "ndvi": ("ndvi",)}
+LST, TRUTH = "lst", "truth"
+_LST_VARIABLES = ("lst_day_kelvin", "lst_night_kelvin")
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,12 @@ class RasterReader:
 
     ``scale``, ``offset``, ``nodata``, ``unit`` and ``day_night`` concern GeoTIFF alone: HDF4-EOS
     products among the inputs define them themselves. See ``open_product`` for all of them.
+
+    Attributes:
+        role: ``lst``, ``truth``, or the name of a guide.
     """
 
-    role: Role
+    role: str
     qc_policy: str = "default"
     scale: float | None = None
     offset: float | None = None
@@ -40,25 +43,26 @@ class RasterReader:
         Raises:
             ProductError: If it cannot be read, or is no product of this role.
         """
-        path = Path(path)
-        if _is_hdf(path):
-            return open_product(
-                path,
-                qc_policy=self.qc_policy,
-                date_pattern=self.date_pattern,
-                variables=_VARIABLES[self.role],
-            )
-        return open_product(
-            path,
-            qc_policy=self.qc_policy,
-            quantity=self.role,
-            scale=self.scale,
-            offset=self.offset,
-            nodata=self.nodata,
-            unit=self.unit,
-            day_night=self.day_night,
-            date_pattern=self.date_pattern,
-        )
+        options: dict[str, Any] = {
+            field.name: getattr(self, field.name) for field in fields(self)[1:]
+        }
+        quantity = LST if self.role == TRUTH else self.role
+        if _is_hdf(Path(path)):
+            # All that samples are made of; reading less is faster.
+            variables = _LST_VARIABLES if quantity == LST else (quantity,)
+            kept = {name: options[name] for name in ("qc_policy", "date_pattern")}
+            return open_product(path, variables=variables, **kept)
+        return open_product(path, quantity=quantity, **options)
+
+    def layers(self, scene: xr.Dataset) -> dict[str, xr.DataArray]:
+        """Returns what a scene holds for this role: LST by time of day, or a guide by its name.
+
+        Raises:
+            ProductError: If it holds none.
+        """
+        if self.role in (LST, TRUTH):
+            return lst_layers(scene)
+        return {self.role: guide_layer(scene, self.role)}
 
 
 def _is_hdf(path: Path) -> bool:

@@ -67,6 +67,7 @@ class Sample:
         origin: ``observed`` where LST and truth are of two instruments, or there is no truth;
             ``degraded`` where LST was made from this truth.
         scene: Name of the scene that it is a part of: ``granule/source/day_night``, or a pair's.
+        group: Scenes of one group share ground.
         row: LST pixels from the scene's north edge to the sample's.
         column: LST pixels from the scene's west edge to the sample's.
         encodings: How ``lst_kelvin`` and the guides were delivered, by name; float32 by default.
@@ -86,6 +87,7 @@ class Sample:
     split: Split = "train"
     origin: Origin = "observed"
     scene: str = ""
+    group: str = ""
     row: int = 0
     column: int = 0
     encodings: dict[str, Encoding] = field(default_factory=dict)

@@ -1,8 +1,8 @@
 """The format of a records folder: features of a record, fields of ``dataset.json``, their version.
 
 A records folder holds ``{train,validation,test}-?????-of-?????.tfrecord.gz``, ``dataset.json`` and
-``dead_letter.json``. Each record is a ``tf.train.Example`` that holds one patch. This module is the
-only place that knows the names; it imports no TensorFlow.
+``dead_letter.json``. Each record is a ``tf.train.Example`` that holds one sample. This module is
+the only place that knows the names; it imports no TensorFlow.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+from affine import Affine
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pyproj import CRS
 
 from keras_lstsr.errors import RecordsError
+from keras_lstsr.grids.grid import Grid
+from keras_lstsr.records.former import command_of_version_1
 
 # Raised whenever a reader of the former version would misread the new one.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 DATASET_FILE = "dataset.json"
 DEAD_LETTER_FILE = "dead_letter.json"
@@ -28,28 +32,34 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 Origin = Literal["observed", "degraded"]
+ORIGINS: tuple[Origin, ...] = ("observed", "degraded")
 
-# LST is cut together with a guide (NDVI) on the grid that is this much finer: 1 km to 250 m.
+# LST is cut together with its guides on the grid that is this much finer: 1 km to 250 m.
 SCALE_FACTOR = 4
+
+PREPARE_AGAIN = "Prepare the records again with keras-lstsr prepare."
 
 
 class Feature:
     """Names of the features of a ``tf.train.Example``.
 
-    ``LST`` and ``NDVI`` are prefixes: a raster is stored as five features, ``<prefix>/values``
-    (bytes, little-endian, row-major), ``<prefix>/dtype`` (one of ``STORED_DTYPES``),
-    ``<prefix>/scale_offset`` (two little-endian float64), ``<prefix>/fill`` (int64) and
-    ``<prefix>/shape`` (two int64). The value in physical units is
-    ``float32(integer * scale + offset)``, computed in float64; kelvin for LST, no unit for NDVI.
-    The integer ``fill`` (NaN for float32) marks missing pixels. NDVI's features are absent where a
-    record has no guide.
+    ``LST``, ``TRUTH`` and ``GUIDE`` with a guide's name are prefixes: a raster is stored as five
+    features, ``<prefix>/values`` (bytes, little-endian, row-major), ``<prefix>/dtype`` (one of
+    ``STORED_DTYPES``), ``<prefix>/scale_offset`` (two little-endian float64), ``<prefix>/fill``
+    (int64) and ``<prefix>/shape`` (two int64). The value in physical units is
+    ``float32(integer * scale + offset)``, computed in float64; kelvin for LST and truth, the
+    guide's own unit for guides. The integer ``fill`` (NaN for float32) marks missing pixels. The
+    truth's features are absent where there is no truth.
     """
 
     SCHEMA_VERSION = "schema_version"
     LST = "lst_kelvin"
-    NDVI = "ndvi"
-    KEY = "key"
-    GRANULE_ID = "granule_id"
+    TRUTH = "truth_kelvin"
+    GUIDE = "guide/{}"
+    NAME = "name"
+    SCENE = "scene"
+    GROUP = "group"
+    ORIGIN = "origin"
     PRODUCT = "product"
     TILE = "tile"
     DATE = "acquisition_date"
@@ -60,24 +70,46 @@ class Feature:
     SPLIT = "split"
     CRS_WKT = "crs_wkt"
     TRANSFORM = "transform"
+    SCALE_FACTOR = "scale_factor"
 
 
 # The types in which a raster is stored; both readers know just these.
 STORED_DTYPES = ("uint16", "int16", "float32")
 
-# Why a patch is rejected. A patch counts once, under the first reason that applies in this order:
-# what the LST pixels lack, then the partner, then NDVI's pixels, then the split.
-REJECTION_PRECEDENCE = (
-    "cloud",
-    "not_produced",
-    "fill",
-    "out_of_range",
-    "quality",
-    "no_ndvi_partner",
-    "ndvi_missing",
-    "straddles_splits",
-    "split_mismatch",
-)
+# Why a sample is rejected. It counts once, under the first reason that applies in this order:
+# what the LST pixels lack, then what the guides lack (``no_partner:NAME`` before
+# ``missing:NAME``), then the truth, then the split.
+_LST_REASONS = ("cloud", "not_produced", "fill", "out_of_range", "quality")
+_LAST_REASONS = ("straddles_splits", "split_mismatch")
+
+
+def no_partner(role: str) -> str:
+    """Names the reason that no raster of a role belongs to the LST raster."""
+    return f"no_partner:{role}"
+
+
+def missing(role: str) -> str:
+    """Names the reason that too many pixels of a role's raster are missing."""
+    return f"missing:{role}"
+
+
+def in_order(reasons: dict[str, int]) -> dict[str, int]:
+    """Sorts counts by reason in the order of precedence; leaves out those of zero."""
+
+    def place(reason: str) -> tuple[int, str]:
+        if reason in _LST_REASONS:
+            return _LST_REASONS.index(reason), ""
+        if reason in _LAST_REASONS:
+            return len(_LST_REASONS) + 2 + _LAST_REASONS.index(reason), ""
+        kind, _, role = reason.partition(":")
+        return len(_LST_REASONS) + (kind == "missing"), role
+
+    return {reason: reasons[reason] for reason in sorted(reasons, key=place) if reasons[reason]}
+
+
+def first_reason(reasons: set[str]) -> str:
+    """Returns the first reason in the order of precedence."""
+    return next(iter(in_order(dict.fromkeys(reasons, 1))))
 
 
 class _Document(BaseModel):
@@ -95,15 +127,16 @@ class Summary(_Document):
 
 
 class Relation(_Document):
-    """How LST goes with NDVI on the LST's own grid (NDVI averaged over its 4 × 4 fine pixels).
+    """How LST goes with a guide on the LST's own grid (the guide averaged over 4 × 4 pixels).
 
     Attributes:
         count: Pixels where both are valid.
-        covariance_kelvin: Population covariance in kelvin (NDVI has no unit).
-        slope_kelvin: Least-squares slope dLST / dNDVI in kelvin; 0 where NDVI does not vary.
+        covariance_kelvin: Population covariance in kelvin times the guide's unit.
+        slope_kelvin: Least-squares slope in kelvin per unit of the guide; 0 where the guide does
+            not vary.
         correlation: Pearson's correlation; 0 where either does not vary.
         lst_std_kelvin: Standard deviation of LST over these pixels.
-        ndvi_std: Standard deviation of NDVI over these pixels.
+        guide_std: Standard deviation of the guide over these pixels.
     """
 
     count: int
@@ -111,7 +144,7 @@ class Relation(_Document):
     slope_kelvin: float
     correlation: float
     lst_std_kelvin: float
-    ndvi_std: float
+    guide_std: float
 
 
 class ShardInfo(_Document):
@@ -127,19 +160,18 @@ class SourceInfo(_Document):
 
     Attributes:
         path: As the job was given it.
-        role: ``"lst"`` or ``"ndvi"``.
+        role: ``"lst"``, ``"truth"`` or a guide's name.
         valid_pixels: Valid pixels of the whole raster by layer (``day``, ``night``, ``unknown``,
-            ``ndvi``) after the quality policy.
+            or the guide) after the quality policy.
         missing_pixels: Missing pixels by layer and reason.
-        candidates: Patches that were looked at, by layer.
-        accepted: Patches that became records, by layer.
-        rejected: Patches by layer and reason; each patch counts once (see
-            ``REJECTION_PRECEDENCE``).
-        ndvi_partner: Granule id of the NDVI raster used; "" without one.
+        candidates: Samples that were looked at, by layer.
+        accepted: Samples that became records, by layer.
+        rejected: Samples by layer and reason; each counts once (see ``in_order``).
+        partners: Of an LST raster: role → granule id of the raster used.
     """
 
     path: str
-    role: Literal["lst", "ndvi"]
+    role: str
     sha256: str
     granule_id: str
     product: str
@@ -152,7 +184,62 @@ class SourceInfo(_Document):
     candidates: dict[str, int] = Field(default_factory=dict)
     accepted: dict[str, int] = Field(default_factory=dict)
     rejected: dict[str, dict[str, int]] = Field(default_factory=dict)
-    ndvi_partner: str = ""
+    partners: dict[str, str] = Field(default_factory=dict)
+
+
+def with_rejection(source: SourceInfo, layer: str, reason: str) -> SourceInfo:
+    """Returns the entry of a raster of which one sample was rejected."""
+    counts = {"candidates": {layer: 1}, "accepted": {layer: 0}, "rejected": {layer: {reason: 1}}}
+    return source.model_copy(update=counts)
+
+
+class GridInfo(_Document):
+    """A grid in JSON.
+
+    Attributes:
+        crs_wkt: CRS.
+        transform: Affine coefficients a to f.
+        shape: Rows and columns.
+    """
+
+    crs_wkt: str
+    transform: tuple[float, float, float, float, float, float]
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, grid: Grid) -> GridInfo:
+        """Describes a grid."""
+        a, b, c, d, e, f = grid.transform[:6]
+        return cls(crs_wkt=grid.crs_wkt, transform=(a, b, c, d, e, f), shape=grid.shape)
+
+    @property
+    def grid(self) -> Grid:
+        """The grid."""
+        return Grid(CRS.from_wkt(self.crs_wkt), Affine(*self.transform), self.shape)
+
+
+class SceneInfo(_Document):
+    """A scene from which records were made.
+
+    Attributes:
+        group: Scenes of one group share ground.
+        origin: ``"observed"`` or ``"degraded"``.
+        day_night: ``day``, ``night`` or ``unknown``.
+        grid: Of its LST.
+        files: Name of each file that it was read from → SHA-256.
+        truth_shift_pixels: By how many rows and columns of its own the truth was moved.
+        own_shift: Whether that was found for this scene alone, and not for the whole set.
+        records: Records by split.
+    """
+
+    group: str
+    origin: Origin
+    day_night: str
+    grid: GridInfo
+    files: dict[str, str]
+    truth_shift_pixels: tuple[float, float] | None = None
+    own_shift: bool = False
+    records: dict[Split, int] = Field(default_factory=dict)
 
 
 class DeadLetter(_Document):
@@ -170,22 +257,27 @@ class DatasetMetadata(_Document):
         package_version: keras-lstsr's version that wrote the folder.
         fingerprint: SHA-256 over the schema version and the records of each split; independent of
             clock, paths, shard count and the order of work.
-        patch_size: LST pixels along a patch's side.
-        stride: LST pixels between the corners of neighbouring patches.
-        scale_factor: Guide pixels along an LST pixel's side.
-        has_guide: Whether every record holds NDVI.
+        patch_size: LST pixels along the longest side of any sample.
+        stride: LST pixels between the corners of neighbouring samples of a scene.
+        scale_factor: Fine pixels along an LST pixel's side.
+        guides: The guides that every record holds.
+        has_truth: Whether every record holds the fine truth.
         counts: Records by split.
         counts_by_day_night: Records by split and ``day``, ``night`` or ``unknown``.
+        counts_by_origin: Records by split and origin.
         places: Distinct places by split.
-        rejected: Patches by reason over all sources.
+        rejected: Samples by reason over all sources.
         dead_letters: Inputs that could not be used; ``dead_letter.json`` says why.
         warnings: What an operator should know, e.g. an empty split.
         settings: Options of the job that determine the content.
         statistics: Of the training split alone: ``lst_kelvin``, ``lst_kelvin_day``,
-            ``lst_kelvin_night``, ``lst_kelvin_unknown``, ``ndvi``, where there are such pixels.
-        ndvi_relation: Of the training split alone, by ``all``, ``day``, ``night``, ``unknown``.
+            ``lst_kelvin_night``, ``lst_kelvin_unknown``, ``truth_kelvin`` and the guides, where
+            there are such pixels.
+        guide_relations: Of the training split alone: guide → ``all``, ``day``, ``night`` or
+            ``unknown``.
         shards: Shards by split.
         sources: All inputs that could be read.
+        scenes: The scenes of the records, by name.
     """
 
     schema_version: int
@@ -194,18 +286,21 @@ class DatasetMetadata(_Document):
     patch_size: int
     stride: int
     scale_factor: int
-    has_guide: bool
+    guides: list[str]
+    has_truth: bool
     counts: dict[Split, int]
     counts_by_day_night: dict[Split, dict[str, int]]
+    counts_by_origin: dict[Split, dict[Origin, int]]
     places: dict[Split, int]
     rejected: dict[str, int]
     dead_letters: int
     warnings: list[str]
     settings: dict[str, Any]
     statistics: dict[str, Summary]
-    ndvi_relation: dict[str, Relation]
+    guide_relations: dict[str, dict[str, Relation]]
     shards: dict[Split, list[ShardInfo]]
     sources: list[SourceInfo]
+    scenes: dict[str, SceneInfo]
 
     def to_json(self) -> str:
         """Returns the text of ``dataset.json``: sorted keys, the same for the same content."""
@@ -240,7 +335,7 @@ def load_metadata(records_dir: str | PathLike[str]) -> DatasetMetadata:
             "the file cannot be read as JSON",
             path=path,
             found=str(error),
-            action="Prepare the records again.",
+            action=PREPARE_AGAIN,
         ) from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
@@ -250,7 +345,9 @@ def load_metadata(records_dir: str | PathLike[str]) -> DatasetMetadata:
             field="schema_version",
             found=version,
             expected=SCHEMA_VERSION,
-            action="Prepare the records again with this version of keras-lstsr.",
+            action=f"Make them anew: {command_of_version_1(content)}"
+            if version == 1
+            else PREPARE_AGAIN,
         )
     try:
         return DatasetMetadata.model_validate(content)
@@ -260,5 +357,5 @@ def load_metadata(records_dir: str | PathLike[str]) -> DatasetMetadata:
             first["msg"],
             path=path,
             field=".".join(str(part) for part in first["loc"]),
-            action="Prepare the records again.",
+            action=PREPARE_AGAIN,
         ) from error

@@ -7,13 +7,17 @@ number of workers, ends in the same bits, and ``dataset.json`` is the same for t
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import reduce
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_lstsr.grids.resample import block_mean
+from keras_lstsr.records.sample import Sample
 from keras_lstsr.records.schema import Relation, Summary
 
 _ZERO = Fraction(0)
@@ -92,25 +96,25 @@ class Moments:
 
 @dataclass(frozen=True)
 class CoMoments:
-    """Sums of two variables over the pixels where both are valid: LST in kelvin, and NDVI."""
+    """Sums of two variables over the pixels where both are valid: LST in kelvin, and a guide."""
 
     lst: Moments = Moments()
-    ndvi: Moments = Moments()
+    guide: Moments = Moments()
     products: Fraction = _ZERO
 
     @classmethod
-    def of(cls, lst_kelvin: NDArray[np.floating], ndvi: NDArray[np.floating]) -> CoMoments:
+    def of(cls, lst_kelvin: NDArray[np.floating], guide: NDArray[np.floating]) -> CoMoments:
         """Returns the sums of two arrays of one shape."""
-        both = ~(np.isnan(lst_kelvin) | np.isnan(ndvi))
+        both = ~(np.isnan(lst_kelvin) | np.isnan(guide))
         lst = lst_kelvin[both].astype(np.float64)
-        index = ndvi[both].astype(np.float64)
-        return cls(Moments.of(lst), Moments.of(index), _exact_sum(lst * index))
+        other = guide[both].astype(np.float64)
+        return cls(Moments.of(lst), Moments.of(other), _exact_sum(lst * other))
 
     def merge(self, other: CoMoments) -> CoMoments:
         """Returns the sums over both sets of pixels together."""
         return CoMoments(
             self.lst.merge(other.lst),
-            self.ndvi.merge(other.ndvi),
+            self.guide.merge(other.guide),
             self.products + other.products,
         )
 
@@ -118,80 +122,90 @@ class CoMoments:
         """Returns covariance, slope and correlation; there must be pixels."""
         count = self.lst.count
         covariance = float(
-            self.products / count - (self.lst.total / count) * (self.ndvi.total / count)
+            self.products / count - (self.lst.total / count) * (self.guide.total / count)
         )
-        lst_variance, ndvi_variance = self.lst.variance, self.ndvi.variance
-        both = math.sqrt(lst_variance * ndvi_variance)
+        lst_variance, guide_variance = self.lst.variance, self.guide.variance
+        both = math.sqrt(lst_variance * guide_variance)
         return Relation(
             count=count,
             covariance_kelvin=covariance,
-            slope_kelvin=covariance / ndvi_variance if ndvi_variance > 0 else 0.0,
+            slope_kelvin=covariance / guide_variance if guide_variance > 0 else 0.0,
             correlation=max(-1.0, min(1.0, covariance / both)) if both > 0 else 0.0,
             lst_std_kelvin=math.sqrt(lst_variance),
-            ndvi_std=math.sqrt(ndvi_variance),
+            guide_std=math.sqrt(guide_variance),
         )
 
 
 @dataclass(frozen=True)
-class PatchStatistics:
-    """What is known of a set of patches: LST by day and night, NDVI, and how they go together.
+class SampleStatistics:
+    """What is known of a set of samples: LST by day and night, guides, and how they go together.
 
     Attributes:
         lst: Moments of LST in kelvin by ``day``, ``night`` or ``unknown``.
-        ndvi: Moments of NDVI. A guide that serves a day and a night patch counts twice, as it
-            does in training.
-        relation: Sums of LST and NDVI on the LST's grid by ``day``, ``night`` or ``unknown``.
+        fine: Moments of the guides by name, and of the truth as ``truth_kelvin``. A guide that
+            serves a day and a night sample counts twice, as it does in training.
+        relation: Sums of LST and a guide on the LST's grid by guide and ``day``, ``night`` or
+            ``unknown``.
     """
 
     lst: dict[str, Moments] = field(default_factory=dict)
-    ndvi: Moments = Moments()
-    relation: dict[str, CoMoments] = field(default_factory=dict)
+    fine: dict[str, Moments] = field(default_factory=dict)
+    relation: dict[tuple[str, str], CoMoments] = field(default_factory=dict)
 
     @classmethod
-    def of_patch(
-        cls,
-        lst_kelvin: NDArray[np.floating],
-        ndvi: NDArray[np.floating] | None,
-        day_night: str,
-        scale_factor: int,
-    ) -> PatchStatistics:
-        """Returns the statistics of one patch.
+    def of(cls, sample: Sample) -> SampleStatistics:
+        """Returns the statistics of one sample."""
+        fine = {name: Moments.of(guide) for name, guide in sample.guides.items()}
+        if sample.truth_kelvin is not None:
+            fine["truth_kelvin"] = Moments.of(sample.truth_kelvin)
+        relation = {
+            (name, sample.day_night): CoMoments.of(
+                sample.lst_kelvin, block_mean(guide, sample.scale_factor)
+            )
+            for name, guide in sample.guides.items()
+        }
+        return cls({sample.day_night: Moments.of(sample.lst_kelvin)}, fine, relation)
 
-        Args:
-            lst_kelvin: ``[h, w]`` in kelvin, NaN where missing.
-            ndvi: ``[h · scale_factor, w · scale_factor]``, NaN where missing; None without guide.
-            day_night: ``day``, ``night`` or ``unknown``.
-            scale_factor: Fine pixels along a coarse pixel's side.
-        """
-        lst = {day_night: Moments.of(lst_kelvin)}
-        if ndvi is None:
-            return cls(lst=lst)
-        coarse = block_mean(ndvi, scale_factor)
-        return cls(lst, Moments.of(ndvi), {day_night: CoMoments.of(lst_kelvin, coarse)})
-
-    def merge(self, other: PatchStatistics) -> PatchStatistics:
-        """Returns the statistics of both sets of patches together."""
-        lst = dict(self.lst)
-        for name, moments in other.lst.items():
-            lst[name] = lst.get(name, Moments()).merge(moments)
-        relation = dict(self.relation)
-        for name, sums in other.relation.items():
-            relation[name] = relation.get(name, CoMoments()).merge(sums)
-        return PatchStatistics(lst, self.ndvi.merge(other.ndvi), relation)
+    def merge(self, other: SampleStatistics) -> SampleStatistics:
+        """Returns the statistics of both sets of samples together."""
+        return SampleStatistics(
+            _merged(self.lst, other.lst, Moments()),
+            _merged(self.fine, other.fine, Moments()),
+            _merged(self.relation, other.relation, CoMoments()),
+        )
 
     def summaries(self) -> dict[str, Summary]:
         """Returns ``statistics`` of ``dataset.json``; variables without valid pixels are absent."""
-        everything = Moments()
-        for moments in self.lst.values():
-            everything = everything.merge(moments)
-        named = {"lst_kelvin": everything, "ndvi": self.ndvi}
+        named = {"lst_kelvin": _sum(self.lst.values(), Moments()), **self.fine}
         named |= {f"lst_kelvin_{name}": moments for name, moments in self.lst.items()}
         return {name: moments.summary() for name, moments in named.items() if moments.count}
 
-    def relations(self) -> dict[str, Relation]:
-        """Returns ``ndvi_relation`` of ``dataset.json``; absent where no pixel has both."""
-        everything = CoMoments()
-        for sums in self.relation.values():
-            everything = everything.merge(sums)
-        named = {"all": everything, **self.relation}
-        return {name: sums.relation() for name, sums in named.items() if sums.lst.count}
+    def relations(self) -> dict[str, dict[str, Relation]]:
+        """Returns ``guide_relations`` of ``dataset.json``; absent where no pixel has both."""
+        found: dict[str, dict[str, Relation]] = {}
+        for guide in dict.fromkeys(guide for guide, _ in self.relation):
+            own = {time: sums for (name, time), sums in self.relation.items() if name == guide}
+            named = {"all": _sum(own.values(), CoMoments()), **own}
+            known = {time: sums.relation() for time, sums in named.items() if sums.lst.count}
+            if known:
+                found[guide] = known
+        return found
+
+
+class _Mergeable(Protocol):
+    def merge(self, other: Self) -> Self: ...
+
+
+Key = TypeVar("Key")
+Sums = TypeVar("Sums", bound=_Mergeable)
+
+
+def _merged(first: dict[Key, Sums], second: dict[Key, Sums], nothing: Sums) -> dict[Key, Sums]:
+    result = dict(first)
+    for name, sums in second.items():
+        result[name] = result.get(name, nothing).merge(sums)
+    return result
+
+
+def _sum(parts: Iterable[Sums], nothing: Sums) -> Sums:
+    return reduce(lambda total, part: total.merge(part), parts, nothing)

@@ -5,24 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 from keras_lstsr import __version__
-from keras_lstsr.records.patches import CutSettings, CutTally
-from keras_lstsr.records.planning import Outline, WorkItem
+from keras_lstsr.records.cutting import CutSettings, CutTally
+from keras_lstsr.records.sample import Sample
 from keras_lstsr.records.schema import (
-    REJECTION_PRECEDENCE,
     SCALE_FACTOR,
     SCHEMA_VERSION,
     SPLITS,
     DatasetMetadata,
+    Origin,
+    SceneInfo,
     ShardInfo,
     SourceInfo,
     Split,
+    in_order,
 )
-from keras_lstsr.records.statistics import PatchStatistics
+from keras_lstsr.records.statistics import SampleStatistics
 
 # A place with more than this share of the records leaves the hash little to share out.
 _DOMINANT_PLACE = 0.5
@@ -30,19 +33,71 @@ _DOMINANT_PLACE = 0.5
 
 @dataclass(frozen=True)
 class SceneReport:
-    """What became of one LST raster.
+    """What became of one LST raster or scene.
 
     Attributes:
-        source: Its entry in ``dataset.json``.
-        statistics: Of its training patches.
+        source: Its entry in ``dataset.json``; None where there is none.
+        statistics: Of its training samples.
         places: Records by split and place.
         by_day_night: Records by split and ``day``, ``night`` or ``unknown``.
+        by_origin: Records by split and origin.
+        scenes: Entries of the scenes that its records show, by name.
+        longest_side: LST pixels along the longest side of its samples; 0 without any.
     """
 
-    source: SourceInfo
-    statistics: PatchStatistics
-    places: dict[tuple[Split, str], int] = field(default_factory=dict)
-    by_day_night: dict[tuple[Split, str], int] = field(default_factory=dict)
+    source: SourceInfo | None
+    statistics: SampleStatistics = field(default_factory=SampleStatistics)
+    places: Mapping[tuple[Split, str], int] = field(default_factory=dict)
+    by_day_night: Mapping[tuple[Split, str], int] = field(default_factory=dict)
+    by_origin: Mapping[tuple[Split, Origin], int] = field(default_factory=dict)
+    scenes: Mapping[str, SceneInfo] = field(default_factory=dict)
+    longest_side: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        source: SourceInfo | None,
+        samples: Sequence[Sample],
+        scenes: Mapping[str, SceneInfo],
+        tally: CutTally | None = None,
+    ) -> SceneReport:
+        """Reports the samples of a raster.
+
+        Args:
+            source: The raster's entry; None for samples of many rasters.
+            samples: All its samples.
+            scenes: Entries of the scenes that they may show.
+            tally: What became of all samples that were looked at.
+        """
+        if tally is not None and source is not None:
+            counts = {
+                "candidates": dict(tally.candidates),
+                "accepted": {layer: tally.accepted[layer] for layer in tally.candidates},
+                "rejected": {layer: dict(reasons) for layer, reasons in tally.rejected.items()},
+            }
+            source = source.model_copy(update=counts)
+        shown: dict[str, Counter[Split]] = {}
+        for sample in samples:
+            shown.setdefault(sample.scene, Counter())[sample.split] += 1
+        return cls(
+            source,
+            merged_statistics(
+                SampleStatistics.of(sample) for sample in samples if sample.split == "train"
+            ),
+            Counter((sample.split, sample.place) for sample in samples),
+            Counter((sample.split, sample.day_night) for sample in samples),
+            Counter((sample.split, sample.origin) for sample in samples),
+            {
+                name: scenes[name].model_copy(update={"records": dict(counts)})
+                for name, counts in shown.items()
+            },
+            max((side for sample in samples for side in sample.grid.shape), default=0),
+        )
+
+
+def merged_statistics(parts: Iterable[SampleStatistics]) -> SampleStatistics:
+    """Merges statistics, exactly and in any order."""
+    return reduce(SampleStatistics.merge, parts, SampleStatistics())
 
 
 @dataclass(frozen=True)
@@ -85,52 +140,48 @@ def fingerprint(shards: Iterable[ShardReport]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _outline_entry(outline: Outline) -> dict[str, Any]:
-    return {
-        "path": outline.path,
-        "role": outline.role,
-        "sha256": outline.sha256,
-        "granule_id": outline.granule_id,
-        "product": outline.product,
-        "version": outline.version,
-        "tile": outline.tile,
-        "acquisition_date": outline.acquisition_date,
-        "pixels": outline.height * outline.width,
-        "valid_pixels": outline.valid_pixels,
-        "missing_pixels": outline.missing_pixels,
+def _merged_sources(sources: Iterable[SourceInfo]) -> list[SourceInfo]:
+    """Puts the entries of one raster together, from which several scenes were made."""
+    known: dict[tuple[str, str, str], SourceInfo] = {}
+    for source in sources:
+        key = (source.role, source.path, source.sha256)
+        known[key] = _together(known[key], source) if key in known else source
+    return [known[key] for key in sorted(known)]
+
+
+def _together(first: SourceInfo, second: SourceInfo) -> SourceInfo:
+    candidates = Counter(first.candidates) + Counter(second.candidates)
+    accepted = Counter(first.accepted) + Counter(second.accepted)
+    rejected = {
+        layer: dict(
+            Counter(first.rejected.get(layer, {})) + Counter(second.rejected.get(layer, {}))
+        )
+        for layer in {**first.rejected, **second.rejected}
     }
-
-
-def lst_source(item: WorkItem, tally: CutTally) -> SourceInfo:
-    """Returns the entry of an LST raster after it was cut."""
-    return SourceInfo(
-        **_outline_entry(item.lst),
-        candidates=dict(tally.candidates),
-        accepted={layer: tally.accepted[layer] for layer in tally.candidates},
-        rejected={layer: dict(reasons) for layer, reasons in tally.rejected.items()},
-        ndvi_partner="" if item.ndvi is None else item.ndvi.granule_id,
+    return first.model_copy(
+        update={
+            "candidates": dict(candidates),
+            "accepted": {layer: accepted[layer] for layer in candidates},
+            "rejected": rejected,
+            "partners": first.partners | second.partners,
+        }
     )
 
 
-def ndvi_source(outline: Outline) -> SourceInfo:
-    """Returns the entry of an NDVI raster."""
-    return SourceInfo(**_outline_entry(outline))
-
-
 def rejected_by_reason(sources: Iterable[SourceInfo]) -> dict[str, int]:
-    """Sums rejected patches over sources and layers, in the order of precedence."""
+    """Sums rejected samples over sources and layers, in the order of precedence."""
     total: Counter[str] = Counter()
     for source in sources:
         for reasons in source.rejected.values():
             total.update(reasons)
-    return {reason: total[reason] for reason in REJECTION_PRECEDENCE if total[reason]}
+    return in_order(total)
 
 
 def dataset_metadata(
     reports: Sequence[SceneReport],
-    ndvi_sources: Sequence[SourceInfo],
+    other_sources: Sequence[SourceInfo],
     shards: Sequence[ShardReport],
-    statistics: PatchStatistics,
+    statistics: SampleStatistics,
     dead_letters: int,
     settings: CutSettings,
     described_settings: dict[str, Any],
@@ -138,49 +189,55 @@ def dataset_metadata(
     """Puts ``dataset.json`` together.
 
     Args:
-        reports: One per LST raster that was cut.
-        ndvi_sources: Entries of the NDVI rasters.
+        reports: One per LST raster or scene that was cut.
+        other_sources: Entries of the other rasters.
         shards: One per shard.
         statistics: Of the whole training split.
         dead_letters: Inputs that could not be used.
         settings: What was cut.
         described_settings: All options that determine the content, for the reader.
     """
-    counts: dict[Split, int] = dict.fromkeys(SPLITS, 0)
     by_time: dict[Split, Counter[str]] = {split: Counter() for split in SPLITS}
+    by_origin: dict[Split, Counter[Origin]] = {split: Counter() for split in SPLITS}
     places: dict[Split, Counter[str]] = {split: Counter() for split in SPLITS}
+    scenes: dict[str, SceneInfo] = {}
     for report in reports:
         for (split, day_night), number in report.by_day_night.items():
-            counts[split] += number
             by_time[split][day_night] += number
+        for (split, origin), number in report.by_origin.items():
+            by_origin[split][origin] += number
         for (split, place), number in report.places.items():
             places[split][place] += number
+        scenes |= report.scenes
+    counts = {split: by_time[split].total() for split in SPLITS}
     listed: dict[Split, list[ShardInfo]] = {split: [] for split in SPLITS}
     for shard in sorted(shards, key=lambda shard: (shard.split, shard.number)):
         listed[shard.split].append(shard.info)
-    sources = sorted(
-        [report.source for report in reports] + list(ndvi_sources),
-        key=lambda source: (source.role, source.path),
-    )
+    cut = (report.source for report in reports if report.source is not None)
+    sources = _merged_sources([*cut, *other_sources])
     return DatasetMetadata(
         schema_version=SCHEMA_VERSION,
         package_version=__version__,
         fingerprint=fingerprint(shards),
-        patch_size=settings.patch_size,
+        patch_size=max((report.longest_side for report in reports), default=0)
+        or settings.patch_size,
         stride=settings.stride,
         scale_factor=SCALE_FACTOR,
-        has_guide=settings.need_ndvi,
+        guides=list(settings.guides),
+        has_truth=settings.truth,
         counts=counts,
         counts_by_day_night={split: dict(sorted(by_time[split].items())) for split in SPLITS},
+        counts_by_origin={split: dict(by_origin[split]) for split in SPLITS},
         places={split: len(places[split]) for split in SPLITS},
         rejected=rejected_by_reason(sources),
         dead_letters=dead_letters,
         warnings=_warnings(counts, places, settings),
         settings=described_settings,
         statistics=statistics.summaries(),
-        ndvi_relation=statistics.relations(),
+        guide_relations=statistics.relations(),
         shards=listed,
         sources=sources,
+        scenes=scenes,
     )
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -18,6 +15,7 @@ from numpy.typing import NDArray
 
 from keras_lstsr import __version__
 from keras_lstsr.errors import ConfigError
+from keras_lstsr.files import written_whole
 from keras_lstsr.grids.degradation import GOOD_PIXEL_NOISE_KELVIN
 from keras_lstsr.products import mod09gq, mod11a1
 from keras_lstsr.products.hdfeos import FieldDefinition
@@ -304,7 +302,7 @@ def _write_granule(
         ("identifier_product_doi_authority", "char", "http://dx.doi.org"),
     ]
     path = folder / granule.file_name
-    with _written_beside(path) as temporary:
+    with written_whole(path) as temporary:
         write_grid_file(
             temporary, grid_name, fields, layers, attributes, internal_name=granule.file_name
         )
@@ -315,7 +313,7 @@ def _write_truth(
     path: Path, stored: NDArray[np.uint16], grid: TileGrid, date: dt.date, half: str
 ) -> None:
     with (
-        _written_beside(path) as temporary,
+        written_whole(path) as temporary,
         rasterio.open(
             temporary,
             "w",
@@ -346,17 +344,3 @@ def _write_truth(
             SOFTWARE=_SOFTWARE,
         )
         file.write(stored, 1)
-
-
-@contextmanager
-def _written_beside(path: Path) -> Iterator[Path]:
-    """Gives a path beside the file to write to, and renames it once it is whole."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

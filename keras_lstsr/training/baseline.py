@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_lstsr.metrics.streaming import RootMeanSquareErrorKelvin
-from keras_lstsr.models import FillGaps, MaskGaps, Upsample
+from keras_lstsr.models.layers import FillGaps, MaskGaps, Upsample
 
 # Where a patch has no valid pixel at all; its pixels are masked again, so any value does.
 EMPTY_KELVIN = 290.0

@@ -5,7 +5,7 @@ They come from tf.data where TensorFlow is the backend, from NumPy elsewhere.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import keras
 
 from keras_lstsr.config import ExperimentConfig, ModelConfig
 from keras_lstsr.errors import ConfigError, RecordsError
+from keras_lstsr.records.batch_settings import SPREAD, BatchSettings
 from keras_lstsr.records.dataset import make_dataset
-from keras_lstsr.records.feed import PatchFeed
+from keras_lstsr.records.feed import SampleFeed
 from keras_lstsr.records.schema import DatasetMetadata
 from keras_lstsr.training.strategy import keep_samples, uses_tensorflow
 
@@ -118,14 +119,13 @@ def plan_batches(
 
 
 def _check_content(config: ExperimentConfig, metadata: DatasetMetadata, records_dir: Path) -> None:
-    wanted = {*config.model.guides, *config.loss.needs.target_channels} - {"spread"}
-    guides = ["ndvi"] if metadata.has_guide else []
-    if absent := sorted(wanted - set(guides)):
+    wanted = {*config.model.guides, *config.loss.needs.target_channels} - {SPREAD}
+    if absent := sorted(wanted - set(metadata.guides)):
         raise RecordsError(
             f"these records hold no {' and no '.join(absent)}",
             path=records_dir,
             field="guides",
-            found=guides,
+            found=metadata.guides,
             expected=f"{', '.join(sorted(wanted))} in every record, which model and loss take",
             action=f"Prepare the records with --guide {absent[0]}=GLOB, or take another network "
             "and loss.",
@@ -133,7 +133,7 @@ def _check_content(config: ExperimentConfig, metadata: DatasetMetadata, records_
     if (
         config.data.task == "1km_to_250m"
         and config.loss.needs_fine_truth
-        and not getattr(metadata, "has_truth", False)
+        and not metadata.has_truth
     ):
         raise RecordsError(
             "these records hold no fine LST",
@@ -179,13 +179,13 @@ def resolve(config: ExperimentConfig, metadata: DatasetMetadata, replicas: int) 
 
 
 class PassOfEpoch(keras.callbacks.Callback):
-    """Gives every epoch the order and the symmetries of its own number, after a restart too.
+    """Gives every epoch the batches of its own number, after a restart too.
 
     Args:
         feed: The training batches.
     """
 
-    def __init__(self, feed: PatchFeed) -> None:
+    def __init__(self, feed: SampleFeed) -> None:
         super().__init__()
         self._feed = feed
 
@@ -210,68 +210,51 @@ def training_batches(
 
     Raises:
         RecordsError: If the records cannot give such batches.
+        ConfigError: If no crop has enough truth.
     """
+    settings, seed = BatchSettings.of(config), config.training.seed
+    scored = replace(settings, batch_size=plan.validation_batch_size)
     if uses_tensorflow():
-        return _pipelines(config, records_dir, plan, first_epoch)
-    with_guide, training = config.loss.needs_guide, config.training
-    feed = PatchFeed(
-        records_dir,
-        "train",
-        config.data,
-        batch_size=training.batch_size,
-        training=True,
-        seed=training.seed,
-        with_guide=with_guide,
-        steps=plan.steps,
-    )
+        training = _endless(records_dir, settings, plan, first_epoch=first_epoch, seed=seed)
+        return Batches(training, _validation(records_dir, scored, plan))
+    feed = SampleFeed(records_dir, "train", settings, training=True, seed=seed, steps=plan.steps)
     validation = None
     if plan.validation_samples:
-        validation = PatchFeed(
-            records_dir,
-            "validation",
-            config.data,
-            batch_size=plan.validation_batch_size,
-            training=False,
-            with_guide=with_guide,
-        )
+        validation = SampleFeed(records_dir, "validation", scored, training=False)
     return Batches(feed, validation, [PassOfEpoch(feed)])
 
 
-def _pipelines(
-    config: ExperimentConfig, records_dir: str | PathLike[str], plan: Plan, first_epoch: int
-) -> Batches:
-    with_guide = config.loss.needs_guide
+def _endless(
+    records_dir: str | PathLike[str],
+    settings: BatchSettings,
+    plan: Plan,
+    *,
+    first_epoch: int,
+    seed: int,
+) -> Any:
     batches = make_dataset(
         records_dir,
         "train",
-        config.data,
-        batch_size=config.training.batch_size,
+        settings,
         training=True,
-        seed=config.training.seed,
-        drop_remainder=True,
-        with_guide=with_guide,
+        seed=seed,
+        first_batch=first_epoch * plan.steps,
     )
-    if config.training.steps_per_epoch is not None:
-        batches = batches.take(plan.steps)
+    if settings.crop_pixels is not None:
+        return batches
+    batches = batches.take(plan.steps)
     for _ in range(first_epoch):
         # Each pass shuffles and turns anew, from a state that moves on when an iterator is made:
-        # so a restart sees the patches in the order of an unbroken run. Nothing is read here.
+        # so a restart sees the samples in the order of an unbroken run. Nothing is read here.
         iter(batches)
     # Repeated here, one pass is one epoch; left to itself Keras makes two iterators per epoch.
-    batches = batches.repeat()
+    return batches.repeat()
+
+
+def _validation(records_dir: str | PathLike[str], settings: BatchSettings, plan: Plan) -> Any:
     if not plan.validation_samples:
-        return Batches(batches, None)
-    validation = make_dataset(
-        records_dir,
-        "validation",
-        config.data,
-        batch_size=plan.validation_batch_size,
-        training=False,
-        drop_remainder=False,
-        with_guide=with_guide,
-    )
+        return None
+    batches = make_dataset(records_dir, "validation", settings, training=False)
     if plan.replicas > 1:
-        validation = keep_samples(
-            validation, plan.validation_samples, batch_size=plan.validation_batch_size
-        )
-    return Batches(batches, validation)
+        return keep_samples(batches, plan.validation_samples, batch_size=settings.batch_size)
+    return batches

@@ -12,7 +12,8 @@ import keras
 from keras_lstsr.config import ExperimentConfig, GuidedModelConfig, ModelConfig, NetworkConfig
 from keras_lstsr.losses import build_loss, build_loss_metrics
 from keras_lstsr.metrics.streaming import RootMeanSquareErrorKelvin
-from keras_lstsr.models import build_guided, build_model
+from keras_lstsr.models.guided import build_guided
+from keras_lstsr.models.registry import build_model
 from keras_lstsr.training.optimizer import averaged_weights, build_optimizer
 from keras_lstsr.training.strategy import Strategy, on_gpu, replica_count, uses_tensorflow
 

@@ -15,7 +15,8 @@ import keras_lstsr.artifacts.export as export_module
 from keras_lstsr.artifacts.contract import Contract
 from keras_lstsr.artifacts.export import export_model, export_saved_model
 from keras_lstsr.artifacts.loading import load_keras_model, model_contract, weights_sha256
-from keras_lstsr.artifacts.saved_model import existing_versions
+from keras_lstsr.artifacts.saved_model import _range_check, existing_versions
+from keras_lstsr.config.guides import GUIDES
 from keras_lstsr.errors import MissingExtraError, ModelError
 
 # TF Serving lags behind TensorFlow by a release or two; an operation that is not in this list may
@@ -305,3 +306,15 @@ def test_the_guided_graph_itself_refuses_what_does_not_fit(
         loaded.signatures["serving_default"](
             lst_kelvin=tf.fill([1, 8, 8, 1], float(lst)), ndvi=tf.constant(ndvi, tf.float32)
         )
+
+
+@pytest.mark.parametrize("name", list(GUIDES))
+def test_the_graph_checks_every_guide_by_its_own_range(name):
+    contract = Contract.of_model(
+        model_version=1, scale_factor=4, minimum_size_pixels=1, guides=[name], provenance={}
+    )
+    low, high = GUIDES[name].valid_range
+    _range_check(tf.constant([low, np.nan, high], tf.float32), contract.guides[name])
+    for beyond in (low - 1, high + 1):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"{name}: .*cannot be .*NaN"):
+            _range_check(tf.constant([low, beyond], tf.float32), contract.guides[name])

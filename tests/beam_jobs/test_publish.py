@@ -7,11 +7,11 @@ import json
 import pytest
 
 from beam_jobs import publish as publishing
-from beam_jobs.transforms import shard_count, shard_of
-from keras_lstsr.records.patches import CutSettings
+from keras_lstsr.records.cutting import CutSettings
 from keras_lstsr.records.schema import DeadLetter, ShardInfo, SourceInfo, load_metadata
-from keras_lstsr.records.statistics import PatchStatistics
+from keras_lstsr.records.statistics import SampleStatistics
 from keras_lstsr.records.summary import SceneReport, ShardReport, dataset_metadata
+from keras_lstsr.records.writer import shard_count, shard_of
 
 
 @pytest.fixture
@@ -35,8 +35,8 @@ def job(tmp_path):
         acquisition_date="",
         pixels=1,
     )
-    report = SceneReport(source, PatchStatistics(), {("train", "here"): 3}, {("train", "day"): 3})
-    metadata = dataset_metadata([report], [], shards, PatchStatistics(), 1, CutSettings(), {})
+    report = SceneReport(source, SampleStatistics(), {("train", "here"): 3}, {("train", "day"): 3})
+    metadata = dataset_metadata([report], [], shards, SampleStatistics(), 1, CutSettings(), {})
     letters = [DeadLetter(path="b.tif", reason="cut off")]
     return str(staging), output, metadata, shards, letters
 

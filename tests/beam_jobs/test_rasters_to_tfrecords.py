@@ -19,17 +19,18 @@ import rasterio
 
 from beam_jobs.rasters_to_tfrecords import main, run
 from keras_lstsr.errors import ConfigError, RecordsError
-from keras_lstsr.records.dataset import iterate_patches, load_metadata
+from keras_lstsr.records.reading import iterate_samples
+from keras_lstsr.records.schema import load_metadata
 
 SMALL = ["--patch_size", "8"]
 
 
-def all_patches(folder, metadata):
+def all_samples(folder, metadata):
     return [
-        patch
+        sample
         for split, count in metadata.counts.items()
         if count
-        for patch in iterate_patches(folder, split)
+        for sample in iterate_samples(folder, split)
     ]
 
 
@@ -49,29 +50,32 @@ def test_rasters_become_records_that_hold_them_without_loss(write_lst, write_ndv
     metadata = run(arguments)
     assert metadata == load_metadata(output)
     assert sum(metadata.counts.values()) == 24 + 25
-    assert metadata.rejected == {"fill": 1, "no_ndvi_partner": 25}
-    assert metadata.has_guide and metadata.dead_letters == 0
+    assert metadata.rejected == {"fill": 1, "no_partner:ndvi": 25}
+    assert metadata.guides == ["ndvi"] and not metadata.has_truth and metadata.dead_letters == 0
     assert metadata.counts == {
         split: sum(times.values()) for split, times in metadata.counts_by_day_night.items()
     }
-    by_time = Counter(patch.day_night for patch in all_patches(output, metadata))
+    by_time = Counter(sample.day_night for sample in all_samples(output, metadata))
     assert by_time == {"day": 24, "night": 25}
     splits = defaultdict(set)
-    for patch in all_patches(output, metadata):
-        splits[patch.place].add(patch.split)
-        path = {"2020-06-01": first, "2020-06-02": second}[patch.acquisition_date]
+    for sample in all_samples(output, metadata):
+        splits[sample.place].add(sample.split)
+        path = {"2020-06-01": first, "2020-06-02": second}[sample.acquisition_date]
         with rasterio.open(path) as source:
             stored = source.read(1)
-            assert Path(patch.key.granule_id).stem == path.stem
-        row, col = patch.key.row, patch.key.col
+            assert sample.scene.split("/")[0] == path.name
+        row, col = sample.row, sample.column
         expected = (stored[row : row + 8, col : col + 8] * 0.02).astype(np.float32)
-        np.testing.assert_array_equal(patch.lst_kelvin, expected)
-        assert patch.lst_encoding.dtype == "uint16"
-        assert patch.transform[2] == 5e5 + 1000 * col and patch.transform[5] == 5e6 - 1000 * row
-        with rasterio.open(guides[int(patch.acquisition_date[-1])]) as source:
+        np.testing.assert_array_equal(sample.lst_kelvin, expected)
+        assert sample.encodings["lst_kelvin"].dtype == "uint16"
+        assert (
+            sample.grid.transform.c == 5e5 + 1000 * col
+            and sample.grid.transform.f == 5e6 - 1000 * row
+        )
+        with rasterio.open(guides[int(sample.acquisition_date[-1])]) as source:
             fine = source.read(1)[4 * row : 4 * row + 32, 4 * col : 4 * col + 32]
-        np.testing.assert_array_equal(patch.ndvi, (fine * 0.0001).astype(np.float32))
-        assert patch.ndvi_encoding.dtype == "int16"
+        np.testing.assert_array_equal(sample.guides["ndvi"], (fine * 0.0001).astype(np.float32))
+        assert sample.encodings["ndvi"].dtype == "int16"
     # All dates of a place are in one split, and all 25 places occur.
     assert len(splits) == 25
     assert all(len(found) == 1 for found in splits.values())
@@ -91,9 +95,9 @@ def test_metadata_tells_where_everything_comes_from(write_lst, tmp_path):
     assert source.rejected == {"day": {"fill": 1}}
     assert metadata.settings["patch_size"] == 8
     assert metadata.settings["split"]["by"] == "place"
-    assert not metadata.has_guide and metadata.ndvi_relation == {}
-    patches = list(iterate_patches(tmp_path / "out", "train"))
-    lst = np.stack([patch.lst_kelvin for patch in patches]).astype(np.float64)
+    assert metadata.guides == [] and metadata.guide_relations == {}
+    samples = list(iterate_samples(tmp_path / "out", "train"))
+    lst = np.stack([sample.lst_kelvin for sample in samples]).astype(np.float64)
     summary = metadata.statistics["lst_kelvin_day"]
     assert (summary.count, summary.min, summary.max) == (lst.size, lst.min(), lst.max())
     assert summary.mean == pytest.approx(lst.mean(), rel=1e-12)
@@ -168,11 +172,11 @@ def test_overlapping_rasters_of_other_anchors_share_no_ground_across_splits(writ
     assert sum(metadata.counts.values()) == 125
     # Painted on a grid of 500 m, on which all corners lie.
     ground = defaultdict(set)
-    for patch in all_patches(output, metadata):
-        left, top = round(patch.transform[2] / 500), round(patch.transform[5] / 500)
+    for sample in all_samples(output, metadata):
+        left, top = round(sample.grid.transform.c / 500), round(sample.grid.transform.f / 500)
         for x in range(left, left + 16):
             for y in range(top - 16, top):
-                ground[x, y].add(patch.split)
+                ground[x, y].add(sample.split)
     assert all(len(splits) == 1 for splits in ground.values())
     # The first pair is shifted along x alone: its five rows of blocks hang together row by row.
     # The second pair is shifted both ways and is one place; the fifth raster has 25.
@@ -194,7 +198,7 @@ def test_without_a_single_patch_nothing_looks_like_records(write_lst, tmp_path, 
     arguments = ["--input", str(tmp_path / "lst" / "*.tif"), "--output", str(output), *SMALL]
     assert main(arguments) == 2
     message = capsys.readouterr().err
-    assert "no patch is left" in message and "fill 25" in message
+    assert "no sample is left" in message and "fill 25" in message
     assert [path.name for path in output.iterdir()] == ["rejected.json"]
     assert json.loads((output / "rejected.json").read_text())["rejected"] == {"fill": 25}
     with pytest.raises(RecordsError, match=r"no dataset\.json"):
@@ -266,7 +270,13 @@ def test_a_killed_job_leaves_no_folder_that_looks_complete(write_lst, tmp_path):
         (["--split_fractions", "0.5,0.1,0.1"], "do not sum to 1"),
         (["--max_missing_fraction", "1"], "max_missing_fraction"),
         (["--num_shards", "0"], "num_shards"),
-        (["--ndvi", "/nowhere/*.hdf"], "ndvi.*no file matches"),
+        (["--ndvi", "/nowhere/*.hdf"], "guide ndvi: no file matches"),
+        (["--guide", "ndvi=/nowhere/*.hdf"], "guide ndvi: no file matches"),
+        (["--guide", "snow=/nowhere/*.hdf"], "no such guide.*snow"),
+        (["--guide_scale", "ndvi=2"], "guide_scale.*not given"),
+        (["--truth", "/nowhere/*.tif"], "truth: no file matches"),
+        (["--pairs", "/nowhere"], "no such folder"),
+        (["--fine-scenes", "/nowhere"], "no scene of fine LST"),
         (["--patchsize", "8"], "unknown options; found --patchsize 8"),
     ],
 )
@@ -341,12 +351,14 @@ def test_croatia_by_scale_and_nodata(lstsr_data, tmp_path):
         assert source.valid_pixels == {name: int((stored != 0).sum())}
         assert source.accepted == {name: int(sum(clear))}
         assert source.candidates == {name: 49}
-    for patch in iterate_patches(tmp_path / "out", "validation"):
-        with rasterio.open(next(p for p in paths if p.name == patch.key.granule_id)) as dataset:
+    for sample in iterate_samples(tmp_path / "out", "validation"):
+        with rasterio.open(
+            next(p for p in paths if p.name == sample.scene.split("/")[0])
+        ) as dataset:
             stored = dataset.read(1)
-        window = np.s_[patch.key.row : patch.key.row + 64, patch.key.col : patch.key.col + 64]
-        np.testing.assert_array_equal(patch.lst_kelvin, (stored[window] * 0.02).astype(np.float32))
-        assert patch.lst_encoding.dtype == "uint16"
+        window = np.s_[sample.row : sample.row + 64, sample.column : sample.column + 64]
+        np.testing.assert_array_equal(sample.lst_kelvin, (stored[window] * 0.02).astype(np.float32))
+        assert sample.encodings["lst_kelvin"].dtype == "uint16"
 
 
 @pytest.mark.real_data
@@ -361,8 +373,8 @@ def test_places_of_real_pairs_are_their_overlap_groups(lstsr_data, tmp_path):
         rows = list(csv.DictReader(stream))
     for source in metadata.sources:
         if source.role == "lst":
-            assert source.ndvi_partner[:3] == source.granule_id[:3]
+            assert source.partners["ndvi"][:3] == source.granule_id[:3]
     groups = Counter(row["overlap_group"] for row in rows)
     assert sum(metadata.places.values()) == len(groups)
-    places = Counter(patch.place for patch in all_patches(tmp_path / "out", metadata))
+    places = Counter(sample.place for sample in all_samples(tmp_path / "out", metadata))
     assert sorted(places.values()) == sorted(groups.values())

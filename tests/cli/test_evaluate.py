@@ -26,7 +26,7 @@ def scenes(tmp_path_factory):
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory):
     """A network whose residual starts at zero, so that its scores are those of bicubic."""
-    from keras_lstsr.models import build_model
+    from keras_lstsr.models.registry import build_model
 
     path = tmp_path_factory.mktemp("model") / "model.keras"
     config = ModelConfig(

@@ -98,7 +98,7 @@ def test_simulated_scenes(tmp_path):
 def test_a_model_on_pairs(pairs, tmp_path):
     """A network whose residual starts at zero scores as bicubic."""
     from keras_lstsr.config import ModelConfig
-    from keras_lstsr.models import build_model
+    from keras_lstsr.models.registry import build_model
 
     config = ModelConfig(
         width=4, depth=2, offset_kelvin=290.0, scale_kelvin=10.0, zero_initial_residual=True

@@ -12,18 +12,14 @@ import pytest
 
 from keras_lstsr.config import ModelConfig
 from keras_lstsr.grids.resample import upsample_bicubic
-from keras_lstsr.models import (
-    CropToReference,
-    PadToMinimum,
-    PixelShuffle,
-    build_dmcn,
-    build_edsr,
-    build_model,
-    build_srcnn,
-    build_vdsr,
-)
 from keras_lstsr.models.convolution import convolution
-from keras_lstsr.models.edsr import shuffle_stages
+from keras_lstsr.models.dmcn import build_dmcn
+from keras_lstsr.models.edsr import build_edsr, shuffle_stages
+from keras_lstsr.models.padding import CropToReference, PadToMinimum
+from keras_lstsr.models.pixel_shuffle import PixelShuffle
+from keras_lstsr.models.registry import build_model
+from keras_lstsr.models.srcnn import build_srcnn
+from keras_lstsr.models.vdsr import build_vdsr
 from tests.models.reference_networks import conv, pixel_shuffle
 
 SMALL = {

@@ -10,7 +10,7 @@ import pytest
 from keras_lstsr.config import NETWORK_SHAPES, GuidedModelConfig, ModelConfig, NetworkShape
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.grids.resample import upsample_bicubic
-from keras_lstsr.models import NETWORKS, CoreNetwork, build_model, register_network
+from keras_lstsr.models.registry import NETWORKS, CoreNetwork, build_model, register_network
 
 VARIANTS = ("strided", "maxpool")
 

@@ -8,17 +8,14 @@ from hypothesis import strategies as st
 
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.grids.resample import upsample_bicubic, upsample_bilinear
-from keras_lstsr.models import (
+from keras_lstsr.models.layers import (
     AlignCornersDouble,
-    CropToReference,
     FillGaps,
     MaskGaps,
     NormaliseTemperature,
-    PadToMinimum,
-    PadToSkip,
-    ReflectPad,
     Upsample,
 )
+from keras_lstsr.models.padding import CropToReference, PadToMinimum, PadToSkip, ReflectPad
 
 sides = st.integers(1, 9)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.models import build_mrunet, smallest_side
+from keras_lstsr.models.mrunet import build_mrunet, smallest_side
 
 
 def trainable(model: keras.Model) -> int:

@@ -8,8 +8,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lstsr.models import build_dmcn, build_mrunet, build_vdsr
+from keras_lstsr.models.dmcn import build_dmcn
+from keras_lstsr.models.mrunet import build_mrunet
 from keras_lstsr.models.torch_import import load_torch_weights
+from keras_lstsr.models.vdsr import build_vdsr
 from tests.models.reference_networks import entries, forward, state_dict
 
 PARAMETERS = {

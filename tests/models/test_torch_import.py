@@ -10,12 +10,16 @@ import pytest
 
 from keras_lstsr.config import ModelConfig
 from keras_lstsr.errors import MissingExtraError, ModelError
-from keras_lstsr.models import build_dmcn, build_model, build_mrunet, build_srcnn, build_vdsr
+from keras_lstsr.models.dmcn import build_dmcn
+from keras_lstsr.models.mrunet import build_mrunet
+from keras_lstsr.models.registry import build_model
+from keras_lstsr.models.srcnn import build_srcnn
 from keras_lstsr.models.torch_import import (
     load_torch_weights,
     read_state_dict,
     unwrap_state_dict,
 )
+from keras_lstsr.models.vdsr import build_vdsr
 from tests.models.reference_networks import entries, state_dict
 
 SHAPES = {

@@ -1,37 +1,46 @@
-"""Patches to records and back: without loss, and wire-compatible with tf.train.Example."""
+"""Samples to records and back: without loss, and wire-compatible with tf.train.Example."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from keras_lstsr.errors import RecordsError
+from keras_lstsr.grids.grid import Grid
+from keras_lstsr.grids.modis import modis_sinusoidal_crs
 from keras_lstsr.records import codec
-from keras_lstsr.records.patches import Encoding, Patch, PatchKey
+from keras_lstsr.records.sample import Encoding, Sample
 from keras_lstsr.records.schema import Feature
 
 
-def make_patch(lst, ndvi=None, lst_encoding=None, ndvi_encoding=None) -> Patch:
-    return Patch(
-        key=PatchKey("0123456789abcdef", "MOD11A1.A2021227.h11v05.061", "day", 64, 128),
+def make_sample(lst, guides=None, truth=None, lst_encoding=None) -> Sample:
+    a, c, f = 926.6254331391661, -7783653.638366, 4447802.079066
+    return Sample(
+        name="MOD11A1.A2021227.h11v05.061/0123456789abcdef/day/r00064c00128",
         lst_kelvin=lst,
-        ndvi=ndvi,
+        guides=guides or {},
+        truth_kelvin=truth,
+        grid=Grid(modis_sinusoidal_crs(), Affine(a, 0, c, 0, -926.625, f), lst.shape),
+        day_night="day",
         product="MOD11A1",
         tile="h11v05",
         acquisition_date="2021-08-15",
         place="modis1200/h11v05/r001c002",
         split="train",
-        crs_wkt="LOCAL_CS[]",
-        transform=(926.6254331391661, 0.0, -7783653.638366, 0.0, -926.625, 4447802.079066),
-        lst_encoding=lst_encoding or Encoding(),
-        ndvi_encoding=ndvi_encoding or Encoding(),
+        origin="degraded",
+        scene="MOD11A1.A2021227.h11v05.061/0123456789abcdef/day",
+        group="7",
+        row=64,
+        column=128,
+        encodings={"lst_kelvin": lst_encoding or Encoding()},
     )
 
 
@@ -47,11 +56,11 @@ MODIS = Encoding("uint16", 0.02, 0.0, 0.0)
 def test_integers_as_delivered_come_back_bit_by_bit(stored, scale, offset):
     values = (stored.astype(np.float64) * scale + offset).astype(np.float32)
     values[stored == 0] = np.nan
-    patch = make_patch(values, lst_encoding=Encoding("uint16", scale, offset, 0.0))
-    back = codec.decode_patch(codec.encode_patch(patch))
+    sample = make_sample(values, lst_encoding=Encoding("uint16", scale, offset, 0.0))
+    back = codec.decode_sample(codec.encode_sample(sample))
     np.testing.assert_array_equal(back.lst_kelvin, values)
     assert back.lst_kelvin.dtype == np.float32
-    assert back.lst_encoding.dtype == "uint16"
+    assert back.encodings["lst_kelvin"].dtype == "uint16"
 
 
 @settings(deadline=None)
@@ -62,7 +71,7 @@ def test_integers_as_delivered_come_back_bit_by_bit(stored, scale, offset):
 def test_values_that_are_no_such_integers_are_kept_as_floats(values, encoding):
     values[0, 0] = np.nan
     values[1, 1] = np.float32(300.000001)
-    back = codec.decode_patch(codec.encode_patch(make_patch(values, lst_encoding=encoding)))
+    back = codec.decode_sample(codec.encode_sample(make_sample(values, lst_encoding=encoding)))
     np.testing.assert_array_equal(back.lst_kelvin, values)
 
 
@@ -88,35 +97,46 @@ def test_stored_type(encoding, values, stored):
             * encoding.scale_factor
             + encoding.add_offset
         ).astype(np.float32)
-    back = codec.decode_patch(codec.encode_patch(make_patch(column, lst_encoding=encoding)))
-    assert back.lst_encoding.dtype == stored
+    back = codec.decode_sample(codec.encode_sample(make_sample(column, lst_encoding=encoding)))
+    assert back.encodings["lst_kelvin"].dtype == stored
     np.testing.assert_array_equal(back.lst_kelvin, column)
 
 
-def full_patch() -> Patch:
+def full_sample() -> Sample:
     rng = np.random.default_rng(0)
     lst = (rng.integers(13000, 16000, (8, 8)) * 0.02).astype(np.float32)
     lst[2, 3] = np.nan
     ndvi = rng.uniform(-1, 1, (32, 32)).astype(np.float32)
     ndvi[5, 6] = np.nan
-    return make_patch(lst, ndvi, MODIS)
+    guides = {"ndvi": ndvi, "water": (ndvi > 0).astype(np.float32)}
+    return make_sample(lst, guides, rng.normal(300, 5, (32, 32)).astype(np.float32), MODIS)
 
 
-def test_everything_a_patch_knows_comes_back():
-    patch = full_patch()
-    back = codec.decode_patch(codec.encode_patch(patch))
-    np.testing.assert_array_equal(back.ndvi, patch.ndvi)
-    for name in ("key", "product", "tile", "acquisition_date", "place", "split", "crs_wkt"):
-        assert getattr(back, name) == getattr(patch, name)
-    assert back.transform == patch.transform
-    assert back.lst_encoding == MODIS
-    assert codec.encode_patch(back) == codec.encode_patch(patch)
+def test_everything_a_sample_knows_comes_back():
+    sample = full_sample()
+    back = codec.decode_sample(codec.encode_sample(sample))
+    rasters = ("lst_kelvin", "guides", "truth_kelvin", "encodings")
+    for field in fields(Sample):
+        if field.name not in rasters:
+            assert getattr(back, field.name) == getattr(sample, field.name), field.name
+    assert list(back.guides) == ["ndvi", "water"]
+    for name, guide in sample.guides.items():
+        np.testing.assert_array_equal(back.guides[name], guide)
+    np.testing.assert_array_equal(back.truth_kelvin, sample.truth_kelvin)
+    assert back.encodings["lst_kelvin"] == MODIS
+    assert codec.encode_sample(back) == codec.encode_sample(sample)
+
+
+def test_a_sample_may_have_neither_guide_nor_truth_and_any_shape():
+    sample = make_sample(np.full((3, 5), 300, np.float32))
+    back = codec.decode_sample(codec.encode_sample(sample))
+    assert (back.guides, back.truth_kelvin, back.grid.shape) == ({}, None, (3, 5))
 
 
 def test_wire_format_is_that_of_tensorflow_both_ways():
     import tensorflow as tf
 
-    serialized = codec.encode_patch(full_patch())
+    serialized = codec.encode_sample(full_sample())
     theirs = tf.train.Example.FromString(serialized)
     assert theirs.SerializeToString(deterministic=True) == serialized
     features = theirs.features.feature
@@ -126,57 +146,68 @@ def test_wire_format_is_that_of_tensorflow_both_ways():
     shuffled = tf.train.Example()
     for name in sorted(features, reverse=True):
         shuffled.features.feature[name].CopyFrom(features[name])
-    back = codec.decode_patch(shuffled.SerializeToString())
-    assert codec.encode_patch(back) == serialized
+    back = codec.decode_sample(shuffled.SerializeToString())
+    assert codec.encode_sample(back) == serialized
 
 
-@pytest.mark.parametrize("with_ndvi", [True, False])
+@pytest.mark.parametrize("asked", [{}, {"guides": ["water"]}, {"with_truth": True}], ids=str)
 @pytest.mark.parametrize(
     "encoding",
     [MODIS, Encoding(), Encoding("int16", 0.02, 273.15, -32768.0)],
     ids=lambda e: e.dtype,
 )
-def test_graph_decodes_as_numpy_does(encoding, with_ndvi):
+@pytest.mark.parametrize("side", [8, 12])
+def test_graph_decodes_as_numpy_does(encoding, asked, side):
     import tensorflow as tf
 
-    patch = full_patch()
     stored = np.arange(64).reshape(8, 8) * 7
     lst = (stored * encoding.scale_factor + encoding.add_offset).astype(np.float32)
     lst[0, 0] = np.nan
-    patch = replace(patch, lst_kelvin=lst, lst_encoding=encoding)
-    serialized = codec.encode_patch(patch)
+    sample = replace(full_sample(), lst_kelvin=lst, encodings={"lst_kelvin": encoding})
+    serialized = codec.encode_sample(sample)
 
     @tf.function
     def parse(record):
-        return codec.parse_patch(record, patch_size=8, scale_factor=4, with_ndvi=with_ndvi)
+        return codec.parse_sample(record, side=side, scale_factor=4, **asked)
 
     parsed = parse(tf.constant(serialized))
-    np.testing.assert_array_equal(parsed["lst_kelvin"].numpy(), lst)
-    assert parsed["place"].numpy().decode() == patch.place
-    assert parsed["lst_kelvin"].shape == (8, 8)
-    assert ("ndvi" in parsed) is with_ndvi
-    if with_ndvi:
-        np.testing.assert_array_equal(parsed["ndvi"].numpy(), patch.ndvi)
+    expected = {"lst_kelvin": lst}
+    found = {"lst_kelvin": parsed["lst_kelvin"], **parsed["guides"]}
+    if "guides" in asked:
+        expected["water"] = sample.guides["water"]
+    if "with_truth" in asked:
+        expected["truth_kelvin"] = sample.truth_kelvin
+        found["truth_kelvin"] = parsed["truth_kelvin"]
+    assert found.keys() == expected.keys()
+    assert ("truth_kelvin" in parsed) is ("with_truth" in asked)
+    for name, values in expected.items():
+        # What a sample lacks of the wanted side is NaN at the bottom and on the right.
+        rest = (side - 8) * values.shape[0] // 8
+        filled = np.pad(values, ((0, rest), (0, rest)), constant_values=np.nan)
+        np.testing.assert_array_equal(found[name].numpy(), filled)
+        assert found[name].shape == filled.shape
+    assert parsed["place"].numpy().decode() == sample.place
+    assert parsed["origin"].numpy().decode() == "degraded"
 
 
 def test_other_schema_and_damage_are_errors(monkeypatch):
-    serialized = codec.encode_patch(full_patch())
+    serialized = codec.encode_sample(full_sample())
     with pytest.raises(RecordsError, match=r"no tf\.train\.Example"):
-        codec.decode_patch(serialized[: len(serialized) // 2])
+        codec.decode_sample(serialized[: len(serialized) // 2])
     with pytest.raises(RecordsError, match=f"{Feature.SCHEMA_VERSION}.*lacks"):
-        codec.decode_patch(b"")
+        codec.decode_sample(b"")
     monkeypatch.setattr(codec, "SCHEMA_VERSION", 99)
     with pytest.raises(RecordsError, match=r"another schema.*expected 99"):
-        codec.decode_patch(serialized)
+        codec.decode_sample(serialized)
 
 
 def test_a_raster_of_the_wrong_length_is_an_error():
     import tensorflow as tf
 
-    example = tf.train.Example.FromString(codec.encode_patch(full_patch()))
+    example = tf.train.Example.FromString(codec.encode_sample(full_sample()))
     example.features.feature["lst_kelvin/values"].bytes_list.value[0] = b"\0\0\0"
     with pytest.raises(RecordsError, match=r"lst_kelvin.*damaged"):
-        codec.decode_patch(example.SerializeToString())
+        codec.decode_sample(example.SerializeToString())
 
 
 def test_workers_import_no_tensorflow_and_do_not_collide_with_it():

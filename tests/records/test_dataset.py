@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from keras_lstsr.config import DataConfig
-from keras_lstsr.errors import RecordsError
-from keras_lstsr.grids.resample import (
-    block_mean,
-    norm_l4,
-    upsample_bicubic,
-    upsample_bilinear,
-    upsample_nearest,
-)
+from keras_lstsr.config import AugmentationConfig, ExperimentConfig
+from keras_lstsr.errors import ConfigError, RecordsError
+from keras_lstsr.grids.resample import block_mean, norm_l4, upsample_nearest
 from keras_lstsr.records import dataset as ds
+from keras_lstsr.records.batch_settings import BatchSettings
+from keras_lstsr.records.reading import (
+    check_split,
+    iterate_samples,
+    load_arrays,
+    split_files,
+    store_of,
+)
+from keras_lstsr.records.schema import load_metadata
+from keras_lstsr.records.variation import CropBatches
+from keras_lstsr.testing.records import coordinate_sample, write_samples
 
-COARSE_TASK = DataConfig(task="4km_to_1km")
-FINE_TASK = DataConfig(task="1km_to_250m")
+COARSE_TASK = BatchSettings(task="4km_to_1km", target_channels=("ndvi",))
+FINE_TASK = BatchSettings(task="1km_to_250m", target_channels=("ndvi",))
+TASKS = [COARSE_TASK, FINE_TASK]
+PLAIN = BatchSettings()
+
+
+def sized(settings, batch_size, **changed):
+    return replace(settings, batch_size=batch_size, **changed)
 
 
 def batches(dataset):
@@ -29,36 +42,36 @@ def batches(dataset):
     ]
 
 
+def equal(first, second):
+    return np.array_equal(first, second, equal_nan=True)
+
+
 def same(first, second):
     return len(first) == len(second) and all(
-        np.array_equal(a[0]["lst_kelvin"], b[0]["lst_kelvin"]) and np.array_equal(a[1], b[1])
+        equal(a[0]["lst_kelvin"], b[0]["lst_kelvin"]) and equal(a[1], b[1])
         for a, b in zip(first, second, strict=True)
     )
 
 
 def test_four_to_one_kilometre(records):
     folder = records()
-    patches = {p.place: p for p in ds.iterate_patches(folder, "validation")}
-    dataset = ds.make_dataset(
-        folder, "validation", COARSE_TASK, batch_size=3, training=False, with_guide=True
-    )
+    samples = {p.place: p for p in iterate_samples(folder, "validation")}
+    dataset = ds.make_dataset(folder, "validation", sized(COARSE_TASK, 3), training=False)
     found = batches(dataset)
     assert [len(target) for _, target in found] == [3, 1]
     target = np.concatenate([target for _, target in found])
     coarse = np.concatenate([inputs["lst_kelvin"] for inputs, _ in found])
     assert coarse.shape == (4, 4, 4, 1) and target.shape == (4, 16, 16, 2)
     for inputs, wanted in zip(coarse, target, strict=True):
-        patch = patches[f"place{round(float(wanted[0, 0, 0] - 300))}"]
-        np.testing.assert_array_equal(wanted[..., 0], patch.lst_kelvin)
-        np.testing.assert_array_equal(inputs[..., 0], norm_l4(patch.lst_kelvin, 4))
-        np.testing.assert_array_equal(wanted[..., 1], block_mean(patch.ndvi, 4))
+        sample = samples[f"place{round(float(wanted[0, 0, 0] - 300))}"]
+        np.testing.assert_array_equal(wanted[..., 0], sample.lst_kelvin)
+        np.testing.assert_array_equal(inputs[..., 0], norm_l4(sample.lst_kelvin, 4))
+        np.testing.assert_array_equal(wanted[..., 1], block_mean(sample.guides["ndvi"], 4))
 
 
 def test_one_kilometre_to_250_metres(records):
     folder = records()
-    dataset = ds.make_dataset(
-        folder, "train", FINE_TASK, batch_size=12, training=False, with_guide=True
-    )
+    dataset = ds.make_dataset(folder, "train", sized(FINE_TASK, 12), training=False)
     ((inputs, target),) = batches(dataset)
     assert inputs["lst_kelvin"].shape == (12, 16, 16, 1) and target.shape == (12, 64, 64, 2)
     np.testing.assert_array_equal(target[..., 0], upsample_nearest(inputs["lst_kelvin"][..., 0], 4))
@@ -69,18 +82,34 @@ def test_one_kilometre_to_250_metres(records):
     np.testing.assert_allclose(block_mean(target[..., 1], 4) * 64, slope, atol=1e-4)
 
 
-@pytest.mark.parametrize("data", [COARSE_TASK, FINE_TASK], ids=lambda data: data.task)
-@pytest.mark.parametrize("with_guide", [True, False])
-@pytest.mark.parametrize("upsampling", [None, "bicubic", "bilinear"])
-def test_numpy_and_tensorflow_agree_bit_by_bit(records, data, with_guide, upsampling):
-    folder = records()
-    data = data.model_copy(update={"upsampling": upsampling})
-    dataset = ds.make_dataset(
-        folder, "train", data, batch_size=100, training=False, with_guide=with_guide
-    )
+@pytest.mark.parametrize("task", TASKS, ids=lambda settings: settings.task)
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"target_channels": ()},
+        {"target_channels": ("ndvi",)},
+        {"target_channels": ("spread",), "model_guides": ("ndvi",), "fine_truth": True},
+    ],
+    ids=lambda asked: "-".join(asked),
+)
+@pytest.mark.parametrize("side", [16, 14])
+def test_numpy_and_tensorflow_agree_bit_by_bit(tmp_path, task, asked, side):
+    # Not all samples are of one size.
+    samples = [
+        coordinate_sample(number, truth=True, side=side if number else 16) for number in range(5)
+    ]
+    samples[3] = replace(samples[3], origin="degraded")
+    samples[2].lst_kelvin[3, 2] = samples[2].truth_kelvin[9, 9] = np.nan
+    write_samples(tmp_path / "records", samples, num_shards=2)
+    if task.task == "4km_to_1km":
+        asked = {**asked, "fine_truth": False}
+    settings = sized(task, 100, **asked)
+    dataset = ds.make_dataset(tmp_path / "records", "train", settings, training=False)
     ((inputs, target),) = batches(dataset)
-    expected_inputs, expected_target = ds.load_arrays(folder, "train", data, with_guide=with_guide)
+    expected_inputs, expected_target = load_arrays(tmp_path / "records", "train", settings)
+    assert list(inputs) == ["lst_kelvin", *settings.model_guides]
     assert inputs.keys() == expected_inputs.keys()
+    assert target.shape[-1] == 1 + len(settings.target_channels)
     # Shards are interleaved on the one side and read one by one on the other.
     order = np.argsort(inputs["lst_kelvin"][:, 0, 0, 0])
     expected = np.argsort(expected_inputs["lst_kelvin"][:, 0, 0, 0])
@@ -89,24 +118,65 @@ def test_numpy_and_tensorflow_agree_bit_by_bit(records, data, with_guide, upsamp
         np.testing.assert_array_equal(inputs[name][order], expected_inputs[name][expected])
 
 
-def test_graph_degrades_and_upsamples_as_the_definitions_do_around_gaps():
+def test_truth_and_spread_are_those_of_the_records(tmp_path):
+    samples = [coordinate_sample(number, truth=True) for number in range(3)]
+    samples[1] = replace(samples[1], origin="degraded")
+    write_samples(tmp_path / "records", samples)
+    settings = BatchSettings(
+        task="1km_to_250m", target_channels=("spread",), fine_truth=True, model_guides=("ndvi",)
+    )
+    inputs, target = load_arrays(tmp_path / "records", "train", settings)
+    for lst, ndvi, wanted in zip(inputs["lst_kelvin"], inputs["ndvi"], target, strict=True):
+        number = round(float(lst[0, 0, 0] - 300))
+        np.testing.assert_array_equal(ndvi[..., 0], samples[number].guides["ndvi"])
+        np.testing.assert_array_equal(wanted[..., 0], samples[number].truth_kelvin)
+        assert (wanted[..., 1] == (number != 1)).all()
+
+
+def test_smaller_samples_are_filled_up_with_nan(tmp_path):
+    samples = [coordinate_sample(0, side=16), coordinate_sample(1, side=13)]
+    write_samples(tmp_path / "records", samples)
+    inputs, target = load_arrays(tmp_path / "records", "train", FINE_TASK)
+    assert inputs["lst_kelvin"].shape == (2, 16, 16, 1)
+    small = int(np.flatnonzero(np.isnan(target).any(axis=(1, 2, 3)))[0])
+    assert np.isfinite(inputs["lst_kelvin"][small, :13, :13]).all()
+    assert np.isnan(target[small, 52:]).all() and np.isnan(target[small, :, 52:]).all()
+    inputs, _ = load_arrays(tmp_path / "records", "train", COARSE_TASK)
+    assert np.isnan(inputs["lst_kelvin"][small, 3:]).all()
+    assert np.isfinite(inputs["lst_kelvin"][small, :3, :3]).all()
+
+
+def test_graph_degrades_as_the_definition_does_around_gaps():
     rng = np.random.default_rng(0)
     lst = rng.normal(300, 10, (24, 16)).astype(np.float32)
     lst[5, 7] = np.nan
     np.testing.assert_array_equal(ds.degrade_norm_l4(lst, 4).numpy(), norm_l4(lst, 4))
-    for method, definition in (("bicubic", upsample_bicubic), ("bilinear", upsample_bilinear)):
-        found = ds.upsample(lst, 4, method).numpy()
-        np.testing.assert_array_equal(np.isnan(found), np.isnan(definition(lst, 4)))
-        np.testing.assert_allclose(found, definition(lst, 4), rtol=1e-7)
 
 
-def test_same_seed_same_batches_and_every_pass_is_another(records):
+def test_settings_are_those_of_the_experiment():
+    guided = ExperimentConfig.from_dict(
+        {
+            "data": {"task": "1km_to_250m", "crop_pixels": 24, "degraded_share": 0.06},
+            "model": {"architecture": "guided"},
+            "loss": {"name": "detail"},
+            "training": {"batch_size": 8},
+        }
+    )
+    found = BatchSettings.of(guided)
+    assert (found.model_guides, found.target_channels) == (("ndvi",), ("spread",))
+    assert found.fine_truth and (found.batch_size, found.crop_pixels) == (8, 24)
+    assert (found.guides, found.degraded_share) == (("ndvi",), 0.06)
+    assert not BatchSettings.of(ExperimentConfig()).fine_truth
+    assert BatchSettings.of(ExperimentConfig()).guides == ()
+
+
+@pytest.mark.parametrize("variation", [None, AugmentationConfig()], ids=["turned", "varied"])
+def test_same_seed_same_batches_and_every_pass_is_another(records, variation):
     folder = records()
+    settings = sized(COARSE_TASK, 4, variation=variation)
 
     def passes(seed):
-        dataset = ds.make_dataset(
-            folder, "train", COARSE_TASK, batch_size=4, training=True, seed=seed, with_guide=True
-        )
+        dataset = ds.make_dataset(folder, "train", settings, training=True, seed=seed)
         return batches(dataset), batches(dataset)
 
     first, second = passes(1)
@@ -115,29 +185,27 @@ def test_same_seed_same_batches_and_every_pass_is_another(records):
     assert same(first, again_first) and same(second, again_second)
     assert not same(first, second)
     assert not same(first, other)
-    # Each pass holds every patch once, whatever its order.
-    for found in (first, second):
+    # Each pass holds every sample once, whatever its order.
+    for found in (first, second) if variation is None else ():
         brightness = sorted(np.concatenate([t[..., 0].mean(axis=(1, 2)) for _, t in found]))
-        unaugmented = ds.load_arrays(folder, "train", COARSE_TASK)[1][..., 0].mean(axis=(1, 2))
-        np.testing.assert_allclose(brightness, sorted(unaugmented), rtol=1e-6)
+        plain = load_arrays(folder, "train", COARSE_TASK)[1][..., 0].mean(axis=(1, 2))
+        np.testing.assert_allclose(brightness, sorted(plain), rtol=1e-6)
 
 
 def test_without_shuffling_the_order_stays(records):
     folder = records()
-    data = COARSE_TASK.model_copy(update={"shuffle_buffer": 0, "augment": False})
-    training = ds.make_dataset(folder, "train", data, batch_size=4, training=True)
-    plain = ds.make_dataset(folder, "train", COARSE_TASK, batch_size=4, training=False)
+    settings = sized(COARSE_TASK, 4, shuffle_buffer=0, turns=False)
+    training = ds.make_dataset(folder, "train", settings, training=True)
+    plain = ds.make_dataset(folder, "train", sized(COARSE_TASK, 4), training=False)
     assert same(batches(training), batches(plain))
-    cached = data.model_copy(update={"cache": True})
-    dataset = ds.make_dataset(folder, "train", cached, batch_size=4, training=True)
+    cached = replace(settings, cache=True)
+    dataset = ds.make_dataset(folder, "train", cached, training=True)
     assert same(batches(dataset), batches(dataset))
 
 
 def test_augmentation_moves_lst_and_guide_jointly(records):
     folder = records()
-    dataset = ds.make_dataset(
-        folder, "train", COARSE_TASK, batch_size=12, training=True, seed=3, with_guide=True
-    )
+    dataset = ds.make_dataset(folder, "train", sized(COARSE_TASK, 12), training=True, seed=3)
     unmoved = 0
     for _ in range(3):
         ((inputs, target),) = batches(dataset)
@@ -146,7 +214,7 @@ def test_augmentation_moves_lst_and_guide_jointly(records):
         difference = lst - ndvi * 64
         np.testing.assert_allclose(difference, difference[:, :1, :1] + 0 * lst, atol=1e-3)
         np.testing.assert_array_equal(inputs["lst_kelvin"][..., 0], norm_l4(lst, 4))
-        originals = ds.load_arrays(folder, "train", COARSE_TASK)[1][..., 0]
+        originals = load_arrays(folder, "train", COARSE_TASK)[1][..., 0]
         unmoved += sum(any(np.array_equal(one, o) for o in originals) for one in lst)
     assert 0 < unmoved < 18
 
@@ -171,9 +239,7 @@ def test_shapes_are_known_and_a_mirrored_strategy_takes_them(records):
     import tensorflow as tf
 
     folder = records()
-    dataset = ds.make_dataset(
-        folder, "train", COARSE_TASK, batch_size=4, training=True, with_guide=True
-    )
+    dataset = ds.make_dataset(folder, "train", sized(COARSE_TASK, 4), training=True)
     inputs, target = dataset.element_spec
     assert inputs["lst_kelvin"].shape == (4, 4, 4, 1)
     assert target.shape == (4, 16, 16, 2)
@@ -190,7 +256,7 @@ def test_last_batch(records):
     folder = records(train=10)
 
     def sizes(**options):
-        dataset = ds.make_dataset(folder, "train", COARSE_TASK, batch_size=4, **options)
+        dataset = ds.make_dataset(folder, "train", sized(COARSE_TASK, 4), **options)
         return [len(target) for _, target in dataset]
 
     assert sizes(training=True) == [4, 4]
@@ -199,13 +265,13 @@ def test_last_batch(records):
 
 
 def test_limit_of_arrays(records):
-    inputs, target = ds.load_arrays(records(), "train", FINE_TASK, limit=3)
+    inputs, target = load_arrays(records(), "train", FINE_TASK, limit=3)
     assert inputs["lst_kelvin"].shape == (3, 16, 16, 1)
-    assert target.shape == (3, 64, 64, 1)
+    assert target.shape == (3, 64, 64, 2)
 
 
-def use(folder, split="train", **options):
-    ds.make_dataset(folder, split, COARSE_TASK, batch_size=4, training=True, **options)
+def use(folder, split="train", **changed):
+    ds.make_dataset(folder, split, sized(PLAIN, 4, **changed), training=True)
 
 
 def test_clear_errors(records, tmp_path):
@@ -218,19 +284,21 @@ def test_clear_errors(records, tmp_path):
         use(folder, "test")
     with pytest.raises(RecordsError, match="unknown split"):
         use(folder, "training")
-    with pytest.raises(RecordsError, match=r"no NDVI.*--ndvi"):
-        use(folder, with_guide=True)
-    with pytest.raises(RecordsError, match=r"no NDVI.*--ndvi"):
-        ds.load_arrays(folder, "train", COARSE_TASK, with_guide=True)
-    with pytest.raises(RecordsError, match=r"fewer patches than one batch.*12.*13"):
-        ds.make_dataset(folder, "train", COARSE_TASK, batch_size=13, training=True)
+    with pytest.raises(RecordsError, match=r"no NDVI.*--guide ndvi=GLOB"):
+        use(folder, target_channels=("ndvi",))
+    with pytest.raises(RecordsError, match=r"no NDVI.*--guide ndvi=GLOB"):
+        load_arrays(folder, "train", replace(PLAIN, model_guides=("ndvi",)))
+    with pytest.raises(RecordsError, match=r"no fine truth.*--truth"):
+        use(folder, task="1km_to_250m", fine_truth=True)
+    with pytest.raises(RecordsError, match=r"fewer samples than one batch.*12.*13"):
+        ds.make_dataset(folder, "train", sized(PLAIN, 13), training=True)
 
 
 def test_another_schema_is_an_error(records):
     path = records() / "dataset.json"
     content = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, "schema_version": 2}))
-    with pytest.raises(RecordsError, match=r"schema_version.*found 2; expected 1"):
+    path.write_text(json.dumps({**content, "schema_version": 3}))
+    with pytest.raises(RecordsError, match=r"schema_version.*found 3; expected 2"):
         use(path.parent)
     path.write_text(json.dumps({**content, "counts": {"train": "many"}}))
     with pytest.raises(RecordsError, match="counts"):
@@ -240,39 +308,124 @@ def test_another_schema_is_an_error(records):
         use(path.parent)
 
 
+def test_version_1_is_refused_with_the_command_that_makes_it_anew(tmp_path):
+    reader = dict.fromkeys(("scale", "offset", "nodata", "unit", "day_night", "date_pattern"))
+    content = {
+        "schema_version": 1,
+        "has_guide": True,
+        "settings": {
+            "patch_size": 32,
+            "stride": 16,
+            "max_missing_fraction": 0.1,
+            "anchor": "tile",
+            "need_ndvi": True,
+            "split": {"fractions": [0.75, 0.125, 0.125], "by": "place", "seed": 3},
+            "lst_reader": {**reader, "qc_policy": "strict", "scale": 0.02},
+            "ndvi_reader": {**reader, "qc_policy": "strict", "nodata": -3000.0},
+        },
+        "sources": [
+            {"role": "lst", "path": "/data/MOD11A1.A2020152.hdf"},
+            {"role": "lst", "path": "/data/MOD11A1.A2020153.hdf"},
+            {"role": "ndvi", "path": "/other/ndvi.tif"},
+        ],
+    }
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    command = (
+        "keras-lstsr prepare --input '/data/MOD11A1.A202015*.hdf' --guide ndvi=/other/ndvi.tif "
+        "--stride 16 --patch_size 32 --max_missing_fraction 0.1 --qc_policy strict --split_seed 3 "
+        "--scale 0.02 --guide_nodata ndvi=-3000.0 --output DIR"
+    )
+    with pytest.raises(RecordsError, match=re.escape(command)):
+        load_metadata(tmp_path)
+    # What little may be left of it is enough.
+    (tmp_path / "dataset.json").write_text(json.dumps({"schema_version": 1}))
+    with pytest.raises(RecordsError, match="keras-lstsr prepare --input LST_GLOB --output DIR"):
+        load_metadata(tmp_path)
+
+
 def test_missing_shards_and_lost_records_are_noticed(records):
     import tensorflow as tf
 
     folder = records(shards=3)
-    files = ds.split_files(folder, "train")
+    files = split_files(folder, "train")
     content = files[1].read_bytes()
     files[1].unlink()
     with pytest.raises(RecordsError, match=r"shards are missing.*train-00001-of-00003"):
         use(folder)
     files[1].write_bytes(files[0].read_bytes()[:0])
     with pytest.raises(tf.errors.FailedPreconditionError, match="expected to contain 12"):
-        batches(ds.make_dataset(folder, "train", COARSE_TASK, batch_size=4, training=False))
+        batches(ds.make_dataset(folder, "train", sized(PLAIN, 4), training=False))
     files[1].write_bytes(content[:-30])
     with pytest.raises(RecordsError, match="cannot be read"):
-        list(ds.iterate_patches(folder, "train"))
+        list(iterate_samples(folder, "train"))
 
 
 def test_metadata(records):
-    metadata = ds.load_metadata(records())
+    metadata = load_metadata(records())
     assert metadata.counts == {"train": 12, "validation": 4, "test": 0}
-    assert metadata.has_guide
-    lst = np.stack([p.lst_kelvin for p in ds.iterate_patches(records(name="again"), "train")])
+    assert metadata.guides == ["ndvi"] and not metadata.has_truth
+    lst = np.stack([p.lst_kelvin for p in iterate_samples(records(name="again"), "train")])
     summary = metadata.statistics["lst_kelvin"]
     assert summary.mean == pytest.approx(lst.mean(dtype=np.float64), rel=1e-12)
     assert summary.std == pytest.approx(lst.std(dtype=np.float64), rel=1e-9)
     assert (summary.min, summary.max) == (lst.min(), lst.max())
-    assert metadata.ndvi_relation["all"].count == lst.size
+    assert metadata.guide_relations["ndvi"]["all"].count == lst.size
     assert "The split test is empty" in metadata.warnings[0]
 
 
 def test_fingerprint_depends_on_the_records_alone(records):
-    few = ds.load_metadata(records(shards=1, name="few")).fingerprint
-    many = ds.load_metadata(records(shards=4, name="many")).fingerprint
-    other = ds.load_metadata(records(train=11, name="other")).fingerprint
+    few = load_metadata(records(shards=1, name="few")).fingerprint
+    many = load_metadata(records(shards=4, name="many")).fingerprint
+    other = load_metadata(records(train=11, name="other")).fingerprint
     assert few == many != other
     assert len(few) == 64
+
+
+CROPS = BatchSettings(
+    task="1km_to_250m",
+    batch_size=3,
+    model_guides=("ndvi",),
+    target_channels=("spread",),
+    fine_truth=True,
+    crop_pixels=8,
+    variation=AugmentationConfig(cloud_share=0.5),
+)
+
+
+def test_crops_are_those_of_numpy_and_can_go_on_in_the_middle(records):
+    folder = records(truth=True)
+    dataset = ds.make_dataset(folder, "train", CROPS, training=True, seed=5)
+    inputs, target = dataset.element_spec
+    assert (inputs["lst_kelvin"].shape, inputs["ndvi"].shape) == ((3, 8, 8, 1), (3, 32, 32, 1))
+    assert target.shape == (3, 32, 32, 2)
+    found = batches(dataset.take(4))
+    metadata, files = check_split(folder, "train", CROPS, full_batches=False)
+    store = store_of(folder, "train", files, 12, CROPS)
+    expected = CropBatches(store, CROPS, metadata.scale_factor, 5)
+    assert same(found, [expected.batch(number) for number in range(4)])
+    np.testing.assert_array_equal(found[1][0]["ndvi"], expected.batch(1)[0]["ndvi"])
+    later = ds.make_dataset(folder, "train", CROPS, training=True, seed=5, first_batch=2)
+    assert same(batches(later.take(2)), found[2:])
+    other = ds.make_dataset(folder, "train", CROPS, training=True, seed=6)
+    assert not same(batches(other.take(4)), found)
+    # Validation takes samples whole, and a batch may be larger than the split.
+    whole = ds.make_dataset(folder, "validation", CROPS, training=False)
+    assert [target.shape for _, target in batches(whole)] == [(3, 64, 64, 2), (1, 64, 64, 2)]
+    ds.make_dataset(folder, "train", sized(CROPS, 30), training=True)
+
+
+def test_crops_of_the_coarser_task_are_whole_pixels_of_it(records):
+    folder = records()
+    settings = replace(
+        CROPS,
+        task="4km_to_1km",
+        fine_truth=False,
+        target_channels=("ndvi",),
+        model_guides=(),
+        variation=None,
+    )
+    ((inputs, target),) = batches(ds.make_dataset(folder, "train", settings, training=True).take(1))
+    assert inputs["lst_kelvin"].shape == (3, 2, 2, 1) and target.shape == (3, 8, 8, 2)
+    np.testing.assert_array_equal(inputs["lst_kelvin"][..., 0], norm_l4(target[..., 0], 4))
+    with pytest.raises(ConfigError, match=r"crop_pixels.*whole pixels.*found 6.*multiple of 4"):
+        ds.make_dataset(folder, "train", replace(settings, crop_pixels=6), training=True)

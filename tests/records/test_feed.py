@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from keras_lstsr.config import DataConfig
+from keras_lstsr.config import AugmentationConfig
 from keras_lstsr.errors import RecordsError
 from keras_lstsr.records import dataset as ds
-from keras_lstsr.records.arrays import turn
-from keras_lstsr.records.feed import PatchFeed
+from keras_lstsr.records.arrays import Rasters, turned
+from keras_lstsr.records.batch_settings import BatchSettings
+from keras_lstsr.records.feed import SampleFeed
+from keras_lstsr.records.reading import load_arrays, split_files
 
-TASKS = [DataConfig(task=task, augment=False) for task in ("4km_to_1km", "1km_to_250m")]
+TASKS = [BatchSettings(task=task, turns=False) for task in ("4km_to_1km", "1km_to_250m")]
+GUIDED = {"target_channels": ("ndvi",), "model_guides": ("ndvi",)}
 
 
 def all_batches(feed):
@@ -31,15 +35,13 @@ def assert_same(found, expected):
         np.testing.assert_array_equal(target, wanted_target)
 
 
-@pytest.mark.parametrize("data", TASKS, ids=lambda data: data.task)
-@pytest.mark.parametrize("with_guide", [True, False])
-@pytest.mark.parametrize("upsampling", [None, "bicubic"])
-def test_batches_are_those_of_tf_data_bit_by_bit(records, data, with_guide, upsampling):
+@pytest.mark.parametrize("task", TASKS, ids=lambda settings: settings.task)
+@pytest.mark.parametrize("asked", [{}, GUIDED], ids=["alone", "guided"])
+def test_batches_are_those_of_tf_data_bit_by_bit(records, task, asked):
     folder = records()
-    data = data.model_copy(update={"upsampling": upsampling})
-    options = {"batch_size": 5, "training": False, "with_guide": with_guide}
-    feed = PatchFeed(folder, "train", data, **options)
-    dataset = ds.make_dataset(folder, "train", data, **options)
+    settings = replace(task, batch_size=5, **asked)
+    feed = SampleFeed(folder, "train", settings, training=False)
+    dataset = ds.make_dataset(folder, "train", settings, training=False)
     expected = [
         ({name: value.numpy() for name, value in inputs.items()}, target.numpy())
         for inputs, target in dataset
@@ -48,13 +50,38 @@ def test_batches_are_those_of_tf_data_bit_by_bit(records, data, with_guide, upsa
     assert_same(all_batches(feed), expected)
 
 
+def test_crops_are_those_of_tf_data_pass_by_pass(records):
+    folder = records(truth=True)
+    settings = replace(
+        TASKS[1],
+        batch_size=3,
+        crop_pixels=8,
+        fine_truth=True,
+        model_guides=("ndvi",),
+        target_channels=("spread",),
+        variation=AugmentationConfig(),
+    )
+    feed = SampleFeed(folder, "train", settings, training=True, seed=4, steps=5)
+    assert len(feed) == 5
+    feed.begin_pass(2)
+    dataset = ds.make_dataset(folder, "train", settings, training=True, seed=4, first_batch=10)
+    expected = [
+        ({name: value.numpy() for name, value in inputs.items()}, target.numpy())
+        for inputs, target in dataset.take(5)
+    ]
+    assert_same(all_batches(feed), expected)
+    assert len(SampleFeed(folder, "train", settings, training=True)) == 4
+    one = replace(settings, batch_size=50)
+    assert len(SampleFeed(folder, "train", one, training=True)) == 1
+
+
 @pytest.mark.parametrize("shards", [1, 3, 5, 12, 17])
 def test_order_is_tf_datas_for_any_number_of_shards(records, shards):
     # 20 patches in 17 shards: more than are open at a time, and of unequal length.
     folder = records(train=20, shards=shards)
-    options = {"batch_size": 20, "training": False}
-    ((inputs, _),) = all_batches(PatchFeed(folder, "train", TASKS[1], **options))
-    ((expected, _),) = ds.make_dataset(folder, "train", TASKS[1], **options)
+    settings = replace(TASKS[1], batch_size=20)
+    ((inputs, _),) = all_batches(SampleFeed(folder, "train", settings, training=False))
+    ((expected, _),) = ds.make_dataset(folder, "train", settings, training=False)
     np.testing.assert_array_equal(inputs["lst_kelvin"], expected["lst_kelvin"])
 
 
@@ -62,8 +89,8 @@ def test_a_pass_is_a_permutation_that_its_number_and_the_seed_tell(records):
     folder = records()
 
     def passes(seed, numbers):
-        data = TASKS[1]
-        feed = PatchFeed(folder, "train", data, batch_size=4, training=True, seed=seed)
+        settings = replace(TASKS[1], batch_size=4)
+        feed = SampleFeed(folder, "train", settings, training=True, seed=seed)
         found = []
         for number in numbers:
             feed.begin_pass(number)
@@ -74,7 +101,7 @@ def test_a_pass_is_a_permutation_that_its_number_and_the_seed_tell(records):
     (second_alone,) = passes(1, [1])
     (other,) = passes(2, [0])
     np.testing.assert_array_equal(second, second_alone)
-    plain = ds.load_arrays(folder, "train", TASKS[1])[0]["lst_kelvin"]
+    plain = load_arrays(folder, "train", TASKS[1])[0]["lst_kelvin"]
     for found in (first, second, other):
         assert not np.array_equal(found, plain)
         np.testing.assert_array_equal(np.sort(found[:, 0, 0, 0]), np.sort(plain[:, 0, 0, 0]))
@@ -85,20 +112,24 @@ def test_a_pass_is_a_permutation_that_its_number_and_the_seed_tell(records):
 def test_symmetries_are_those_of_tf_data():
     import tensorflow as tf
 
-    numbers = np.arange(16)
-    rasters = np.random.default_rng(0).random((16, 4, 4), np.float32)
-    moved = turn(rasters, numbers)
-    for raster, number, found in zip(rasters, numbers, moved, strict=True):
-        expected = ds.augment({"lst": tf.constant(raster)}, tf.constant(number, tf.int64))["lst"]
-        np.testing.assert_array_equal(found, expected)
-    assert len({one.tobytes() for one in turn(rasters[:1].repeat(8, 0), np.arange(8))}) == 8
+    raster = np.random.default_rng(0).random((4, 4), np.float32)
+    guide = np.random.default_rng(1).random((16, 16), np.float32)
+    seen = set()
+    for number in range(16):
+        found = turned(Rasters(raster, {"ndvi": guide}, None), number)
+        expected = ds.augment(
+            {"lst": tf.constant(raster), "guides": {"ndvi": tf.constant(guide)}},
+            tf.constant(number, tf.int64),
+        )
+        np.testing.assert_array_equal(found.lst_kelvin, expected["lst"])
+        np.testing.assert_array_equal(found.guides["ndvi"], expected["guides"]["ndvi"])
+        seen.add(found.lst_kelvin.tobytes())
+    assert len(seen) == 8
 
 
-def test_augmentation_moves_lst_and_guide_jointly_and_every_pass_anew(records):
-    data = DataConfig(task="4km_to_1km", shuffle_buffer=0)
-    feed = PatchFeed(
-        records(), "train", data, batch_size=12, training=True, seed=3, with_guide=True
-    )
+def test_turns_move_lst_and_guide_jointly_and_every_pass_anew(records):
+    settings = BatchSettings(shuffle_buffer=0, batch_size=12, target_channels=("ndvi",))
+    feed = SampleFeed(records(), "train", settings, training=True, seed=3)
     targets = []
     for number in range(3):
         feed.begin_pass(number)
@@ -111,11 +142,29 @@ def test_augmentation_moves_lst_and_guide_jointly_and_every_pass_anew(records):
     assert not np.array_equal(targets[1], targets[2])
 
 
+def test_variation_is_of_the_inputs_and_a_pass_can_be_repeated(records):
+    settings = BatchSettings(
+        batch_size=12,
+        shuffle_buffer=0,
+        variation=AugmentationConfig(guide_absent_share=1.0, lst_contrast=0, lst_offset_kelvin=0),
+        **GUIDED,
+    )
+    feed = SampleFeed(records(), "train", settings, training=True, seed=3)
+    ((inputs, target),) = all_batches(feed)
+    assert np.isnan(inputs["ndvi"]).all()
+    # The target's guide is the one before.
+    assert np.isfinite(target[..., 1]).all()
+    assert_same(all_batches(feed), [(inputs, target)])
+    feed.begin_pass(1)
+    ((other, _),) = all_batches(feed)
+    assert not np.array_equal(other["lst_kelvin"], inputs["lst_kelvin"], equal_nan=True)
+
+
 def test_number_of_batches(records):
     folder = records(train=10)
 
     def sizes(**options):
-        feed = PatchFeed(folder, "train", TASKS[0], batch_size=4, **options)
+        feed = SampleFeed(folder, "train", replace(TASKS[0], batch_size=4), **options)
         return [len(target) for _, target in all_batches(feed)]
 
     assert sizes(training=True) == [4, 4]
@@ -126,20 +175,22 @@ def test_number_of_batches(records):
 
 
 def test_in_memory_is_the_same(records):
-    folder = records()
-    cached = TASKS[1].model_copy(update={"cache": True})
-    options = {"batch_size": 4, "training": False, "with_guide": True}
-    feeds = [PatchFeed(folder, "train", data, **options) for data in (TASKS[1], cached)]
+    folder = records(truth=True)
+    settings = replace(TASKS[1], batch_size=4, fine_truth=True, **GUIDED)
+    feeds = [
+        SampleFeed(folder, "train", replace(settings, cache=cache), training=False)
+        for cache in (False, True)
+    ]
     assert_same(*(all_batches(feed) for feed in feeds))
 
 
 def test_clear_errors(records, monkeypatch):
     folder = records(shards=3)
 
-    def read(**options):
-        return PatchFeed(folder, "train", TASKS[0], training=True, **{"batch_size": 4, **options})
+    def read(batch_size=4):
+        return SampleFeed(folder, "train", replace(TASKS[0], batch_size=batch_size), training=True)
 
-    with pytest.raises(RecordsError, match=r"fewer patches than one batch.*12.*13"):
+    with pytest.raises(RecordsError, match=r"fewer samples than one batch.*12.*13"):
         read(batch_size=13)
     real = tempfile.TemporaryFile
 
@@ -162,7 +213,7 @@ def test_clear_errors(records, monkeypatch):
         patch.setattr(tempfile, "TemporaryFile", full)
         with pytest.raises(RecordsError, match=r"no room.*No space left on device.*TMPDIR"):
             read()
-    files = ds.split_files(folder, "train")
+    files = split_files(folder, "train")
     files[1].write_bytes(files[0].read_bytes()[:0])
-    with pytest.raises(RecordsError, match=r"not complete; found 8 patches; expected 12"):
+    with pytest.raises(RecordsError, match=r"not complete; found . samples; expected 12"):
         read()

@@ -6,14 +6,16 @@ import itertools
 from dataclasses import replace
 
 import pytest
+from affine import Affine
 from pyproj import CRS
 
+from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.modis import MODIS_TILE_SIZE_M, modis_sinusoidal_crs
-from keras_lstsr.records.patches import CutSettings
+from keras_lstsr.records.cutting import CutSettings
 from keras_lstsr.records.places import SplitSettings
-from keras_lstsr.records.planning import NdviPartners, Outline, plan_job
+from keras_lstsr.records.planning import Outline, Partners, plan_job
 
-NEEDS = CutSettings(patch_size=64, stride=64, need_ndvi=True)
+NEEDS = CutSettings(patch_size=64, stride=64, guides=("ndvi",))
 _counter = itertools.count()
 
 
@@ -31,17 +33,12 @@ def outline(role="lst", date="2020-06-01", path=None, tile="h18v04", platform="T
         "platform": platform,
         "tile": tile,
         "acquisition_date": date,
-        "crs_wkt": modis_sinusoidal_crs().to_wkt(),
-        "transform": (
-            pixel,
-            0.0,
-            horizontal * MODIS_TILE_SIZE_M,
-            0.0,
-            -pixel,
-            5 * MODIS_TILE_SIZE_M,
+        "grid": Grid(
+            modis_sinusoidal_crs(),
+            Affine(pixel, 0.0, horizontal * MODIS_TILE_SIZE_M, 0.0, -pixel, 5 * MODIS_TILE_SIZE_M),
+            (size, size),
         ),
-        "height": size,
-        "width": size,
+        "valid_pixels": {"day": 1} if role != "ndvi" else {"ndvi": 1},
     }
     return Outline(**{**values, **more})
 
@@ -50,10 +47,7 @@ def utm(role, left, top, size, pixel, **more):
     return outline(
         role,
         tile="",
-        crs_wkt=CRS.from_epsg(32633).to_wkt(),
-        transform=(pixel, 0.0, left, 0.0, -pixel, top),
-        height=size,
-        width=size,
+        grid=Grid(CRS.from_epsg(32633), Affine(pixel, 0.0, left, 0.0, -pixel, top), (size, size)),
         **more,
     )
 
@@ -64,34 +58,34 @@ def test_partner_has_the_tile_and_the_date_and_rather_the_platform():
     wrong_tile = outline("ndvi", tile="h19v04")
     aqua = outline("ndvi", path="/a.hdf", platform="Aqua")
     terra = outline("ndvi", path="/b.hdf")
-    assert NdviPartners([wrong_date, wrong_tile]).of(lst) is None
-    assert NdviPartners([wrong_date, wrong_tile, aqua]).of(lst) == aqua
-    assert NdviPartners([aqua, terra, wrong_tile]).of(lst) == terra
+    assert Partners([wrong_date, wrong_tile]).of(lst) is None
+    assert Partners([wrong_date, wrong_tile, aqua]).of(lst) == aqua
+    assert Partners([aqua, terra, wrong_tile]).of(lst) == terra
 
 
 def test_without_tile_the_ground_decides():
     lst = utm("lst", 5e5, 5e6, 64, 1000.0)
     apart = utm("ndvi", 5e5 + 40000, 5e6, 256, 250.0)
     close = utm("ndvi", 5e5 + 500, 5e6 - 250, 256, 250.0)
-    assert NdviPartners([apart]).of(lst) is None
-    assert NdviPartners([apart, close]).of(lst) == close
+    assert Partners([apart]).of(lst) is None
+    assert Partners([apart, close]).of(lst) == close
 
 
 def test_a_modis_tile_serves_a_utm_raster_within_it():
     # 12° E, 45° N lies in h18v04 (x = 0…1112 km, y = 4448…5560 km).
     lst = utm("lst", 263000.0, 4987000.0, 64, 1000.0)
-    assert NdviPartners([outline("ndvi")]).of(lst) is not None
-    assert NdviPartners([outline("ndvi", tile="h19v04")]).of(lst) is None
+    assert Partners([outline("ndvi")]).of(lst) is not None
+    assert Partners([outline("ndvi", tile="h19v04")]).of(lst) is None
 
 
 def test_static_ndvi_serves_all_dates_but_a_dated_one_comes_first():
     lst = utm("lst", 5e5, 5e6, 64, 1000.0)
     static = utm("ndvi", 5e5, 5e6, 256, 250.0, date="")
     dated = utm("ndvi", 5e5 + 2000, 5e6, 256, 250.0)
-    assert NdviPartners([static]).of(lst) == static
-    assert NdviPartners([static]).of(replace(lst, acquisition_date="")) == static
-    assert NdviPartners([static, dated]).of(lst) == dated
-    assert NdviPartners([dated]).of(replace(lst, acquisition_date="")) is None
+    assert Partners([static]).of(lst) == static
+    assert Partners([static]).of(replace(lst, acquisition_date="")) == static
+    assert Partners([static, dated]).of(lst) == dated
+    assert Partners([dated]).of(replace(lst, acquisition_date="")) is None
 
 
 def test_undated_scenes_of_one_ground_go_by_their_names():
@@ -100,7 +94,7 @@ def test_undated_scenes_of_one_ground_go_by_their_names():
         utm("ndvi", 5e5, 5e6, 256, 250.0, date="", path=f"/data/scene_{i:02d}_ndvi.tif")
         for i in range(10)
     ]
-    assert NdviPartners(guides).of(lst).path == "/data/scene_07_ndvi.tif"
+    assert Partners(guides).of(lst).path == "/data/scene_07_ndvi.tif"
 
 
 def test_same_content_is_used_once_and_the_second_file_is_a_dead_letter():
@@ -115,19 +109,8 @@ def test_same_content_is_used_once_and_the_second_file_is_a_dead_letter():
 
 def test_rasters_that_cannot_be_cut_are_dead_letters():
     small = utm("lst", 5e5, 5e6, 63, 1000.0)
-    off = replace(outline(), transform=(926.6254331391667, 0, 1e4, 0, -926.6254331391667, 5e6))
-    shifted = replace(
-        off,
-        height=64,
-        width=64,
-        transform=(
-            *outline().transform[:2],
-            926625.4331,
-            0.0,
-            -outline().transform[0],
-            5 * MODIS_TILE_SIZE_M,
-        ),
-    )
+    whole = outline()
+    shifted = replace(whole, grid=whole.grid.window(slice(0, 64), slice(1000, 1064)))
     plan = plan_job([small, shifted], CutSettings())
     assert plan.items == []
     reasons = {letter.path: letter.reason for letter in plan.dead_letters}
@@ -168,5 +151,5 @@ def test_the_plan_does_not_depend_on_the_order_of_the_inputs():
 
 @pytest.mark.parametrize("need", [True, False])
 def test_ndvi_is_looked_for_only_where_it_is_needed(need):
-    plan = plan_job([outline(), outline("ndvi")], CutSettings(need_ndvi=need))
-    assert (plan.items[0].ndvi is not None) is need
+    plan = plan_job([outline(), outline("ndvi")], CutSettings(guides=("ndvi",) if need else ()))
+    assert ("ndvi" in plan.items[0].guides) is need

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from keras_lstsr.grids.resample import block_mean
-from keras_lstsr.records.statistics import CoMoments, Moments, PatchStatistics
+from keras_lstsr.records.sample import Sample
+from keras_lstsr.records.statistics import CoMoments, Moments, SampleStatistics
+from keras_lstsr.testing.samples import utm_grid
+
+
+def statistics_of(lst, ndvi=None, day_night="day", truth=None):
+    guides = {} if ndvi is None else {"ndvi": ndvi}
+    grid = utm_grid(lst.shape, 1000.0)
+    return SampleStatistics.of(Sample("", lst, guides, truth, grid, day_night=day_night))
+
 
 KELVIN = st.floats(200, 350, width=32)
 
@@ -33,18 +42,17 @@ def test_merged_moments_are_those_of_the_whole(parts):
 def test_order_of_merging_does_not_change_a_bit():
     rng = np.random.default_rng(0)
     parts = [
-        PatchStatistics.of_patch(
+        statistics_of(
             rng.normal(300, 8, (4, 4)).astype(np.float32),
             rng.random((16, 16)).astype(np.float32),
             ("day", "night")[i % 2],
-            4,
         )
         for i in range(5)
     ]
-    reference = reduce(PatchStatistics.merge, parts)
+    reference = reduce(SampleStatistics.merge, parts)
     assert reference.summaries()["lst_kelvin"].count == 5 * 16
     for order in itertools.permutations(parts):
-        merged = reduce(PatchStatistics.merge, order)
+        merged = reduce(SampleStatistics.merge, order)
         assert merged.summaries() == reference.summaries()
         assert merged.relations() == reference.relations()
 
@@ -65,8 +73,8 @@ def test_relation_is_the_regression_on_the_coarse_grid():
     lst = (310 - 12 * coarse + rng.normal(0, 0.5, coarse.shape)).astype(np.float32)
     lst[0, :5] = np.nan
     ndvi[8, 8] = np.nan
-    statistics = PatchStatistics.of_patch(lst, ndvi, "day", 4)
-    relation = statistics.relations()["day"]
+    statistics = statistics_of(lst, ndvi, truth=ndvi + 300)
+    relation = statistics.relations()["ndvi"]["day"]
     coarse = block_mean(ndvi, 4)
     both = ~np.isnan(lst) & ~np.isnan(coarse)
     slope = np.polyfit(coarse[both].astype(np.float64), lst[both].astype(np.float64), 1)[0]
@@ -76,19 +84,21 @@ def test_relation_is_the_regression_on_the_coarse_grid():
     assert relation.covariance_kelvin == pytest.approx(
         np.cov(coarse[both], lst[both], bias=True)[0, 1], rel=1e-5
     )
-    assert statistics.relations()["all"] == relation
+    assert statistics.relations()["ndvi"]["all"] == relation
     assert statistics.summaries()["ndvi"].count == 64 * 64 - 1
+    truth = statistics.summaries()["truth_kelvin"]
+    assert truth.mean == pytest.approx(np.nanmean(ndvi + 300, dtype=np.float64), rel=1e-9)
 
 
 def test_constant_fields_have_no_slope_and_nothing_is_left_out_silently():
     flat = CoMoments.of(np.full((2, 2), 300.1, np.float32), np.full((2, 2), 0.3, np.float32))
     relation = flat.relation()
     assert (relation.slope_kelvin, relation.correlation) == (0.0, 0.0)
-    nothing = PatchStatistics.of_patch(np.full((4, 4), np.nan, np.float32), None, "day", 4)
+    nothing = statistics_of(np.full((4, 4), np.nan, np.float32))
     assert nothing.summaries() == {}
     assert nothing.relations() == {}
 
 
 def test_statistics_travel_between_workers():
-    statistics = PatchStatistics.of_patch(np.full((4, 4), 300.0, np.float32), None, "day", 4)
+    statistics = statistics_of(np.full((4, 4), 300.0, np.float32))
     assert pickle.loads(pickle.dumps(statistics)) == statistics

@@ -2,103 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import keras
-import numpy as np
 import pytest
-from scipy import ndimage
 
 from keras_lstsr import models
 from keras_lstsr.config import ExperimentConfig, ModelConfig
-from keras_lstsr.records.codec import encode_patch
-from keras_lstsr.records.patches import Patch, PatchKey
-from keras_lstsr.records.schema import (
-    DATASET_FILE,
-    SCALE_FACTOR,
-    SCHEMA_VERSION,
-    DatasetMetadata,
-    ShardInfo,
-)
-from keras_lstsr.records.statistics import PatchStatistics
-from keras_lstsr.records.tfrecord import shard_bytes
+from keras_lstsr.testing.records import vegetated_sample, write_made_records
 from keras_lstsr.training import network
 
-SIDE = 32
 COUNTS = {"train": 8, "validation": 3, "test": 2}
 
 
-def make_patch(split: str, number: int, *, guide: bool = True, side: int = SIDE) -> Patch:
-    """Temperature falls where vegetation rises; both have detail at every scale."""
-    rng = np.random.default_rng([number, *split.encode()])
-    fine = side * SCALE_FACTOR
-    rough = sum(
-        sigma * ndimage.gaussian_filter(rng.standard_normal((fine, fine)), sigma, mode="wrap")
-        for sigma in (2, 6, 16)
-    )
-    ndvi = (0.5 + 0.15 * rough / rough.std()).astype(np.float32)
-    coarse = ndvi.reshape(side, SCALE_FACTOR, side, SCALE_FACTOR).mean(axis=(1, 3))
-    lst = (305 - 20 * coarse + rng.normal(0, 3)).astype(np.float32)
-    return Patch(
-        key=PatchKey("0" * 16, f"granule-{split}", "day", 0, number * side),
-        lst_kelvin=lst,
-        ndvi=ndvi if guide else None,
-        product="MOD11A1",
-        tile="h18v04",
-        acquisition_date="2021-08-15",
-        place=f"{split}-{number}",
-        split=split,
-        crs_wkt="",
-        transform=(1000.0, 0.0, 0.0, 0.0, -1000.0, 0.0),
-    )
-
-
 def write_records(folder: Path, counts: dict[str, int] = COUNTS, *, guide: bool = True) -> Path:
-    """Writes a records folder with the given numbers of patches."""
-    folder.mkdir(parents=True)
-    statistics, shards = PatchStatistics(), {}
-    for split, count in counts.items():
-        patches = [make_patch(split, number, guide=guide) for number in range(count)]
-        content = shard_bytes([encode_patch(patch) for patch in patches])
-        name = f"{split}-00000-of-00001.tfrecord.gz"
-        (folder / name).write_bytes(content)
-        digest = hashlib.sha256(content).hexdigest()
-        shards[split] = [ShardInfo(file=name, records=count, sha256=digest)] if count else []
-        if not count:
-            (folder / name).unlink()
-        if split == "train":
-            for patch in patches:
-                statistics = statistics.merge(
-                    PatchStatistics.of_patch(patch.lst_kelvin, patch.ndvi, "day", SCALE_FACTOR)
-                )
-    metadata = DatasetMetadata(
-        schema_version=SCHEMA_VERSION,
-        package_version="0",
-        fingerprint=hashlib.sha256(repr((counts, guide)).encode()).hexdigest(),
-        patch_size=SIDE,
-        stride=SIDE,
-        scale_factor=SCALE_FACTOR,
-        has_guide=guide,
-        counts=counts,
-        counts_by_day_night={split: {"day": count} for split, count in counts.items()},
-        places=counts,
-        rejected={},
-        dead_letters=0,
-        warnings=[],
-        settings={},
-        statistics=statistics.summaries(),
-        ndvi_relation=statistics.relations(),
-        shards=shards,
-        sources=[],
+    """Writes a records folder with the given numbers of samples."""
+    return write_made_records(
+        folder,
+        tuple(counts.values()),
+        make=vegetated_sample,
+        guides=("ndvi",) if guide else (),
+        num_shards=1,
     )
-    (folder / DATASET_FILE).write_text(metadata.to_json())
-    return folder
 
 
 @pytest.fixture(scope="session")
 def records(tmp_path_factory) -> Path:
-    """Eight training, three validation and two test patches with NDVI."""
+    """Eight training, three validation and two test samples with NDVI."""
     return write_records(tmp_path_factory.mktemp("training") / "records")
 
 

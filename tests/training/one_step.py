@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from keras_lstsr.config import ExperimentConfig
-from keras_lstsr.models import build_model
+from keras_lstsr.models.registry import build_model
 from keras_lstsr.training import fit
 
 SETTINGS = {

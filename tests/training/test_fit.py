@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError, ModelError, RecordsError
 from keras_lstsr.grids.resample import norm_l4, upsample_bicubic
+from keras_lstsr.testing.records import vegetated_sample
 from keras_lstsr.training import fit
 from keras_lstsr.training.batches import validation_batches
 from keras_lstsr.training.callbacks import AtomicBackup, KeptModel
 from keras_lstsr.training.fit import train
 from keras_lstsr.training.run_folder import RunFolder
-from tests.training.conftest import COUNTS, make_patch, with_settings, write_records
+from tests.training.conftest import COUNTS, with_settings, write_records
 
 RUN_FILES = {
     "config.yaml",
@@ -31,7 +32,9 @@ RUN_FILES = {
 
 
 def validation_patches():
-    truth = np.stack([make_patch("validation", n).lst_kelvin for n in range(COUNTS["validation"])])
+    truth = np.stack(
+        [vegetated_sample(100 + n, "validation").lst_kelvin for n in range(COUNTS["validation"])]
+    )
     return truth, norm_l4(truth, 4)
 
 

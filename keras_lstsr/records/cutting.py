@@ -1,0 +1,317 @@
+"""Scenes cut into samples: pure functions, without Beam and without TensorFlow."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from keras_lstsr.errors import ConfigError, GridError
+from keras_lstsr.grids.align import guide_on_fine_grid
+from keras_lstsr.grids.grid import Grid
+from keras_lstsr.grids.resample import upsample_nearest
+from keras_lstsr.products import REASONS, rejection_reason
+from keras_lstsr.records.places import (
+    RasterWindow,
+    SplitSettings,
+    patch_blocks,
+    patch_corners,
+    place_name,
+    split_of,
+)
+from keras_lstsr.records.sample import Encoding, Sample
+from keras_lstsr.records.schema import SCALE_FACTOR, Split, first_reason, missing, no_partner
+
+ReadGuide = Callable[[], xr.DataArray]
+
+# A scene with truth stays whole up to so many times the patch size, so that crops can be drawn
+# from all of it.
+_WHOLE_SIZES = 2
+
+
+@dataclass(frozen=True)
+class CutSettings:
+    """What samples are cut and kept.
+
+    Attributes:
+        patch_size: LST pixels along a side; also the side of a place's block.
+        stride: LST pixels between neighbouring samples' corners.
+        max_missing_fraction: Share of missing pixels that LST, and each guide, of a sample without
+            truth may have. A sample without a single valid pixel is never kept.
+        anchor: ``tile`` counts samples from the MODIS tile's corner, so that all rasters of a
+            tile agree; ``raster`` from each raster's corner.
+        guides: Every sample holds these guides; one that cannot is rejected.
+        truth: Every sample holds the fine truth. Scenes are then cut from their own corner.
+        split: How places and dates are shared out.
+    """
+
+    patch_size: int = 64
+    stride: int = 64
+    max_missing_fraction: float = 0.0
+    anchor: str = "tile"
+    guides: tuple[str, ...] = ()
+    truth: bool = False
+    split: SplitSettings = field(default_factory=SplitSettings)
+
+    def __post_init__(self) -> None:
+        # 4 km to 1 km degrades samples by the scale factor.
+        if self.patch_size < SCALE_FACTOR or self.patch_size % SCALE_FACTOR:
+            raise ConfigError(
+                "the patch size is unusable",
+                field="patch_size",
+                found=self.patch_size,
+                expected=f"a multiple of {SCALE_FACTOR}",
+            )
+        if self.stride < 1:
+            raise ConfigError(
+                "the stride is unusable", field="stride", found=self.stride, expected="1 or more"
+            )
+        if not 0.0 <= self.max_missing_fraction < 1.0:
+            raise ConfigError(
+                "the share of missing pixels is unusable",
+                field="max_missing_fraction",
+                found=self.max_missing_fraction,
+                expected="0 or more and less than 1",
+            )
+        if self.anchor not in ("tile", "raster"):
+            raise ConfigError(
+                "unknown anchor", field="anchor", found=self.anchor, expected="tile or raster"
+            )
+
+
+@dataclass
+class CutTally:
+    """What became of a scene's samples; filled while they are cut.
+
+    Attributes:
+        candidates: Samples looked at, by layer.
+        accepted: Samples kept, by layer.
+        rejected: Samples by layer and reason.
+    """
+
+    candidates: Counter[str] = field(default_factory=Counter)
+    accepted: Counter[str] = field(default_factory=Counter)
+    rejected: dict[str, Counter[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SceneContext:
+    """What cutting needs to know beyond the scene's pixels.
+
+    Attributes:
+        source: SHA-256 of the LST file.
+        window: The raster's place in its family's lattice.
+        merged_places: Names of merged places by the names of blocks (see ``merge_places``).
+        group: Scenes of one group share ground.
+    """
+
+    source: str
+    window: RasterWindow
+    merged_places: Mapping[str, str] = field(default_factory=dict)
+    group: str = ""
+
+
+def scene_name(granule_id: str, source: str, day_night: str) -> str:
+    """Names an LST layer of a raster, whatever worker cuts it; ``source`` is the file's SHA-256."""
+    return f"{granule_id}/{source[:16]}/{day_night}"
+
+
+def too_much_missing(values: NDArray[np.floating], max_missing_fraction: float) -> bool:
+    """Tells whether too many pixels of a sample are NaN, or all."""
+    count = int(np.count_nonzero(np.isnan(values)))
+    return count > max_missing_fraction * values.size or count == values.size
+
+
+def missing_reason(codes: NDArray[np.uint8]) -> str:
+    """Returns the first reason in the order of precedence among a sample's missing pixels."""
+    return first_reason({REASONS[int(code)] for code in np.unique(codes)} - {REASONS[0]})
+
+
+def place_and_split(
+    context: SceneContext,
+    corner: tuple[int, int],
+    acquisition_date: str,
+    settings: CutSettings,
+) -> tuple[str, Split | None, str]:
+    """Decides where a sample belongs.
+
+    Args:
+        context: The raster.
+        corner: The sample's row and column.
+        acquisition_date: ISO date.
+        settings: How to split.
+
+    Returns:
+        The place of the sample's corner; the split, or None if it fits none; and why not.
+    """
+    blocks = patch_blocks(context.window, corner, settings.patch_size)
+    names = [place_name(context.window.family, block) for block in blocks]
+    places = [context.merged_places.get(name, name) for name in names]
+    if settings.split.by != "date" and len({split_of(p, settings.split) for p in places}) > 1:
+        return places[0], None, "straddles_splits"
+    split = split_of_scene(places[0], acquisition_date, settings.split)
+    return places[0], split, "" if split else "split_mismatch"
+
+
+def split_of_scene(place: str, acquisition_date: str, how: SplitSettings) -> Split | None:
+    """Returns the split of a place and date, or None where the two do not agree."""
+    if how.by == "date":
+        return split_of(acquisition_date, how)
+    split = split_of(place, how)
+    if how.by == "place_and_date" and split_of(acquisition_date, how) != split:
+        return None
+    return split
+
+
+def cut_patches(
+    scene: xr.Dataset,
+    layers: Mapping[str, xr.DataArray],
+    context: SceneContext,
+    settings: CutSettings,
+    tally: CutTally,
+    read_guides: Mapping[str, ReadGuide] | None = None,
+) -> Iterator[Sample]:
+    """Cuts a scene's LST layers into samples without truth and keeps those the policy accepts.
+
+    Args:
+        scene: As ``open_product`` returns it.
+        layers: Its LST in kelvin by ``day``, ``night`` or ``unknown`` (``lst_layers``).
+        context: Where the raster lies.
+        settings: What to keep.
+        tally: Counts are added to it.
+        read_guides: Guide → reads the raster that belongs to the scene, called at most once and
+            only if a sample has enough LST; a guide without a partner is left out.
+
+    Yields:
+        The samples that are kept, layer by layer, from north-west to south-east.
+
+    Raises:
+        GridError: If LST and a guide do not fit each other.
+    """
+    read_guides = read_guides or {}
+    alone = [name for name in settings.guides if name not in read_guides]
+    corners = patch_corners(context.window, settings.patch_size, settings.stride)
+    guides: dict[str, xr.DataArray] = {}
+    grid = Grid.of(next(iter(layers.values())), "lst")
+    size = settings.patch_size
+    date = str(scene.attrs.get("acquisition_date", ""))
+    for day_night, layer in layers.items():
+        lst = np.asarray(layer.values, dtype=np.float32)
+        codes = rejection_reason(scene, str(layer.name)).values
+        rejected = tally.rejected.setdefault(day_night, Counter())
+        name = scene_name(scene.attrs["granule_id"], context.source, day_night)
+        for row, column in corners:
+            tally.candidates[day_night] += 1
+            window = slice(row, row + size), slice(column, column + size)
+            if too_much_missing(lst[window], settings.max_missing_fraction):
+                rejected[missing_reason(codes[window])] += 1
+                continue
+            if alone:
+                rejected[no_partner(alone[0])] += 1
+                continue
+            cut: dict[str, NDArray[np.float32]] = {}
+            for guide in settings.guides:
+                if guide not in guides:
+                    read = read_guides[guide]()
+                    guides[guide] = guide_on_fine_grid(read, layer, SCALE_FACTOR)
+                cut[guide] = _fine_window(guides[guide], guide, row, column, size)
+                if too_much_missing(cut[guide], settings.max_missing_fraction):
+                    rejected[missing(guide)] += 1
+                    break
+            else:
+                place, split, reason = place_and_split(context, (row, column), date, settings)
+                if split is None:
+                    rejected[reason] += 1
+                    continue
+                tally.accepted[day_night] += 1
+                yield Sample(
+                    name=f"{name}/{_corner_name(row, column)}",
+                    lst_kelvin=lst[window].copy(),
+                    guides=cut,
+                    truth_kelvin=None,
+                    grid=grid.window(*window),
+                    day_night=day_night,
+                    product=scene.attrs["product"],
+                    tile=scene.attrs.get("tile", ""),
+                    acquisition_date=date,
+                    place=place,
+                    split=split,
+                    scene=name,
+                    group=context.group,
+                    row=row,
+                    column=column,
+                    encodings={"lst_kelvin": Encoding.of(layer)}
+                    | {guide: Encoding.of(guides[guide]) for guide in cut},
+                )
+
+
+def _corner_name(row: int, column: int) -> str:
+    return f"r{row:05d}c{column:05d}"
+
+
+def _fine_window(
+    guide: xr.DataArray, name: str, row: int, column: int, size: int
+) -> NDArray[np.float32]:
+    top, left, side = row * SCALE_FACTOR, column * SCALE_FACTOR, size * SCALE_FACTOR
+    window = guide.values[top : top + side, left : left + side].astype(np.float32, copy=True)
+    if window.shape != (side, side):
+        raise GridError(
+            "the guide does not lie on LST's fine grid",
+            field=name,
+            found=window.shape,
+            expected=(side, side),
+        )
+    return window
+
+
+def cut_whole(whole: Sample, settings: CutSettings, tally: CutTally) -> Iterator[Sample]:
+    """Takes a scene with truth as one sample, or cuts it if it is much larger than a patch.
+
+    Gaps are kept: the truth says where there is something to learn. A guide that the scene lacks
+    is NaN throughout.
+
+    Args:
+        whole: The scene as ``nested`` gives it, with place and split.
+        settings: What to keep.
+        tally: Counts are added to it.
+
+    Yields:
+        The samples that have truth where there is LST.
+    """
+    factor, size = whole.scale_factor, settings.patch_size
+    absent = np.full(whole.fine_grid.shape, np.nan, np.float32)
+    whole = replace(whole, guides={n: whole.guides.get(n, absent) for n in settings.guides})
+    height, width = whole.grid.shape
+    step = size if max(height, width) > _WHOLE_SIZES * size else max(height, width)
+    rejected = tally.rejected.setdefault(whole.day_night, Counter())
+    for row in range(0, height, step):
+        for column in range(0, width, step):
+            tally.candidates[whole.day_night] += 1
+            part = _part(whole, row, column, step) if step < max(height, width) else whole
+            seen = upsample_nearest(np.isfinite(part.lst_kelvin), factor)
+            assert part.truth_kelvin is not None
+            if not seen.any() or not (seen & np.isfinite(part.truth_kelvin)).any():
+                rejected[missing("truth" if seen.any() else "lst")] += 1
+                continue
+            tally.accepted[whole.day_night] += 1
+            yield part
+
+
+def _part(whole: Sample, row: int, column: int, step: int) -> Sample:
+    window = slice(row, row + step), slice(column, column + step)
+    fine = tuple(slice(p.start * whole.scale_factor, p.stop * whole.scale_factor) for p in window)
+    truth = whole.truth_kelvin
+    return replace(
+        whole,
+        name=f"{whole.name}/{_corner_name(row, column)}",
+        lst_kelvin=whole.lst_kelvin[window],
+        guides={name: guide[fine] for name, guide in whole.guides.items()},
+        truth_kelvin=None if truth is None else truth[fine],
+        grid=whole.grid.window(*window),
+        row=row,
+        column=column,
+    )

@@ -1,0 +1,202 @@
+"""Records read in NumPy: samples one by one, or a split as a task sees it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+
+from keras_lstsr.config.guides import guide_named
+from keras_lstsr.errors import RecordsError
+from keras_lstsr.records.arrays import Batch, batch_of, filled_up, task_view
+from keras_lstsr.records.batch_settings import BatchSettings
+from keras_lstsr.records.codec import decode_sample
+from keras_lstsr.records.sample import Sample
+from keras_lstsr.records.schema import SPLITS, DatasetMetadata, Split, load_metadata
+from keras_lstsr.records.store import RasterStore
+from keras_lstsr.records.tfrecord import read_shard
+
+# Shards read at a time; the order of records depends on it, so it is fixed.
+SHARDS_AT_A_TIME = 8
+
+
+def split_files(
+    records_dir: str | PathLike[str], split: str, metadata: DatasetMetadata | None = None
+) -> list[Path]:
+    """Lists the shards of a split, in order.
+
+    Raises:
+        RecordsError: If the split is unknown or empty, or a shard is missing.
+    """
+    folder = Path(records_dir)
+    metadata = load_metadata(folder) if metadata is None else metadata
+    if split not in SPLITS:
+        raise RecordsError(
+            "unknown split", path=folder, found=repr(split), expected=", ".join(SPLITS)
+        )
+    known: Split = split
+    if not metadata.counts[known]:
+        raise RecordsError(
+            f"the split {split} is empty",
+            path=folder,
+            found=", ".join(f"{name} {count}" for name, count in metadata.counts.items()),
+            action="Prepare the records again with another --split_seed, other --split_fractions, "
+            "a smaller --patch_size or more data.",
+        )
+    files = [folder / shard.file for shard in metadata.shards[known]]
+    if missing := [path.name for path in files if not path.is_file()]:
+        raise RecordsError(
+            "shards are missing",
+            path=folder,
+            found=f"no {', '.join(missing[:3])}",
+            expected=f"{len(files)} shards of split {split}",
+            action="Copy the whole folder again, or prepare the records again.",
+        )
+    return files
+
+
+def iterate_samples(
+    records_dir: str | PathLike[str], split: str, limit: int | None = None
+) -> Iterator[Sample]:
+    """Yields the samples of a split with all they know of themselves, in NumPy.
+
+    Args:
+        records_dir: The records folder.
+        split: ``train``, ``validation`` or ``test``.
+        limit: At most so many samples, from the first shard on.
+
+    Raises:
+        RecordsError: If the folder, the split or a shard is missing, empty or damaged.
+    """
+    records = (record for path in split_files(records_dir, split) for record in read_shard(path))
+    for record in islice(records, limit):
+        yield decode_sample(record)
+
+
+def check_split(
+    records_dir: str | PathLike[str], split: str, settings: BatchSettings, *, full_batches: bool
+) -> tuple[DatasetMetadata, list[Path]]:
+    """Checks that a split can give batches.
+
+    Args:
+        records_dir: The records folder.
+        split: ``train``, ``validation`` or ``test``.
+        settings: What a batch holds.
+        full_batches: Whether a batch that is not full is left out.
+
+    Returns:
+        The folder's metadata and the split's shards.
+
+    Raises:
+        RecordsError: See ``make_dataset``.
+    """
+    folder = Path(records_dir)
+    metadata = load_metadata(folder)
+    files = split_files(folder, split, metadata)
+    absent = [name for name in settings.guides if name not in metadata.guides]
+    if absent:
+        raise RecordsError(
+            f"the records hold no {guide_named(absent[0]).long_name}, which loss or model needs",
+            path=folder,
+            field="guides",
+            found=", ".join(metadata.guides) or "none",
+            expected=", ".join(settings.guides),
+            action=f"Prepare the records again with --guide {absent[0]}=GLOB.",
+        )
+    if settings.fine_truth and not metadata.has_truth:
+        raise RecordsError(
+            "the records hold no fine truth, which the loss needs",
+            path=folder,
+            field="has_truth",
+            action="Prepare the records again with --truth GLOB, or from pairs or fine scenes.",
+        )
+    count = metadata.counts[split]  # type: ignore[index]  # split_files checked it
+    if full_batches and count < settings.batch_size:
+        raise RecordsError(
+            f"the split {split} has fewer samples than one batch",
+            path=folder,
+            found=f"{count} samples",
+            expected=f"at least batch_size = {settings.batch_size}",
+            action="Set a smaller training.batch_size, or prepare more records.",
+        )
+    return metadata, files
+
+
+def store_of(
+    folder: Path, split: str, files: list[Path], count: int, settings: BatchSettings
+) -> RasterStore:
+    """Decodes a split, in the order in which tf.data reads it.
+
+    Args:
+        folder: Named in errors.
+        split: Likewise.
+        files: Its shards.
+        count: How many samples there are to be.
+        settings: What of the samples is wanted, and whether to keep it in memory.
+
+    Raises:
+        RecordsError: If a shard is damaged, samples are lost, or there is no room for them.
+    """
+    records = _interleave([read_shard(path) for path in files])
+    views = (task_view(decode_sample(record), settings) for record in records)
+    store = RasterStore(views, in_memory=settings.cache)
+    if len(store) != count:
+        raise RecordsError(
+            f"the shards of the split {split} are not complete",
+            path=folder,
+            found=f"{len(store)} samples",
+            expected=count,
+            action="Copy the whole folder again, or prepare the records again.",
+        )
+    return store
+
+
+def _interleave(shards: list[Iterator[bytes]]) -> Iterator[bytes]:
+    """Takes a record of each open shard in turn, in the order of tf.data's ``interleave``."""
+    waiting = deque(shards)
+    slots: list[Iterator[bytes] | None] = [None] * min(SHARDS_AT_A_TIME, len(shards))
+    while waiting or any(slots):
+        for number, shard in enumerate(slots):
+            if shard is None and waiting:
+                shard = waiting.popleft()
+            record = None if shard is None else next(shard, None)
+            slots[number] = None if record is None else shard
+            if record is not None:
+                yield record
+
+
+def input_side(metadata: DatasetMetadata, settings: BatchSettings) -> int:
+    """Returns the input pixels along the side of a whole sample, filled up."""
+    factor = metadata.scale_factor
+    return (
+        -(-metadata.patch_size // factor) if settings.task == "4km_to_1km" else metadata.patch_size
+    )
+
+
+def load_arrays(
+    records_dir: str | PathLike[str],
+    split: str,
+    settings: BatchSettings,
+    *,
+    limit: int | None = None,
+) -> Batch:
+    """Loads a split as ``make_dataset`` gives it for validation, as one batch in NumPy.
+
+    Args:
+        records_dir: The records folder.
+        split: ``train``, ``validation`` or ``test``.
+        settings: What a batch holds; its size does not matter.
+        limit: At most so many samples.
+
+    Returns:
+        Inputs and target, see ``make_dataset``; the batch holds all samples.
+
+    Raises:
+        RecordsError: See ``make_dataset``.
+    """
+    metadata, _ = check_split(records_dir, split, settings, full_batches=False)
+    side, factor = input_side(metadata, settings), metadata.scale_factor
+    views = (task_view(sample, settings) for sample in iterate_samples(records_dir, split, limit))
+    return batch_of([filled_up(view, side, side, factor) for view in views], settings, factor)

@@ -1,0 +1,325 @@
+"""Scenes with truth on their way to records: surveyed one by one, planned as a set, then cut.
+
+The survey of a scene is small. The plan needs all of them: which scenes share ground, and what the
+shift of the set is, which moves the truths that show no clear shift of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from keras_lstsr.errors import LstsrError, ProductError
+from keras_lstsr.grids.grid import Grid
+from keras_lstsr.grids.ground import covered
+from keras_lstsr.grids.registration import Shift
+from keras_lstsr.records.cutting import (
+    CutSettings,
+    CutTally,
+    cut_whole,
+    scene_name,
+    split_of_scene,
+)
+from keras_lstsr.records.masks import extent_of
+from keras_lstsr.records.places import locate, place_name
+from keras_lstsr.records.planning import TruthItem, check_date, groups_of
+from keras_lstsr.records.rasters import LST, TRUTH, RasterReader
+from keras_lstsr.records.sample import Sample
+from keras_lstsr.records.scene_sample import (
+    FileSource,
+    SampleSource,
+    SceneSample,
+    cropped_to_guides,
+    nested,
+)
+from keras_lstsr.records.schema import (
+    SCALE_FACTOR,
+    DeadLetter,
+    GridInfo,
+    Origin,
+    SceneInfo,
+    SourceInfo,
+    Split,
+    with_rejection,
+)
+from keras_lstsr.records.truth import clear_shift, common_shift, shift_of_scene
+
+LocalCopy = Callable[[str], AbstractContextManager[Path]]
+"""Lends a file, wherever it lies, under a path that every library can open."""
+
+
+@dataclass(frozen=True)
+class RasterScene:
+    """A layer of an LST raster with its guides and its truth, as a source.
+
+    Attributes:
+        item: The rasters.
+        readers: By role.
+        local_copy: Lends the files.
+        group: Not known before the plan.
+    """
+
+    item: TruthItem
+    readers: Mapping[str, RasterReader]
+    local_copy: LocalCopy
+    group: str = ""
+
+    @property
+    def name(self) -> str:
+        """The layer's name, and the truth's file: a tile of LST may have many truths."""
+        lst = self.item.lst
+        truth = self.item.truth.sha256[:16]
+        return f"{scene_name(lst.granule_id, lst.sha256, self.item.layer)}/{truth}"
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files, that of LST first."""
+        item = self.item
+        return [Path(each.path) for each in (item.lst, *item.guides.values(), item.truth)]
+
+    def load(self) -> SceneSample:
+        """Reads the rasters; of LST what lies on the truth's ground.
+
+        Raises:
+            ProductError: If a raster cannot be read, or LST has no pixel on the truth's ground.
+        """
+        item, lst = self.item, self._layer("lst", self.item.lst.path, self.item.layer)
+        seen = covered(item.lst.grid, [item.truth.grid])
+        if not seen.any():
+            raise ProductError(
+                "the truth lies beside LST", path=item.truth.path, expected=item.lst.path
+            )
+        rows, columns = extent_of(seen)
+        window = item.lst.grid.window(rows, columns)
+        inside = lst.isel(y=rows, x=columns).values
+        (time,) = item.truth.valid_pixels
+        rasters = [item.lst, *item.guides.values(), item.truth]
+        return SceneSample(
+            self.name,
+            self.group,
+            day_night=item.layer if item.layer != "unknown" else time,
+            lst=window.raster(inside, name=lst.name, attrs=lst.attrs, encoding=lst.encoding),
+            guides={name: self._layer(name, o.path, name) for name, o in item.guides.items()},
+            truth=self._layer("truth", item.truth.path, time),
+            files={outline.path.rsplit("/", 1)[-1]: outline.sha256 for outline in rasters},
+            product=item.lst.product,
+            tile=item.lst.tile,
+            acquisition_date=item.lst.acquisition_date or item.truth.acquisition_date,
+        )
+
+    def _layer(self, role: str, path: str, name: str) -> xr.DataArray:
+        reader = self.readers[role]
+        with self.local_copy(path) as local:
+            return reader.layers(reader.open(local))[name]
+
+    @property
+    def info(self) -> SourceInfo:
+        """What ``dataset.json`` tells of the LST raster."""
+        return self.item.lst.info(
+            partners={
+                role: outline.granule_id
+                for role, outline in {**self.item.guides, TRUTH: self.item.truth}.items()
+            }
+        )
+
+
+@dataclass(frozen=True)
+class SceneSurvey:
+    """A scene without its pixels.
+
+    Attributes:
+        source: Gives the scene.
+        info: What ``dataset.json`` is to tell of its LST.
+        group: Scenes of one group share ground; "" where only the plan tells.
+        day_night: ``day``, ``night`` or ``unknown``.
+        origin: ``observed`` or ``degraded``.
+        acquisition_date: ISO date; "" if unknown.
+        grid: Of its LST, cropped to its guides.
+        files: Name of each file → SHA-256.
+        shift: How far the truth lies from where it says, where this scene alone tells it clearly.
+    """
+
+    source: SampleSource
+    info: SourceInfo
+    group: str
+    day_night: str
+    origin: Origin
+    acquisition_date: str
+    grid: Grid
+    files: Mapping[str, str]
+    shift: Shift | None
+
+    @property
+    def name(self) -> str:
+        """The scene's name."""
+        return self.source.name
+
+
+@dataclass(frozen=True)
+class SceneItem:
+    """A scene with what the plan decided.
+
+    Attributes:
+        survey: The scene.
+        group: Scenes of one group share ground.
+        place: Name of the ground it lies on.
+        split: Where its samples belong.
+        shift: By what its truth is moved; None where it lies right.
+    """
+
+    survey: SceneSurvey
+    group: str
+    place: str
+    split: Split
+    shift: Shift | None
+
+    @property
+    def scene_info(self) -> SceneInfo:
+        """What ``dataset.json`` tells of the scene."""
+        survey, shift = self.survey, self.shift
+        return SceneInfo(
+            group=self.group,
+            origin=survey.origin,
+            day_night=survey.day_night,
+            grid=GridInfo.of(survey.grid),
+            files=dict(survey.files),
+            truth_shift_pixels=None if shift is None else (shift.rows, shift.columns),
+            own_shift=survey.shift is not None,
+        )
+
+
+@dataclass(frozen=True)
+class ScenePlan:
+    """All scenes to cut, those that fit no split, and those that cannot be used."""
+
+    items: list[SceneItem] = field(default_factory=list)
+    rejected: list[SourceInfo] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+
+
+def survey_scene(source: FileSource, factor: int = SCALE_FACTOR) -> SceneSurvey:
+    """Surveys a scene with truth.
+
+    Args:
+        source: Gives the scene.
+        factor: Fine pixels along a coarse pixel's side.
+
+    Raises:
+        ProductError: If a raster cannot be read, or a guide covers no pixel of LST.
+        GridError: If a raster does not fit.
+    """
+    scene = cropped_to_guides(source.load(), factor)
+    observed = scene.origin == "observed"
+    return SceneSurvey(
+        source=source,
+        info=source.info if isinstance(source, RasterScene) else _info_of(source, scene),
+        group=scene.group,
+        day_night=scene.day_night,
+        origin=scene.origin,
+        acquisition_date=scene.acquisition_date,
+        grid=Grid.of(scene.lst, "lst"),
+        files=scene.files,
+        shift=clear_shift(shift_of_scene(scene, factor)) if observed else None,
+    )
+
+
+def _info_of(source: FileSource, scene: SceneSample) -> SourceInfo:
+    (path, *others) = source.paths
+    roles = [*scene.guides, *([TRUTH] if scene.origin == "observed" else [])]
+    return SourceInfo(
+        path=str(path),
+        role=LST if scene.origin == "observed" else TRUTH,
+        sha256=scene.files[path.name],
+        granule_id=path.name,
+        product=scene.product,
+        version="",
+        tile=scene.tile,
+        acquisition_date=scene.acquisition_date,
+        pixels=int(scene.lst.size),
+        valid_pixels={scene.day_night: int(np.isfinite(scene.lst.values).sum())},
+        partners={role: other.name for role, other in zip(roles, others, strict=False)},
+    )
+
+
+def plan_scenes(surveys: Iterable[SceneSurvey], settings: CutSettings) -> ScenePlan:
+    """Decides on group, place, split and shift of each scene.
+
+    Scenes that share ground, directly or through others, are one place, and so are those that are
+    said to by their group. Its name is that of the first of their lattices.
+
+    Args:
+        surveys: All scenes, in any order; the plan does not depend on it.
+        settings: How to split.
+    """
+    plan = ScenePlan()
+    known: dict[str, SceneSurvey] = {}
+    for survey in sorted(surveys, key=lambda survey: (survey.name, survey.info.path)):
+        same = known.setdefault(survey.name, survey)
+        if same is not survey:
+            reason = f"{survey.info.path}: {same.info.path} gives a scene of the same name"
+            plan.dead_letters.append(DeadLetter(path=survey.info.path, reason=reason))
+    components = _components(list(known.values()))
+    places: dict[str, str] = {}
+    for survey, component in zip(known.values(), components, strict=True):
+        family = locate(survey.grid, anchor="raster").family
+        name = place_name(family, (0, 0, 0, 0))
+        places[component] = min(name, places.get(component, name))
+    common = common_shift(survey.shift for survey in known.values())
+    for survey, component in zip(known.values(), components, strict=True):
+        shift = None if survey.origin == "degraded" else survey.shift or common
+        try:
+            check_date(survey.acquisition_date, survey.info.path, settings)
+            if shift is None and survey.origin == "observed":
+                raise ProductError(
+                    "nothing tells where its truth lies",
+                    path=survey.info.path,
+                    found="no clear shift, of this scene or another",
+                    action="Look whether LST and truth show the same ground and time.",
+                )
+        except LstsrError as error:
+            plan.dead_letters.append(DeadLetter(path=survey.info.path, reason=str(error)))
+            continue
+        place = places[component]
+        split = split_of_scene(place, survey.acquisition_date, settings.split)
+        if split is None:
+            plan.rejected.append(with_rejection(survey.info, survey.day_night, "split_mismatch"))
+            continue
+        plan.items.append(
+            SceneItem(survey, survey.group or f"ground-{component}", place, split, shift)
+        )
+    return plan
+
+
+def _components(surveys: Sequence[SceneSurvey]) -> list[str]:
+    """Names what hangs together by shared ground or by a group."""
+    found = groups_of([survey.grid for survey in surveys])
+    first: dict[str, str] = {}
+    for number, survey in enumerate(surveys):
+        one = found[number]
+        other = first.setdefault(survey.group, one) if survey.group else one
+        if one != other:
+            found = [other if name == one else name for name in found]
+            first = {group: other if name == one else name for group, name in first.items()}
+    return found
+
+
+def samples_of(item: SceneItem, settings: CutSettings, tally: CutTally) -> Iterator[Sample]:
+    """Makes the samples of a scene with truth.
+
+    Args:
+        item: The scene and what the plan decided.
+        settings: What to keep.
+        tally: Counts are added to it.
+
+    Raises:
+        ProductError: If a raster cannot be read.
+        GridError: If a raster does not fit.
+    """
+    whole = nested(item.survey.source.load(), SCALE_FACTOR, item.shift)
+    whole = replace(whole, group=item.group, place=item.place, split=item.split)
+    yield from cut_whole(whole, settings, tally)
