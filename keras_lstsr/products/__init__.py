@@ -112,11 +112,20 @@ def open_product(
         raise ConfigError(
             "unknown product", field="product", found=repr(product), expected=", ".join(PRODUCTS)
         )
+    if _is_hdf(path, product):
+        names = ("quantity", "scale", "offset", "nodata", "unit")
+        for name, value in zip(names, (quantity, scale, offset, nodata, unit), strict=True):
+            if value is not None:
+                raise ConfigError(
+                    "this option is for GeoTIFF; HDF4-EOS products define it themselves",
+                    path=path,
+                    field=name,
+                    found=value,
+                )
+        return _open_hdf(path, product, qc_policy, date, date_pattern, variables)
     options = raster.RasterOptions(
         quantity, scale, offset, nodata, unit, date, day_night, date_pattern
     )
-    if _is_hdf(path, product):
-        return _open_hdf(path, product, qc_policy, options, variables)
     return _open_raster(path, product, options)
 
 
@@ -136,17 +145,10 @@ def _open_hdf(
     path: Path,
     product: str | None,
     qc_policy: str,
-    options: raster.RasterOptions,
+    date: str | None,
+    date_pattern: str | None,
     variables: Collection[str] | None,
 ) -> xr.Dataset:
-    for name in ("quantity", "scale", "offset", "nodata", "unit"):
-        if getattr(options, name) is not None:
-            raise ConfigError(
-                "this option is for GeoTIFF; HDF4-EOS products define it themselves",
-                path=path,
-                field=name,
-                found=getattr(options, name),
-            )
     with HdfEosFile(path) as file:
         metadata = granule.read_granule_metadata(file)
         found = metadata.product or _product_from_fields(file)
@@ -159,10 +161,10 @@ def _open_hdf(
                 action="Download that product for the same tile and day.",
             )
         metadata = replace(metadata, product=found)
-        if options.date is not None:
-            metadata = replace(metadata, acquisition_date=granule.check_date(options.date))
-        elif not metadata.acquisition_date and options.date_pattern is not None:
-            pattern = granule.compile_date_pattern(options.date_pattern)
+        if date is not None:
+            metadata = replace(metadata, acquisition_date=granule.check_date(date))
+        elif not metadata.acquisition_date and date_pattern is not None:
+            pattern = granule.compile_date_pattern(date_pattern)
             named = granule.date_from_name(path.name, [pattern])
             metadata = replace(metadata, acquisition_date=named)
         return _HDF_READERS[found](file, metadata, qc_policy=qc_policy, variables=variables)
