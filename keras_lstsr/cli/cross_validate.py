@@ -73,8 +73,6 @@ def run_cross_validation(
         pairs: The pairs that the records were made from; None scores against the records' truth.
         options: What the run was told.
     """
-    from functools import partial
-
     from rich.console import Console
 
     # MLflow is looked for before the backend starts: a missing extra should not take seconds.
@@ -84,13 +82,12 @@ def run_cross_validation(
     from keras_lstsr.training.progress import RichProgress
 
     console = Console(highlight=False, soft_wrap=True)
-    score = records_scorer(records) if pairs is None else pairs_scorer(pairs)
     name = config.model.network
     result = cross_validate(
         config,
         records,
         output,
-        score=partial(score, name=name),
+        score=records_scorer(records, name) if pairs is None else pairs_scorer(pairs, name),
         tracker=tracker,
         progress=None if options.quiet else RichProgress(console),
         overwrite=options.overwrite,

@@ -94,8 +94,10 @@ def prepared(pairs: Path, fine_scenes: Path | None, output: Path, options: RunOp
             arguments += ["--fine-scenes", str(fine_scenes)]
         prepare(arguments)
         return records
-    sources = [*find_pairs(pairs), *([] if fine_scenes is None else find_fine_scenes(fine_scenes))]
-    wanted = {sha256_of(path) for source in sources for path in source.paths}
+    paths = [path for pair in find_pairs(pairs) for path in pair.paths]
+    if fine_scenes is not None:
+        paths += [path for scene in find_fine_scenes(fine_scenes) for path in scene.paths]
+    wanted = {sha256_of(path) for path in paths}
     scenes = load_metadata(records).scenes.values()
     if wanted != {sha256 for scene in scenes for sha256 in scene.files.values()}:
         raise ConfigError(

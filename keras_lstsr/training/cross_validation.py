@@ -251,9 +251,8 @@ class _Run:
             return found, _read_predictions(arrays)
         tested = [name for name, own in assigned.items() if own == fold - 1]
         with self._derived(fold) as derived:
-            samples = iterate_samples(derived, "train")
-            learnt = [sample for sample in samples if sample.origin == "observed"]
-            share = float(np.mean([sample.valid_share for sample in learnt]))
+            learnt = self._learnt(derived, fold)
+            share = float(np.mean([valid for _, valid in learnt]))
             self.progress.note(
                 f"{title}: learns from {len(learnt)} samples, truth on {share:.1%} of their "
                 f"pixels; {len(tested)} of {len(assigned)} scenes are tested"
@@ -267,7 +266,7 @@ class _Run:
         record = FoldRecord(
             fold=fold,
             tested=tested,
-            trained_on=sorted({sample.scene for sample in learnt}),
+            trained_on=sorted({scene for scene, _ in learnt}),
             truth_share=round(share, 4),
             loss=run.read_history()[-1]["loss"],
             seconds=run.read_run().training_seconds,
@@ -275,6 +274,23 @@ class _Run:
         _write_predictions(arrays, predictions)
         write_text_whole(written, record.model_dump_json(indent=2) + "\n")
         return record, predictions
+
+    def _learnt(self, derived: Path, fold: int) -> list[tuple[str, float]]:
+        """Returns scene and share of truth of each observed sample that a fold learns from."""
+        learnt = []
+        if load_metadata(derived).counts["train"]:
+            for sample in iterate_samples(derived, "train"):
+                if sample.origin == "observed":
+                    learnt.append((sample.scene, sample.valid_share))
+        if not learnt:
+            raise ConfigError(
+                "no truth is left to learn from: it lies on the ground that the fold tests",
+                path=self.records_dir,
+                field="cross_validation.folds",
+                found=f"fold {fold} of {self.config.cross_validation.folds}",
+                action="Prepare records of more places.",
+            )
+        return learnt
 
     @contextlib.contextmanager
     def _derived(self, fold: int | None) -> Iterator[Path]:

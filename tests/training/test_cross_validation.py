@@ -247,6 +247,10 @@ def test_what_cannot_be_cross_validated_is_refused(records, tmp_path):
     with pytest.raises(RecordsError, match="no fine"):
         cross_validate(CONFIG, lacking, tmp_path / "out", score=score)
     assert not (tmp_path / "out").exists()
+    same = [replace(sample, grid=made_samples()[0].grid) for sample in made_samples()[:2]]
+    write_samples(tmp_path / "same", same, num_shards=1)
+    with pytest.raises(ConfigError, match=r"no truth is left.*fold 1 of 2"):
+        cross_validate(CONFIG, tmp_path / "same", tmp_path / "out", score=score)
 
 
 def test_the_settings_in_configs_are_those_of_the_shipped_weights():

@@ -1,8 +1,8 @@
 """Trains, goes on after a kill, scores and predicts where TensorFlow cannot be imported.
 
 Run in a process of its own with KERAS_BACKEND=jax: ``python -m tests.training.under_jax FOLDER``.
-The folder holds ``settings.yaml`` and ``records``, and ``guided.yaml`` and ``guided_records`` of the
-guided network. Prints what it found as JSON.
+The folder holds ``settings.yaml`` and ``records``, and ``guided.yaml`` and ``guided_records`` of
+the guided network. Prints what it found as JSON.
 """
 
 from __future__ import annotations
