@@ -7,8 +7,8 @@ from pathlib import Path
 import keras
 import pytest
 
-from keras_lstsr import models
 from keras_lstsr.config import ExperimentConfig, ModelConfig
+from keras_lstsr.models.layers import FillGaps, NormaliseTemperature, Upsample
 from keras_lstsr.testing.training import TINY, write_vegetated_records
 from keras_lstsr.training import network
 
@@ -30,15 +30,13 @@ def build_shallow(config: ModelConfig) -> keras.Model:
     policy = keras.config.dtype_policy()
     scaling = (config.offset_kelvin, config.scale_kelvin)
     coarse = keras.Input((None, None, 1), dtype="float32", name="lst_kelvin")
-    field = models.NormaliseTemperature(*scaling)(
-        models.Upsample(4)(models.FillGaps(290.0)(coarse))
-    )
+    field = NormaliseTemperature(*scaling)(Upsample(4)(FillGaps(290.0)(coarse)))
     x = keras.layers.Conv2D(4, 3, padding="same", dtype=policy)(field)
     x = keras.layers.BatchNormalization(synchronized=config.synchronised_batch_norm)(x)
     residual = keras.layers.Conv2D(1, 3, padding="same", dtype="float32")(keras.layers.ReLU()(x))
     refined = keras.layers.Add(dtype="float32")([field, residual])
     return keras.Model(
-        {"lst_kelvin": coarse}, models.NormaliseTemperature(*scaling, inverse=True)(refined)
+        {"lst_kelvin": coarse}, NormaliseTemperature(*scaling, inverse=True)(refined)
     )
 
 
