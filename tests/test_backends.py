@@ -107,8 +107,8 @@ class TestWithoutTensorFlow:
 
     def test_evaluation_runs_and_export_and_serve_say_what_they_need(self, on_jax):
         report, folder = on_jax
-        assert "Tables and figures" in report["evaluate"]
-        assert (folder / "scores" / "patch.png").is_file()
+        assert "tables beside it" in report["evaluate"]
+        assert (folder / "scores" / "report.html").is_file()
         assert report["software"] == ["jax", "keras", "keras_lstsr", "numpy", "python"]
         for name, needed in (("export", "a SavedModel needs TensorFlow"), ("serve", "TensorFlow")):
             assert report[name].startswith("MissingExtraError")

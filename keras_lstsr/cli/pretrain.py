@@ -65,6 +65,7 @@ def command(
     from keras_lstsr.config import PretrainConfig
     from keras_lstsr.pairs.degraded import find_fine_scenes
     from keras_lstsr.pairs.files import find_pairs
+    from keras_lstsr.records import pairs as samples
 
     if folds is not None:
         settings = (*settings, f"folds={folds}")
@@ -85,7 +86,9 @@ def command(
         config,
         sources,
         output,
-        score=partial(score_out_of_fold, sources, factor=config.model.scale_factor),
+        score=partial(
+            score_out_of_fold, samples.find_pairs(pairs), factor=config.model.scale_factor
+        ),
         fine_scenes=scenes,
         tracker=tracker,
         progress=None if quiet else RichPretrainProgress(console),

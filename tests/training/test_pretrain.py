@@ -17,6 +17,7 @@ from keras_lstsr.errors import ConfigError
 from keras_lstsr.evaluation.cross_validation import score_out_of_fold
 from keras_lstsr.pairs.files import find_pairs
 from keras_lstsr.pairs.training_pairs import nested_pair
+from keras_lstsr.records import pairs as samples
 from keras_lstsr.training import pretrain as module
 from keras_lstsr.training.guided_fit import calibrated, fit_guided, optimizer, predict_pair
 from keras_lstsr.training.pretrain import pretrain
@@ -61,7 +62,7 @@ def scenes(tmp_path_factory):
 
 def run(folder, output, scenes, config=CONFIG, **keywords):
     sources = find_pairs(folder)
-    score = partial(score_out_of_fold, sources)
+    score = partial(score_out_of_fold, samples.find_pairs(folder))
     return pretrain(config, sources, output, score=score, fine_scenes=scenes, **keywords)
 
 

@@ -16,10 +16,9 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from keras_lstsr import maps
-from keras_lstsr.evaluation import report_figures as figures
-from keras_lstsr.evaluation.benchmark import MAIN_METRICS
-from keras_lstsr.evaluation.report_content import ReportContent, SceneMaps
-from keras_lstsr.evaluation.report_tables import (
+from keras_lstsr.evaluation.report import figures
+from keras_lstsr.evaluation.report.content import Evaluation, SceneMaps
+from keras_lstsr.evaluation.report.views import (
     DASH,
     MAXIMUM_TABLE_IMAGES,
     name_and_unit,
@@ -36,12 +35,18 @@ _BYTES_PER_MAP_PIXEL = 1.0  # one byte of palette, deflated to some 0.75, in bas
 _SMALLEST_MAP_PIXELS = 240
 
 
-def write_html_report(path: str | PathLike[str], content: ReportContent) -> Path:
-    """Writes a benchmark's report as one self-contained HTML file.
+TITLE = "LST at 250 m: methods compared"
+
+
+def write_html_report(
+    path: str | PathLike[str], evaluation: Evaluation, *, title: str = TITLE
+) -> Path:
+    """Writes an evaluation as one self-contained HTML file.
 
     Args:
         path: The file; replaced if it is there, and only by a whole one.
-        content: What the report shows; parts that are empty leave no section.
+        evaluation: What the report shows; parts that are empty leave no section.
+        title: The page's title.
 
     Returns:
         The path.
@@ -49,29 +54,30 @@ def write_html_report(path: str | PathLike[str], content: ReportContent) -> Path
     Raises:
         LstsrError: If the folder cannot be written to.
     """
-    page = render_html_report(content)
-    write_text_whole(path, page)
+    write_text_whole(path, render_html_report(evaluation, title=title))
     return Path(path)
 
 
-def render_html_report(content: ReportContent) -> str:
+def render_html_report(evaluation: Evaluation, *, title: str = TITLE) -> str:
     """Returns the page that ``write_html_report`` writes."""
     environment = Environment(
-        loader=PackageLoader("keras_lstsr.evaluation"),
+        loader=PackageLoader("keras_lstsr.evaluation.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["breakable"] = _breakable
-    scored = [result for result in content.results if result.scores]
+    scored = [result for result in evaluation.results if result.scores]
     return environment.get_template("report.html.j2").render(
-        content=content,
+        title=title,
+        lead=evaluation.lead(),
+        notes=evaluation.all_notes(),
         results=[result_view(result, index) for index, result in enumerate(scored)],
-        maps=_maps_view(content.scenes),
-        spectra=_spectra_view(content),
-        scatter=_scatter_view(content),
-        shifts=_shifts_view(content),
+        maps=_maps_view(evaluation.scenes),
+        spectra=_spectra_view(evaluation),
+        scatter=_scatter_view(evaluation),
+        shifts=_shifts_view(evaluation),
         gap_colour=maps.GAP_COLOUR,
         dash=DASH,
     )
@@ -123,7 +129,7 @@ def _cropped(scene: SceneMaps) -> SceneMaps:
         truth_kelvin=crop(scene.truth_kelvin),
         maps={method: crop(values) for method, values in scene.maps.items()},
         coarse_kelvin=crop(scene.coarse_kelvin),
-        guide=None if scene.guide is None else crop(scene.guide),
+        guides={name: crop(values) for name, values in scene.guides.items()},
     )
 
 
@@ -140,11 +146,11 @@ def _scene_view(scene: SceneMaps, averaged: int) -> dict[str, Any]:
         )
         for name, values in kelvin.items()
     ]
-    if scene.guide is not None:
-        scale = maps.value_scale([scene.guide], maps.GUIDE_COLOURS)
-        alt = f"{scene.guide_name} of scene {scene.name}: {_range_in_words(scene.guide, '')}"
-        png = maps.map_png(scene.guide, scale, side)
-        tiles.insert(1, _tile(f"guide: {scene.guide_name}", png, alt, bar=scale))
+    for place, (name, guide) in enumerate(scene.guides.items(), start=1):
+        scale = maps.value_scale([guide], maps.GUIDE_COLOURS)
+        alt = f"{name} of scene {scene.name}: {_range_in_words(guide, '')}"
+        png = maps.map_png(guide, scale, side)
+        tiles.insert(place, _tile(f"guide: {name}", png, alt, bar=scale))
     errors = {method: values - scene.truth_kelvin for method, values in scene.maps.items()}
     errors_scale = maps.error_scale(list(errors.values())) if errors else None
     error_tiles = [
@@ -185,8 +191,8 @@ def _ground_in_words(scene: SceneMaps, averaged: int) -> str:
         words += f", drawn as means of {averaged} × {averaged} pixels"
     own_grid = [
         name
-        for name, values in (("input", scene.coarse_kelvin), ("guide", scene.guide))
-        if values is not None and values.shape != scene.truth_kelvin.shape
+        for name, values in {"input": scene.coarse_kelvin, **scene.guides}.items()
+        if values.shape != scene.truth_kelvin.shape
     ]
     if own_grid:
         lies = "lies on its" if len(own_grid) == 1 else "lie on their"
@@ -210,7 +216,7 @@ def _error_in_words(error: NDArray[np.floating]) -> str:
 
 
 def _score_in_words(scores: Mapping[str, float]) -> str:
-    metric = next((m for m in MAIN_METRICS if m in scores), next(iter(scores), None))
+    metric = next(iter(scores), None)
     if metric is None:
         return ""
     name, unit = name_and_unit(metric)
@@ -218,8 +224,8 @@ def _score_in_words(scores: Mapping[str, float]) -> str:
     return f"{name} {number_text(metric, value)}{unit if np.isfinite(value) else ''}"
 
 
-def _spectra_view(content: ReportContent) -> dict[str, Any] | None:
-    spectra = content.spectra
+def _spectra_view(evaluation: Evaluation) -> dict[str, Any] | None:
+    spectra = evaluation.spectra
     if spectra is None or not np.any(np.asarray(spectra.frequency_per_km) > 0):
         return None
     legend = [(name, *figures.series_style(index)) for index, name in enumerate(spectra.methods)]
@@ -234,10 +240,10 @@ def _spectra_view(content: ReportContent) -> dict[str, Any] | None:
     }
 
 
-def _scatter_view(content: ReportContent) -> list[dict[str, Any]]:
+def _scatter_view(evaluation: Evaluation) -> list[dict[str, Any]]:
     pairs = {
         method: np.stack([np.asarray(truth, np.float64), np.asarray(prediction, np.float64)])
-        for method, (truth, prediction) in content.scatter.items()
+        for method, (truth, prediction) in evaluation.scatter.items()
     }
     pairs = {method: pair[:, np.isfinite(pair).all(axis=0)] for method, pair in pairs.items()}
     pairs = {method: pair for method, pair in pairs.items() if pair.shape[1] > 1}
@@ -262,26 +268,25 @@ def _scatter_view(content: ReportContent) -> list[dict[str, Any]]:
     return panels
 
 
-def _shifts_view(content: ReportContent) -> dict[str, Any] | None:
-    if not content.shifts and content.constant_shift is None:
+def _shifts_view(evaluation: Evaluation) -> dict[str, Any] | None:
+    shifts = {} if evaluation.registration is None else evaluation.registration.shifts
+    applied = evaluation.applied_shift
+    if not shifts and applied is None:
         return None
     view: dict[str, Any] = {"svg": None, "rows": [], "constant": None, "summary": []}
-    if content.constant_shift is not None:
-        view["constant"] = tuple(plain(value) for value in content.constant_shift)
-    places = np.array([(s.row_pixels, s.column_pixels) for s in content.shifts], dtype=np.float64)
-    finite = places[np.isfinite(places).all(axis=1)] if len(places) else places
+    if applied is not None:
+        view["constant"] = plain(applied.rows), plain(applied.columns)
+    places = np.array([(s.rows, s.columns) for s in shifts.values()], np.float64).reshape(-1, 2)
+    finite = places[np.isfinite(places).all(axis=1)]
     if len(finite):
-        view["svg"] = Markup(figures.shifts_svg(content.shifts, content.constant_shift))
+        view["svg"] = Markup(figures.shifts_svg(places, applied))
         lower, median, upper = np.percentile(finite, [25, 50, 75], axis=0)
         view["summary"] = [
             (name, *(plain(float(value[axis])) for value in (median, lower, upper)))
             for axis, name in enumerate(("rows", "columns"))
         ]
     view["rows"] = [
-        (
-            shift.image,
-            *map(plain, (shift.row_pixels, shift.column_pixels, shift.quality)),
-        )
-        for shift in content.shifts[:MAXIMUM_TABLE_IMAGES]
+        (image, *map(plain, (shift.rows, shift.columns, shift.quality)))
+        for image, shift in [*shifts.items()][:MAXIMUM_TABLE_IMAGES]
     ]
     return view

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_lstsr.errors import GridError
-from keras_lstsr.evaluation.report_content import ReportContent, SceneMaps, Spectra
+from keras_lstsr.evaluation.report.content import Evaluation, SceneMaps, Spectra
 
 FINE, COARSE = np.zeros((8, 8)), np.zeros((2, 2))
 
@@ -17,10 +17,10 @@ def test_map_off_the_truths_grid():
     assert "scene 7" in str(caught.value)
 
 
-@pytest.mark.parametrize("field", ["coarse_kelvin", "truth_kelvin", "guide"])
+@pytest.mark.parametrize("field", ["coarse_kelvin", "truth_kelvin", "guides"])
 def test_map_of_three_dimensions(field):
-    arrays = {"coarse_kelvin": COARSE, "truth_kelvin": FINE, "guide": FINE}
-    arrays[field] = np.zeros((2, 4, 4))
+    arrays = {"coarse_kelvin": COARSE, "truth_kelvin": FINE, "guides": {"NDVI": FINE}}
+    arrays[field] = {"NDVI": np.zeros((2, 4, 4))} if field == "guides" else np.zeros((2, 4, 4))
     with pytest.raises(GridError, match=field):
         SceneMaps("scene", "", maps={}, **arrays)
 
@@ -36,4 +36,4 @@ def test_spectrum_of_another_length(field):
 
 def test_scatter_of_unequal_lengths():
     with pytest.raises(GridError, match="bicubic"):
-        ReportContent("t", "", [], scatter={"bicubic": (np.zeros(3), np.zeros(4))})
+        Evaluation("t", [], scatter={"bicubic": (np.zeros(3), np.zeros(4))})

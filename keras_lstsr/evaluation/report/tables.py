@@ -1,4 +1,4 @@
-"""Tables of a benchmark."""
+"""Tables of a benchmark as text: CSV, JSON, Markdown, and flat figures for a tracker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_lstsr.evaluation.benchmark import BenchmarkResult
+from keras_lstsr.evaluation.result import BenchmarkResult
 from keras_lstsr.files import write_text_whole
 from keras_lstsr.metrics.bootstrap import Interval
 
@@ -174,11 +174,7 @@ def _markdown_text(result: BenchmarkResult) -> str:
 def _differences(result: BenchmarkResult) -> dict[str, Interval]:
     """Differences to bicubic that have an interval."""
     found = {method: result.difference_to_baseline(method) for method in result.methods}
-    return {
-        method: interval
-        for method, interval in found.items()
-        if interval is not None and np.isfinite([interval.low, interval.high]).all()
-    }
+    return {method: interval for method, interval in found.items() if interval is not None}
 
 
 def _plain(value: object) -> str:

@@ -6,8 +6,9 @@ import re
 
 import numpy as np
 
-from keras_lstsr.evaluation import report_figures as figures
-from keras_lstsr.evaluation.report_content import RegistrationShift, Spectra
+from keras_lstsr.evaluation.report import figures
+from keras_lstsr.evaluation.report.content import Spectra
+from keras_lstsr.grids.registration import Shift
 
 
 def test_no_two_series_are_alike():
@@ -46,12 +47,12 @@ def test_spectra_are_drawn_where_they_belong():
 def test_charts_bring_no_names_of_other_sites_nor_colours_of_their_own():
     rng = np.random.default_rng(0)
     values = rng.normal(295, 5, 500)
-    shifts = [RegistrationShift(str(i), *rng.normal(-1, 0.2, 2), 0.9) for i in range(5)]
+    places = rng.normal(-1, 0.2, (5, 2))
     curve = np.geomspace(100, 1, 6)
     spectra = Spectra(np.linspace(0, 2, 6), curve, {"a": curve}, {"a": curve / 100})
     drawings = [
         figures.scatter_svg("s", values, values + rng.normal(size=500), (280.0, 310.0)),
-        figures.shifts_svg(shifts, (-1.0, -1.0)),
+        figures.shifts_svg(places, Shift(-1.0, -1.0, 1.0)),
         figures.differences_svg("d", {"a": values - 295}, {"a": (0.0, -0.1, 0.1)}, "K"),
         figures.power_svg(spectra),
         figures.ring_correlation_svg(spectra),

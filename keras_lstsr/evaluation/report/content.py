@@ -1,15 +1,20 @@
-"""What the HTML report of a benchmark shows: scores, maps, spectra, scatter, shifts, notes."""
+"""What an evaluation found and a report shows: scores, maps, spectra, scatter, shifts, notes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_lstsr.errors import GridError
-from keras_lstsr.evaluation.benchmark import BenchmarkResult
+from keras_lstsr.evaluation.result import BenchmarkResult
+from keras_lstsr.grids.registration import Shift
+from keras_lstsr.records.truth import SetRegistration
+
+_MAXIMUM_NAMED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +30,7 @@ class SceneMaps:
         truth_kelvin: True fine LST in kelvin, ``[H, W]``, NaN where it is not scored.
         maps: Method → fine LST in kelvin, ``[H, W]`` on the truth's grid, NaN where missing.
         scores: Method → metric → value, shown under the maps; may be empty.
-        guide: The guide that the methods saw, ``[.., ..]`` of any size; None when there is none.
-        guide_name: What the guide is, with its unit if it has one.
+        guides: Name → guide that the methods saw, ``[.., ..]`` of any size.
         pixel_size_m: Side of a pixel of the truth in metres; None leaves out the scale bar.
 
     Raises:
@@ -39,14 +43,12 @@ class SceneMaps:
     truth_kelvin: NDArray[np.floating]
     maps: Mapping[str, NDArray[np.floating]]
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    guide: NDArray[np.floating] | None = None
-    guide_name: str = "NDVI"
+    guides: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
     pixel_size_m: float | None = None
 
     def __post_init__(self) -> None:
         flat = {"coarse_kelvin": self.coarse_kelvin, "truth_kelvin": self.truth_kelvin}
-        if self.guide is not None:
-            flat["guide"] = self.guide
+        flat |= {f"guides[{name}]": array for name, array in self.guides.items()}
         for name, array in flat.items():
             if np.ndim(array) != 2:
                 raise GridError(
@@ -106,54 +108,45 @@ class Spectra:
                 )
 
 
-@dataclass(frozen=True)
-class RegistrationShift:
-    """The shift that was found between one image and its truth.
-
-    Attributes:
-        image: Names the image.
-        row_pixels: Shift down the rows, in pixels of the truth.
-        column_pixels: Shift along the columns, in pixels of the truth.
-        quality: How sure the match is; 1 is perfect.
-    """
-
-    image: str
-    row_pixels: float
-    column_pixels: float
-    quality: float
-
-
 @dataclass(eq=False)
-class ReportContent:
-    """Everything that the report shows; what is empty or None leaves no section.
+class Evaluation:
+    """What came out of scoring methods on one set of samples, and what a report shows of it.
 
     Attributes:
-        title: The page's title.
-        lead: One or two sentences on what was compared, with which data.
-        results: Benchmarks; the first one gives the headline.
-        scenes: Scenes to show as maps.
-        spectra: Mean spectra over the images.
-        scatter: Method → (true, predicted) LST in kelvin, both ``[N]``, a subsample of the pixels.
-        shifts: Shifts found, one per image.
-        constant_shift: The shift that was applied to all images, (rows, columns) in pixels of the
-            truth; None when none was.
-        notes: Settings, versions, fallbacks, data: one paragraph each.
+        data: Names the set in words, e.g. the folder in quotation marks.
+        results: One per protocol and variant of co-registration; the first is the main one.
+        registration: The shifts found; None where none was looked for.
+        applied_shift: The shift of the first result; None where none was applied.
+        scenes: Maps of representative images of the first result.
+        scene_rule: By what rule they were chosen, in words.
+        spectra: Mean spectra of the first result's images.
+        scatter: Method → (true, predicted) LST in kelvin, both ``[N]``: a sample of the first
+            result's pixels.
+        method_notes: Method → what it did differently on which samples, ``"name: words"``.
+        left_out: Samples without a score in the first result: too little that is clear.
+        files: Sample → SHA-256 of the files that it was read from.
+        learnt_from: Which models have learnt from samples that they are scored on, in words.
+        notes: Settings and versions, one paragraph each.
 
     Raises:
         GridError: If the two arrays of a scatter differ in length.
     """
 
-    title: str
-    lead: str
-    results: Sequence[BenchmarkResult]
-    scenes: Sequence[SceneMaps] = ()
+    data: str
+    results: list[BenchmarkResult]
+    registration: SetRegistration | None = None
+    applied_shift: Shift | None = None
+    scenes: list[SceneMaps] = field(default_factory=list)
+    scene_rule: str = ""
     spectra: Spectra | None = None
     scatter: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]] = field(
         default_factory=dict
     )
-    shifts: Sequence[RegistrationShift] = ()
-    constant_shift: tuple[float, float] | None = None
-    notes: Sequence[str] = ()
+    method_notes: dict[str, list[str]] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    files: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    learnt_from: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for method, (truth, prediction) in self.scatter.items():
@@ -164,3 +157,43 @@ class ReportContent:
                     found=f"shapes {np.shape(truth)} and {np.shape(prediction)}",
                     expected="two arrays [N]",
                 )
+
+    def lead(self) -> str:
+        """Says in a sentence or two what was compared, with which data."""
+        if not self.results:
+            return ""
+        first = self.results[0]
+        images, groups = len(first.images), len(set(first.group_of_images))
+        grouped = f", in {groups} groups; images of one group share ground" * (groups < images)
+        compared = f"{len(first.methods)} methods on {images} images of {self.data}"
+        return f"{compared}{grouped}. {first.title}."
+
+    def all_notes(self) -> list[str]:
+        """Says all there is to know beside the figures, one paragraph each."""
+        notes = [self.scene_rule] if self.scene_rule else []
+        if self.registration is not None:
+            found, whole = self.registration.constant, self.registration.whole_pixels
+            notes.append(
+                f"Co-registration: the truth's position against the sharpened LST, median of "
+                f"{found.count} pairs weighted by quality: {shift_text(found)}, spread "
+                f"{found.row_spread:.2f} and {found.column_spread:.2f}; rounded to whole ones: "
+                f"{shift_text(whole)}."
+            )
+        for method, cases in self.method_notes.items():
+            reasons = Counter(case.partition(": ")[2] for case in cases)
+            described = "; ".join(f"{reason} ({n} ×)" for reason, n in reasons.most_common(3))
+            notes.append(f"{method}: {described}.")
+        if self.left_out:
+            named = ", ".join(self.left_out[:_MAXIMUM_NAMED])
+            more = len(self.left_out) - _MAXIMUM_NAMED
+            notes.append(
+                f"Left out, as too little is clear: {named}"
+                + (f" and {more} more." if more > 0 else ".")
+            )
+        return [*notes, *self.learnt_from, *self.notes]
+
+
+def shift_text(shift: Shift) -> str:
+    """Writes a shift for a title: ``(−1, −1) pixels (rows, columns)``."""
+    values = ", ".join(f"{v:.3g}".replace("-", "−") for v in (shift.rows, shift.columns))
+    return f"({values}) pixels (rows, columns)"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keras_lstsr.evaluation.benchmark import BenchmarkResult, ImageScore
-from keras_lstsr.evaluation.report_tables import (
+from keras_lstsr.evaluation.report.views import (
     MAXIMUM_TABLE_IMAGES,
     finding,
     name_and_unit,
     plain,
     result_view,
 )
+from keras_lstsr.evaluation.result import BenchmarkResult, ImageScore
 
 
 def benchmark(values: dict[str, list[float]], metric="rmse_kelvin", **options) -> BenchmarkResult:
@@ -21,7 +21,7 @@ def benchmark(values: dict[str, list[float]], metric="rmse_kelvin", **options) -
         for method, column in values.items()
         for index, value in enumerate(column)
     ]
-    return BenchmarkResult("name", "title", scores, metrics=(metric,), **options)
+    return BenchmarkResult("name", "title", scores, **options)
 
 
 def test_finding_by_hand():
@@ -108,7 +108,7 @@ def test_many_metrics_make_several_tables():
         ImageScore("i", method, 50, dict.fromkeys(metrics, value))
         for method, value in (("bicubic", 1.0), ("a", 2.0))
     ]
-    view = result_view(BenchmarkResult("n", "t", scores, metrics=metrics), 0)
+    view = result_view(BenchmarkResult("n", "t", scores), 0)
     first, second = (table["headings"] for table in view["tables"])
     assert first[:2] == ["bias-free RMSE (K)", "SSIM"] and first[-1] == "worse than bicubic"
     assert len(first) + len(second) == len(metrics) + 1

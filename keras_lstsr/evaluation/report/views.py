@@ -1,4 +1,4 @@
-"""A benchmark in words and tables for the HTML report: who is best, how surely, image by image."""
+"""A benchmark in words and tables for the HTML page: who is best, how surely, image by image."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from numpy.typing import ArrayLike, NDArray
 
-from keras_lstsr.evaluation.benchmark import BASELINE, MAIN_METRICS, BenchmarkResult
-from keras_lstsr.evaluation.report import HEADINGS, format_value
-from keras_lstsr.evaluation.report_figures import differences_svg
-from keras_lstsr.metrics.bootstrap import Interval, bootstrap_interval
+from keras_lstsr.evaluation.report.figures import differences_svg
+from keras_lstsr.evaluation.report.tables import HEADINGS, format_value
+from keras_lstsr.evaluation.result import BASELINE, MAIN_METRICS, BenchmarkResult, badness
 
 DASH = "–"
 # Metrics in the order in which they are read; others follow as they come.
@@ -60,7 +58,7 @@ def finding(result: BenchmarkResult) -> Finding:
     means = {method: _finite_mean(result, method, metric) for method in result.methods}
     ranked = sorted(
         (method for method, mean in means.items() if np.isfinite(mean)),
-        key=lambda method: float(_badness(metric, means[method])),
+        key=lambda method: _badness(metric, means[method]),
     )
     if not ranked:
         return Finding(f"No method has a finite {name}: nothing can be concluded.")
@@ -73,14 +71,14 @@ def finding(result: BenchmarkResult) -> Finding:
         return Finding(f"No method beats {BASELINE} ({figure}); the nearest is {second}.")
     if BASELINE not in ranked:
         return Finding(f"The best of {len(ranked)} methods is {best}: {figure}, ahead of {second}.")
-    differences = _differences(result, metric)[best]
+    differences = result.excess(best)
     compared = differences[np.isfinite(differences)]
     headline = (
         f"The best of {len(ranked)} methods is {best}: {figure}, "
         f"{BASELINE} {plain(means[BASELINE])}{unit}; "
         f"better on {np.sum(compared < 0)} of {len(compared)} images."
     )
-    interval = _difference_interval(result, differences)
+    interval = result.difference_to_baseline(best)
     if interval is None:
         return Finding(headline)
     how = ", drawn by group of images that share ground," if result.groups else ""
@@ -93,12 +91,8 @@ def finding(result: BenchmarkResult) -> Finding:
     )
 
 
-def _badness(metric: str, values: ArrayLike) -> NDArray[np.float64]:
-    """Turns values of a metric into ones of which less is better."""
-    numbers = np.asarray(values, dtype=np.float64)
-    if metric == "bias_kelvin":
-        return np.abs(numbers)
-    return numbers if metric.endswith("_kelvin") else -numbers
+def _badness(metric: str, value: float) -> float:
+    return float(badness(metric, np.asarray(value)))
 
 
 def name_and_unit(metric: str) -> tuple[str, str]:
@@ -124,44 +118,16 @@ def number_text(metric: str, value: float) -> str:
     return format_value(metric, value).replace("-", "−") if np.isfinite(value) else DASH
 
 
-def _by_image(result: BenchmarkResult, method: str, metric: str) -> dict[str, float]:
-    return {
-        s.image: s.values.get(metric, float("nan")) for s in result.scores if s.method == method
-    }
-
-
-def _aligned(result: BenchmarkResult, method: str, metric: str) -> NDArray[np.float64]:
-    values = _by_image(result, method, metric)
-    return np.array([values.get(image, np.nan) for image in result.images])
-
-
 def _finite_mean(result: BenchmarkResult, method: str, metric: str) -> float:
-    values = _aligned(result, method, metric)
+    values = result.values(method, metric)
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if finite.size else float("nan")
-
-
-def _differences(result: BenchmarkResult, metric: str) -> dict[str, NDArray[np.float64]]:
-    """Returns how much worse each method is than bicubic on each image: below 0 is better."""
-    badness = {m: _badness(metric, _aligned(result, m, metric)) for m in result.methods}
-    return {m: values - badness[BASELINE] for m, values in badness.items() if m != BASELINE}
-
-
-def _groups(result: BenchmarkResult, images: Sequence[str]) -> list[str] | None:
-    return [result.groups.get(image, image) for image in images] if result.groups else None
-
-
-def _difference_interval(
-    result: BenchmarkResult, differences: NDArray[np.float64]
-) -> Interval | None:
-    interval = bootstrap_interval(differences, _groups(result, result.images))
-    return interval if np.isfinite([interval.low, interval.high]).all() else None
 
 
 def result_view(result: BenchmarkResult, index: int) -> dict[str, Any]:
     """Returns what the template shows of a benchmark; ``index`` makes its ids unique."""
     images = len(result.images)
-    groups = len(set(_groups(result, result.images) or ()))
+    groups = len(set(result.group_of_images)) if result.groups else 0
     return {
         "id": f"result-{index}",
         "name": result.name,
@@ -232,22 +198,22 @@ def _best(metric: str, values: Sequence[float]) -> str | None:
     finite = [value for value in values if np.isfinite(value)]
     if len({number_text(metric, value) for value in values}) < 2 or len(finite) < 2:
         return None
-    return number_text(metric, min(finite, key=lambda value: float(_badness(metric, value))))
+    return number_text(metric, min(finite, key=lambda value: _badness(metric, value)))
 
 
 def _image_table(result: BenchmarkResult, metric: str) -> dict[str, Any]:
-    columns = {method: _by_image(result, method, metric) for method in result.methods}
+    columns = [result.values(method, metric) for method in result.methods]
     pixels = {score.image: score.scored_pixels for score in result.scores}
     rows = []
-    for image in result.images[:MAXIMUM_TABLE_IMAGES]:
-        values = [column.get(image, float("nan")) for column in columns.values()]
+    for number, image in enumerate(result.images[:MAXIMUM_TABLE_IMAGES]):
+        values = [float(column[number]) for column in columns]
         best = _best(metric, values)
         texts = [number_text(metric, value) for value in values]
         cells = [Cell(text, best=text == best) for text in texts]
         rows.append((image, result.groups.get(image, ""), pixels[image], cells))
     return {
         "metric": _heading(metric),
-        "methods": list(columns),
+        "methods": result.methods,
         "has_groups": bool(result.groups),
         "rows": rows,
     }
@@ -257,8 +223,8 @@ def _differences_view(result: BenchmarkResult, index: int) -> dict[str, Any] | N
     if BASELINE not in result.methods or len(result.methods) < 2 or len(result.images) < 2:
         return None
     metric = result.main_metric
-    differences = _differences(result, metric)
-    found = {method: _difference_interval(result, values) for method, values in differences.items()}
+    differences = {m: result.excess(m) for m in result.methods if m != BASELINE}
+    found = {method: result.difference_to_baseline(method) for method in differences}
     name, unit = name_and_unit(metric)
     intervals = {
         method: (interval.mean, interval.low, interval.high)

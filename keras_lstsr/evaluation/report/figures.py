@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from matplotlib import colormaps, rc_context
@@ -19,7 +19,8 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 
-from keras_lstsr.evaluation.report_content import RegistrationShift, Spectra
+from keras_lstsr.evaluation.report.content import Spectra
+from keras_lstsr.grids.registration import Shift
 
 # Colours of series that the page defines for light and for dark.
 SERIES_COLOURS = 8
@@ -122,20 +123,23 @@ def scatter_svg(
     return _svg(draw, prefix, 2.9, 2.75)
 
 
-def shifts_svg(
-    shifts: Sequence[RegistrationShift], constant_shift: tuple[float, float] | None
-) -> str:
-    """Draws the shift of each image, rows downwards as on a raster, and the constant shift."""
-    rows = np.array([shift.row_pixels for shift in shifts], dtype=np.float64)
-    columns = np.array([shift.column_pixels for shift in shifts], dtype=np.float64)
+def shifts_svg(places: NDArray[np.float64], applied: Shift | None) -> str:
+    """Draws the shift of each image, rows downwards as on a raster, and the one applied to all.
+
+    Args:
+        places: Rows and columns of each shift, ``[N, 2]``; NaN where none was found.
+        applied: The shift of all; None where none was applied.
+    """
+    rows, columns = places.T
+    cross = () if applied is None else (applied.rows, applied.columns)
 
     def draw(axis: Axes) -> None:
         axis.axhline(0, color=_MUTED, linewidth=0.8)
         axis.axvline(0, color=_MUTED, linewidth=0.8)
         axis.scatter(columns, rows, s=20, color=_SERIES[0], alpha=0.55, linewidths=0)
-        if constant_shift is not None:
-            axis.plot(*constant_shift[::-1], "+", color=_INK, markersize=15, markeredgewidth=1.8)
-        reach = np.concatenate([rows, columns, constant_shift or (), [0.0]])
+        if cross:
+            axis.plot(*cross[::-1], "+", color=_INK, markersize=15, markeredgewidth=1.8)
+        reach = np.concatenate([rows, columns, cross, [0.0]])
         reach = reach[np.isfinite(reach)]
         margin = 0.08 * max(float(np.ptp(reach)), 0.5)
         ends = float(reach.min()) - margin, float(reach.max()) + margin

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_lstsr.errors import ProductError
-from keras_lstsr.products.packing import Packing, multiplier
+from keras_lstsr.products.scene import Packing, multiplier
 
 DTYPES = ["uint8", "int8", "uint16", "int16", "int32", "float32"]
 
