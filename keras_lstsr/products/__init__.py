@@ -31,7 +31,6 @@ __all__ = [
     "Rejection",
     "guide_layer",
     "lst_layers",
-    "ndvi_layer",
     "open_guide",
     "open_product",
     "product_names",
@@ -272,11 +271,6 @@ def lst_layers(scene: xr.Dataset) -> dict[str, xr.DataArray]:
             expected="MOD11A1, MYD11A1, ASTER or an LST GeoTIFF",
         )
     return {layer.attrs["day_night"]: layer for layer in layers}
-
-
-def ndvi_layer(scene: xr.Dataset) -> xr.DataArray:
-    """Returns the NDVI of a scene, ``[y, x]``; see ``guide_layer``."""
-    return guide_layer(scene, "ndvi")
 
 
 def guide_layer(scene: xr.Dataset, name: str) -> xr.DataArray:

@@ -132,11 +132,11 @@ def test_without_crs_is_an_error():
 
 @pytest.mark.real_data
 def test_real_pairs_are_offset_by_whole_fine_pixels(lstsr_data):
-    from keras_lstsr.products import lst_layers, ndvi_layer, open_product
+    from keras_lstsr.products import guide_layer, lst_layers, open_product
 
     folder = lstsr_data / "modis_aster"
     (lst,) = lst_layers(open_product(folder / "000_lst_1km.tif", quantity="lst")).values()
-    ndvi = ndvi_layer(open_product(folder / "000_ndvi_250m.tif", quantity="ndvi"))
+    ndvi = guide_layer(open_product(folder / "000_ndvi_250m.tif", quantity="ndvi"), "ndvi")
     result = guide_on_fine_grid(ndvi, lst)
     # NDVI begins one fine row further south: its first row is the second of the fine grid.
     assert np.isnan(result.values[0]).all()
