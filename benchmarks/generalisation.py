@@ -43,7 +43,7 @@ def experiment(folder: Path, split: str, seed: int, options: dict) -> dict:
         )
         for part in ("test", "train"):
             run(
-                *("evaluate", str(trained), "--records", str(records), "--split", part),
+                *("evaluate", f"model={trained}", "--records", str(records), "--split", part),
                 *("--output", str(evaluation), "--no-mlflow", "--limit", "400"),
             )
     counts = json.loads((records / "dataset.json").read_text())

@@ -30,14 +30,14 @@ def out_of_fold(folder: Path) -> dict[str, np.ndarray]:
     for path in sorted((folder / "folds").glob("fold_*.npz")):
         with np.load(path) as arrays:
             for name in arrays.files:
-                if name.endswith("_kelvin"):
-                    found[name.removesuffix("_kelvin")] = arrays[name]
+                if name.endswith(":kelvin"):
+                    found[name.removesuffix(":kelvin")] = arrays[name]
     return found
 
 
 def print_table(result) -> None:
     """Prints means, the interval of the main metric, and comparisons pair by pair."""
-    from keras_lstsr.evaluation.report import HEADINGS, format_value
+    from keras_lstsr.evaluation.report.tables import HEADINGS, format_value
 
     summary = result.summary()
     errors = {name: result.values(name, "bias_free_rmse_kelvin") for name in result.methods}
@@ -59,26 +59,26 @@ def print_table(result) -> None:
         )
 
 
-def draw(evaluation, result, sources, predictions, best: str, path: Path) -> str:
+def draw(evaluation, result, samples, predictions, best: str, path: Path) -> str:
     """Draws the pair whose gain on the best classical method is the median one."""
-    from keras_lstsr.evaluation.cross_validation import NamedSource, OutOfFold
+    from keras_lstsr.evaluation.cross_validation import OutOfFold
     from keras_lstsr.evaluation.methods import parse_method
-    from keras_lstsr.evaluation.protocols import AsterProtocol
     from keras_lstsr.maps import comparison_figure
 
     gain = result.values(best, "bias_free_rmse_kelvin") - result.values(
         "guided", "bias_free_rmse_kelvin"
     )
     name = result.images[int(np.argsort(gain)[len(gain) // 2])]
-    source = next(s for s in sources if s.name == name)
-    protocol, shift = AsterProtocol(), evaluation.applied_shift
-    pair = protocol.prepared(NamedSource(source).load(), 4)
-    fine = {
-        "nearest": parse_method("nearest")(pair.lst, pair.guide),
-        best: parse_method(best)(pair.lst, pair.guide),
-        "guided": OutOfFold(predictions)(pair.lst, pair.guide),
+    source = next(s for s in samples.sources if s.name == name)
+    (protocol,) = samples.protocols
+    sample = protocol.prepared(source.load(), samples.factor)
+    methods = {
+        "nearest": parse_method("nearest"),
+        best: parse_method(best),
+        "guided": OutOfFold(predictions),
     }
-    (maps,) = protocol.images(pair, fine, shift)
+    fine = {method: refine(sample).lst_kelvin for method, refine in methods.items()}
+    (maps,) = protocol.images(sample, fine, evaluation.applied_shift)
     rows, columns = (slice(side // 2 - 60, side // 2 + 60) for side in maps.truth.shape)
     scored = np.isfinite(maps.truth)
     level = {m: float(np.mean((v - maps.truth)[scored])) for m, v in maps.maps.items()}
@@ -110,34 +110,30 @@ def draw(evaluation, result, sources, predictions, best: str, path: Path) -> str
 @click.option("--output", default=Path("guided_benchmark"), type=click.Path(path_type=Path))
 def main(pairs: Path, pretrained: Path, output: Path) -> None:
     """Prints the tables and writes report and picture."""
-    from keras_lstsr.evaluation.compare import evaluate_pairs
-    from keras_lstsr.evaluation.cross_validation import NamedSource, OutOfFold
+    from keras_lstsr.evaluation.compare import compare
+    from keras_lstsr.evaluation.cross_validation import OutOfFold
     from keras_lstsr.evaluation.methods import parse_method
-    from keras_lstsr.evaluation.protocols import AsterProtocol
-    from keras_lstsr.evaluation.publish import report_content, write_evaluation
-    from keras_lstsr.pairs.files import find_pairs
+    from keras_lstsr.evaluation.publish import write_evaluation
+    from keras_lstsr.evaluation.sources import pairs_set
 
-    sources = find_pairs(pairs)
     predictions = out_of_fold(pretrained)
     methods = {name: parse_method(name) for name in CLASSICAL}
     methods["guided"] = OutOfFold(predictions)
-    named = [NamedSource(source) for source in sources]
     for coregister in ("pixel", "subpixel"):
-        evaluation = evaluate_pairs(named, methods, [AsterProtocol()], coregister=coregister)
+        samples = pairs_set(pairs, coregister=coregister)
+        evaluation = compare(samples, methods)
         (result,) = evaluation.results
         print_table(result)
         if coregister == "subpixel":
             continue
         summary = result.summary()
         best = min(CLASSICAL, key=lambda name: summary[name]["bias_free_rmse_kelvin"])
-        name = draw(evaluation, result, sources, predictions, best, output / "guided_pair.png")
-        content = report_content(
-            evaluation,
-            title="The guided network on ground that it has not seen",
-            data=f"“{pairs.name}”",
-            notes=["guided: each pair is predicted by the model of its fold of cross-validation."],
+        name = draw(evaluation, result, samples, predictions, best, output / "guided_pair.png")
+        evaluation.notes.append(
+            "guided: each pair is predicted by the model of its fold of cross-validation."
         )
-        write_evaluation(evaluation, output, content)
+        title = "The guided network on ground that it has not seen"
+        write_evaluation(evaluation, output, title=title)
         print(f"\nPicture: pair {name}, where the gain on {best} is the median one.")
 
 

@@ -23,12 +23,13 @@ from rich.table import Table
 
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import LstsrError, ServingError
-from keras_lstsr.evaluation.benchmark import BenchmarkResult
+from keras_lstsr.evaluation.result import BenchmarkResult
 from keras_lstsr.simulate import simulate_scenes
 
 MARKER = ".keras-lstsr-demo"
 UNSEEN_SCENES = 2
 SERVER_START_SECONDS = 120.0
+SHOWN_COLUMNS = ("rmse_kelvin", "bias_kelvin", "psnr_db", "ssim", "worse_than_bicubic", "images")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class DemoPaths:
 
     @property
     def evaluation(self) -> Path:
-        """Tables and figures."""
+        """Tables and reports."""
         return self.root / "evaluation"
 
     @property
@@ -231,22 +232,23 @@ def _train(console: Console, paths: DemoPaths, epochs: int | None, mlflow: bool)
 
 
 def _evaluate(console: Console, paths: DemoPaths, mlflow: bool) -> list[BenchmarkResult]:
-    from keras_lstsr.evaluation.report import markdown_table, summary_metrics
-    from keras_lstsr.evaluation.run import evaluate_model
-    from keras_lstsr.inference.loading import load_predictor
+    from keras_lstsr.evaluation.methods import choose_methods
+    from keras_lstsr.evaluation.report.tables import markdown_table, summary_metrics
+    from keras_lstsr.evaluation.run import evaluate
+    from keras_lstsr.evaluation.sources import records_set, scenes_set
     from keras_lstsr.training.tracking import log_evaluation
 
     with console.status("Scoring patches and scenes"):
-        results, written = evaluate_model(
-            load_predictor(paths.run),
-            paths.evaluation,
-            records_dir=paths.records,
-            lst=f"{paths.unseen}/MOD11A1.*.hdf",
-            truth=f"{paths.unseen}/truth/*.tif",
-        )
+        sets = [
+            records_set(paths.records),
+            scenes_set(f"{paths.unseen}/MOD11A1.*.hdf", f"{paths.unseen}/truth/*.tif"),
+        ]
+        methods = choose_methods([], [f"model={paths.run}"])
+        evaluations, written = evaluate(sets, methods, paths.evaluation)
+    results = [result for evaluation in evaluations for result in evaluation.results]
     for result in results:
         console.print(result.title, style="bold")
-        console.print(Markdown(markdown_table(result)))
+        console.print(Markdown(markdown_table(result, SHOWN_COLUMNS)))
     if mlflow:
         log_evaluation(paths.run, summary_metrics(results), written)
     return results
@@ -324,7 +326,7 @@ def _summary(steps: _Steps, paths: DemoPaths, mlflow: bool) -> None:
     rows = [
         ("250 m map (COG)", paths.prediction),
         ("quicklook", paths.prediction.with_suffix(".png")),
-        ("tables and figures", paths.evaluation),
+        ("tables and reports", paths.evaluation),
         ("trained model", paths.run / "model.keras"),
         ("SavedModel", paths.models),
         ("records", paths.records),

@@ -1,115 +1,147 @@
-"""Scores out-of-fold predictions of pairs by the protocol that all methods are scored by."""
+"""Scores out-of-fold predictions of samples by the protocol that all methods are scored by."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
+from keras_lstsr.config import GUIDED
 from keras_lstsr.errors import GridError
-from keras_lstsr.evaluation.benchmark import BASELINE
-from keras_lstsr.evaluation.compare import evaluate_pairs
-from keras_lstsr.evaluation.methods import PairMethod, SharpeningMethod
-from keras_lstsr.evaluation.protocols import AsterProtocol
-from keras_lstsr.grids.georeference import raster_crs, raster_on_grid
-from keras_lstsr.pairs.files import Pair, PairSource
-from keras_lstsr.pairs.registration import Coregistration
-from keras_lstsr.training.pretrain_report import GUIDED, CrossValidationScores, PairScore
-
-_PAIR = "pair"
-VARIANTS: tuple[Coregistration, ...] = ("pixel", "subpixel")
+from keras_lstsr.evaluation.compare import SampleSet, compare
+from keras_lstsr.evaluation.methods import Method, Refined, SharpeningMethod
+from keras_lstsr.evaluation.protocols import AsterProtocol, NestedProtocol, ScoringProtocol
+from keras_lstsr.evaluation.result import BASELINE
+from keras_lstsr.evaluation.sources import RecordSamples
+from keras_lstsr.grids.grid import Grid
+from keras_lstsr.records.pairs import find_pairs
+from keras_lstsr.records.scene_sample import SampleSource, SceneSample
+from keras_lstsr.records.schema import load_metadata
+from keras_lstsr.records.truth import Coregistration
+from keras_lstsr.training.scores import CrossValidationScores, SampleScore, Scorer
 
 
 def score_out_of_fold(
-    sources: Sequence[PairSource],
+    sources: Iterable[SampleSource],
     predictions: Mapping[str, NDArray[np.floating]],
     *,
+    name: str = GUIDED,
+    protocol: ScoringProtocol | None = None,
     factor: int = 4,
     baselines: Sequence[str] = (BASELINE, "tsharp"),
 ) -> CrossValidationScores:
-    """Scores predictions beside classical methods as ``keras-lstsr evaluate --pairs`` does.
+    """Scores predictions beside classical methods as ``keras-lstsr evaluate`` does.
 
-    The protocol is ASTER's, with the truth shifted by the set's common shift in whole pixels, and
-    once more in fractions of a pixel.
+    A truth of another instrument is shifted by the set's common shift in whole pixels, and once
+    more in fractions of a pixel.
 
     Args:
-        sources: The pairs.
-        predictions: Pair → fine LST in kelvin on the grid of the pair's guide, cropped to what
-            it covers.
+        sources: The samples.
+        predictions: Sample → fine LST in kelvin on the fine grid of the sample, cropped to what
+            its guides cover.
+        name: Names the network among the methods.
+        protocol: How to score; by default ASTER's protocol.
         factor: Fine pixels along a coarse pixel's side.
         baselines: Classical methods to score besides; bicubic must be among them.
 
     Returns:
-        Scores under ``"aster"`` and ``"aster_subpixel"``.
+        Scores by the name of the result: ``"aster"`` and ``"aster_subpixel"`` by default.
 
     Raises:
-        ProductError: If a raster cannot be read, or no pair can be scored.
-        GridError: If a prediction is missing or of another shape than its guide.
+        ProductError: If a raster cannot be read, or no sample can be scored.
+        GridError: If a prediction is missing or of another shape than the sample's fine grid.
     """
-    methods: dict[str, PairMethod] = {name: SharpeningMethod(name, factor) for name in baselines}
-    methods[GUIDED] = OutOfFold(predictions)
-    named = [NamedSource(source) for source in sources]
+    protocol = protocol or AsterProtocol()
+    methods: dict[str, Method] = {each: SharpeningMethod(each, factor) for each in baselines}
+    methods[name] = OutOfFold(predictions, factor)
+    variants: tuple[Coregistration, ...] = (
+        ("pixel", "subpixel") if protocol.foreign_truth else ("none",)
+    )
     scores = CrossValidationScores(rows=[], means={}, details={})
     means, details = {}, {}
-    for variant in VARIANTS:
-        evaluation = evaluate_pairs(
-            named, methods, [AsterProtocol()], factor=factor, coregister=variant
-        )
-        (result,) = evaluation.results
+    for variant in variants:
+        samples = SampleSet("cross-validation", sources, [protocol], variant, factor)
+        (result,) = compare(samples, methods).results
         means[result.name], details[result.name] = result.summary(), result.details
         scores.rows.extend(
-            PairScore(result.name, score.image, score.method, score.values)
+            SampleScore(result.name, score.image, score.method, score.values)
             for score in result.scores
         )
     return replace(scores, means=means, details=details)
 
 
-@dataclass(frozen=True)
-class NamedSource:
-    """A source whose LST says of which pair it is: methods see rasters alone."""
+def pairs_scorer(folder: str | PathLike[str], name: str = GUIDED) -> Scorer:
+    """Returns what scores predictions of a folder's pairs by ASTER's protocol.
 
-    source: PairSource
+    Args:
+        folder: Folder of pairs.
+        name: Names the network among the methods.
 
-    @property
-    def name(self) -> str:
-        """The pair's name."""
-        return self.source.name
+    Raises:
+        ProductError: If the folder holds no pairs.
+    """
+    sources = find_pairs(folder)
+    return lambda predictions: score_out_of_fold(sources, predictions, name=name)
 
-    @property
-    def group(self) -> str:
-        """The pair's group."""
-        return self.source.group
 
-    def load(self) -> Pair:
-        """Reads the pair and writes its name into the attributes of LST."""
-        pair = self.source.load()
-        return replace(pair, lst=pair.lst.assign_attrs({_PAIR: pair.name}))
+def records_scorer(folder: str | PathLike[str], name: str = GUIDED) -> Scorer:
+    """Returns what scores predictions of records against the records' own truth.
+
+    Args:
+        folder: A records folder with truth.
+        name: Names the network among the methods.
+
+    Raises:
+        RecordsError: If the folder holds no records.
+    """
+    metadata = load_metadata(folder)
+    baselines = (BASELINE, "tsharp") if "ndvi" in metadata.guides else (BASELINE,)
+
+    def score(predictions: Mapping[str, NDArray[np.floating]]) -> CrossValidationScores:
+        sources = [
+            sample
+            for split, count in metadata.counts.items()
+            if count
+            for sample in RecordSamples(Path(folder), split)
+            if sample.name in predictions
+        ]
+        return score_out_of_fold(
+            sources,
+            predictions,
+            name=name,
+            protocol=NestedProtocol("unseen_ground", "1 km → 250 m, unseen ground"),
+            factor=metadata.scale_factor,
+            baselines=baselines,
+        )
+
+    return score
 
 
 class OutOfFold:
-    """What the model of each pair's fold has predicted, as a ``PairMethod`` of ``NamedSource``.
+    """What the model of each sample's fold has predicted, as a method.
 
     Args:
         predictions: As for ``score_out_of_fold``.
+        factor: Fine pixels along a coarse pixel's side.
     """
 
-    def __init__(self, predictions: Mapping[str, NDArray[np.floating]]) -> None:
-        self._predictions = predictions
+    def __init__(self, predictions: Mapping[str, NDArray[np.floating]], factor: int = 4) -> None:
+        self._predictions, self._factor = predictions, factor
 
-    def __call__(self, lst: xr.DataArray, guide: xr.DataArray) -> xr.DataArray:
-        """See ``PairMethod``."""
-        name = lst.attrs[_PAIR]
-        values = self._predictions.get(name)
-        if values is None or values.shape != guide.shape:
+    def __call__(self, sample: SceneSample) -> Refined:
+        """See ``Method``."""
+        values = self._predictions.get(sample.name)
+        grid = Grid.of(sample.lst, "lst").finer(self._factor)
+        if values is None or values.shape != grid.shape:
             raise GridError(
-                "there is no prediction for the pair's grid",
-                path=name,
+                "there is no prediction for the sample's grid",
+                path=sample.name,
                 found="none" if values is None else f"shape {values.shape}",
-                expected=f"shape {guide.shape}",
+                expected=f"shape {grid.shape}",
             )
-        like = xr.DataArray(name="lst_kelvin", attrs={"units": "K"})
-        crs = raster_crs(guide, "guide")
-        return raster_on_grid(np.asarray(values), like, crs, guide.rio.transform())
+        fine = grid.raster(np.asarray(values), name="lst_kelvin", attrs={"units": "K"})
+        return Refined(fine)

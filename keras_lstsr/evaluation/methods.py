@@ -1,4 +1,4 @@
-"""What a benchmark of pairs compares: classical methods by name, networks by path, one interface.
+"""What an evaluation compares: classical methods by name, networks by path, one interface.
 
 A method is written ``NAME`` or ``NAME:option=value,option=value``, e.g. ``tsharp:residual=block``;
 a model is a path, or ``LABEL=PATH`` to choose its name in the tables.
@@ -8,48 +8,56 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import xarray as xr
 
+from keras_lstsr.artifacts.contract import FOLLOWED_NAME, OUTPUT_NAME
 from keras_lstsr.artifacts.pretrained import PRETRAINED, shipped_weights
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.evaluation.benchmark import BASELINE
-from keras_lstsr.inference.loading import load_predictor
-from keras_lstsr.inference.predictor import Predictor
-from keras_lstsr.inference.scene import predict_scene
+from keras_lstsr.evaluation.result import BASELINE
+from keras_lstsr.records.scene_sample import SceneSample
 from keras_lstsr.sharpening import METHODS, sharpen
 from keras_lstsr.sharpening.fallback import SharpeningWarning
+from keras_lstsr.sharpening.interpolation import INTERPOLATIONS
 
-# What a result carries where a method went on otherwise than asked.
-FALLBACK_ATTRIBUTES = ("sharpening_fallback", "sharpening_notes")
-
+if TYPE_CHECKING:
+    from keras_lstsr.inference.predictor import Predictor
 
 PRETRAINED_LABEL = "guided"
 """What the pretrained model is called in the tables."""
 
 
-class PairMethod(Protocol):
-    """Turns coarse LST and its guide into fine LST; a method may leave the guide alone."""
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """What a method makes of a sample.
 
-    def __call__(self, lst: xr.DataArray, guide: xr.DataArray) -> xr.DataArray:
-        """Sharpens one scene.
+    Attributes:
+        lst_kelvin: Fine LST in kelvin, ``[h · f, w · f]`` on the fine grid, with CRS and
+            transform; NaN where missing.
+        note: What it did differently than asked, in words; empty where all went well.
+    """
+
+    lst_kelvin: xr.DataArray
+    note: str = ""
+
+
+class Method(Protocol):
+    """Turns coarse LST into fine LST; a method may use guides or leave them alone."""
+
+    def __call__(self, sample: SceneSample) -> Refined:
+        """Refines one sample.
 
         Args:
-            lst: Coarse LST in kelvin, ``[h, w]``, NaN where missing, with CRS and transform.
-            guide: The guide on the exactly nested fine grid, ``[h · f, w · f]``, NaN where missing.
-
-        Returns:
-            Fine LST in kelvin, ``[h · f, w · f]`` with CRS and transform, NaN where missing. The
-            attributes ``sharpening_fallback`` and ``sharpening_notes``, where they are there,
-            say what went differently.
+            sample: Coarse LST and its guides on exactly nested grids, without the truth.
         """
         ...
 
 
 class SharpeningMethod:
-    """A classical method with its options, as a ``PairMethod``.
+    """A classical method with its options; it gets all guides of a sample.
 
     Args:
         name: One of ``sharpening.METHODS``.
@@ -69,20 +77,23 @@ class SharpeningMethod:
             )
         self.name, self.factor, self.options = name, factor, dict(options or {})
 
-    def __call__(self, lst: xr.DataArray, guide: xr.DataArray) -> xr.DataArray:
-        """See ``PairMethod``.
+    def __call__(self, sample: SceneSample) -> Refined:
+        """See ``Method``.
 
         Raises:
-            ConfigError: If the method has no such option, or the option no such value.
+            ConfigError: If the method has no such option, the option has no such value, or the
+                method needs a guide and there is none.
         """
+        guides = [*sample.guides.values()] or None
         with warnings.catch_warnings():
-            # What fell back stands in the attribute, and from there in the tables.
+            # What a warning says stands in the attributes as well, and goes into the note.
             warnings.simplefilter("ignore", SharpeningWarning)
-            return sharpen(lst, guide, method=self.name, factor=self.factor, **self.options)
+            fine = sharpen(sample.lst, guides, method=self.name, factor=self.factor, **self.options)
+        return Refined(fine, _said(fine))
 
 
 class PredictorMethod:
-    """A network as a ``PairMethod``; it gets the guide if it takes one.
+    """A network as a method; it gets those guides that it takes.
 
     Args:
         predictor: Any predictor.
@@ -91,13 +102,25 @@ class PredictorMethod:
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
 
-    def __call__(self, lst: xr.DataArray, guide: xr.DataArray) -> xr.DataArray:
-        """See ``PairMethod``."""
-        guides = dict.fromkeys(self.predictor.contract.guides, guide)
-        return predict_scene(lst, self.predictor, guides, outputs=())["lst_kelvin_fine"]
+    def __call__(self, sample: SceneSample) -> Refined:
+        """See ``Method``."""
+        from keras_lstsr.inference.scene import predict_scene
+
+        taken = self.predictor.contract.guides
+        guides = {name: guide for name, guide in sample.guides.items() if name in taken}
+        outputs = (FOLLOWED_NAME,)  # it tells where the guide was of little use
+        scene = predict_scene(sample.lst, self.predictor, guides, outputs=outputs)
+        fine = scene[OUTPUT_NAME]
+        return Refined(fine, _said(fine))
 
 
-def parse_method(text: str) -> SharpeningMethod:
+def _said(fine: xr.DataArray) -> str:
+    """What ``sharpen`` and ``predict_scene`` say of their result."""
+    said = (fine.attrs.get(f"sharpening_{name}", "") for name in ("fallback", "notes"))
+    return " ".join(text for text in said if text)
+
+
+def parse_method(text: str, factor: int = 4) -> SharpeningMethod:
     """Reads ``NAME`` or ``NAME:option=value,option=value``.
 
     Values that look like a whole number, a number, ``true`` or ``false`` become one.
@@ -117,7 +140,7 @@ def parse_method(text: str) -> SharpeningMethod:
                 expected="NAME:option=value,option=value",
             )
         options[option] = _value(value)
-    return SharpeningMethod(name, options=options)
+    return SharpeningMethod(name, factor, options)
 
 
 def _value(text: str) -> bool | int | float | str:
@@ -132,15 +155,20 @@ def _value(text: str) -> bool | int | float | str:
 
 
 def choose_methods(
-    method_texts: Sequence[str] = (), model_texts: Sequence[str] = (), *, factor: int = 4
-) -> dict[str, PairMethod]:
-    """Builds the methods that a benchmark compares.
+    method_texts: Sequence[str] = (),
+    model_texts: Sequence[str] = (),
+    *,
+    factor: int = 4,
+    guided: bool = True,
+) -> dict[str, Method]:
+    """Builds the methods that an evaluation compares.
 
     Args:
         method_texts: As ``parse_method`` reads them; with no method and no model, all classical
             methods with their defaults, and the pretrained model where its weights are installed.
         model_texts: Paths as ``load_predictor`` takes them, ``pretrained``, or ``LABEL=PATH``.
         factor: What all methods must refine by.
+        guided: Whether there is a guide; without one, methods that need it are no default.
 
     Returns:
         Name in the tables → method; bicubic, with which all are compared, comes first where it is
@@ -152,14 +180,15 @@ def choose_methods(
     """
     texts, model_texts = list(method_texts), list(model_texts)
     if not texts and not model_texts:
-        texts, model_texts = list(METHODS), [PRETRAINED] if shipped_weights() else []
-    methods: dict[str, PairMethod] = {}
+        texts = list(METHODS if guided else INTERPOLATIONS)
+        model_texts = [PRETRAINED] if shipped_weights() else []
+    methods: dict[str, Method] = {}
     if BASELINE not in texts:
         methods[BASELINE] = SharpeningMethod(BASELINE, factor)
     for text in texts:
         if text in methods:
             raise ConfigError("a method is named twice", field="method", found=repr(text))
-        methods[text] = parse_method(text)
+        methods[text] = parse_method(text, factor)
     for text in model_texts:
         label, path = label_and_path(text)
         if label in methods:
@@ -169,6 +198,8 @@ def choose_methods(
                 found=repr(label),
                 action="Name the models: --model LABEL=PATH.",
             )
+        from keras_lstsr.inference.loading import load_predictor
+
         predictor = load_predictor(path)
         if predictor.scale_factor != factor:
             raise ConfigError(

@@ -1,24 +1,21 @@
-"""An evaluation of pairs as tables, an HTML report and a run in MLflow."""
+"""An evaluation as tables, an HTML report and a run in MLflow."""
 
 from __future__ import annotations
 
 import csv
 import re
 import tempfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from keras_lstsr import __version__
 from keras_lstsr.errors import LstsrError
-from keras_lstsr.evaluation.benchmark import BASELINE, BenchmarkResult
-from keras_lstsr.evaluation.compare import PairsEvaluation, shift_text
-from keras_lstsr.evaluation.html import write_html_report
-from keras_lstsr.evaluation.report import summary_metrics, write_tables
-from keras_lstsr.evaluation.report_content import RegistrationShift, ReportContent
-from keras_lstsr.pairs.registration import SetRegistration
+from keras_lstsr.evaluation.report.content import Evaluation
+from keras_lstsr.evaluation.report.html import TITLE, write_html_report
+from keras_lstsr.evaluation.report.tables import summary_metrics, write_tables
+from keras_lstsr.evaluation.result import BASELINE, BenchmarkResult
+from keras_lstsr.records.truth import SetRegistration
 
 REPORT_NAME = "report.html"
 REGISTRATION_TABLE = "registration.csv"
@@ -34,80 +31,24 @@ SHOWN_METRICS = (
 """Columns of the table in a terminal."""
 
 EXPERIMENT = "lstsr-evaluation"
-_MAXIMUM_NAMED_PAIRS = 5
-
-
-def report_content(
-    evaluation: PairsEvaluation, *, title: str, data: str, notes: Sequence[str] = ()
-) -> ReportContent:
-    """Puts together what the HTML report shows.
-
-    Args:
-        evaluation: The evaluation.
-        title: The page's title.
-        data: Names the pairs, e.g. the folder.
-        notes: What else to say about settings.
-    """
-    first = evaluation.results[0]
-    groups = len(set(first.groups.values()))
-    lead = (
-        f"{len(first.methods)} methods on {len(set(first.images))} images of {data}, in {groups} "
-        f"groups that share ground. {first.title}."
-    )
-    registration, applied = evaluation.registration, evaluation.applied_shift
-    shifts = registration.shifts if registration is not None else {}
-    return ReportContent(
-        title=title,
-        lead=lead,
-        results=evaluation.results,
-        scenes=evaluation.scenes,
-        spectra=evaluation.spectra,
-        scatter=evaluation.scatter,
-        shifts=[
-            RegistrationShift(name, shift.rows, shift.columns, shift.quality)
-            for name, shift in shifts.items()
-        ],
-        constant_shift=None if applied is None else (applied.rows, applied.columns),
-        notes=[*_notes(evaluation), *notes, f"keras-lstsr {__version__}."],
-    )
-
-
-def _notes(evaluation: PairsEvaluation) -> list[str]:
-    notes = [evaluation.scene_rule]
-    registration = evaluation.registration
-    if registration is not None:
-        found, whole = registration.constant, registration.whole_pixels
-        notes.append(
-            f"Co-registration: the truth's position against the sharpened LST, median of "
-            f"{found.count} pairs weighted by quality: {shift_text(found)}, spread "
-            f"{found.row_spread:.2f} and {found.column_spread:.2f}; rounded to whole ones: "
-            f"{shift_text(whole)}."
-        )
-    for method, cases in evaluation.fallbacks.items():
-        reasons = Counter(case.partition(": ")[2] for case in cases)
-        described = "; ".join(f"{reason} ({n} ×)" for reason, n in reasons.most_common(3))
-        notes.append(f"{method} went on otherwise: {described}.")
-    if evaluation.left_out:
-        named = ", ".join(evaluation.left_out[:_MAXIMUM_NAMED_PAIRS])
-        more = len(evaluation.left_out) - _MAXIMUM_NAMED_PAIRS
-        notes.append(
-            f"Left out, as too little is clear: {named}"
-            + (f" and {more} more." if more > 0 else ".")
-        )
-    return notes
 
 
 def write_evaluation(
-    evaluation: PairsEvaluation, folder: str | PathLike[str], content: ReportContent
+    evaluation: Evaluation,
+    folder: str | PathLike[str],
+    *,
+    report: str = REPORT_NAME,
+    title: str = TITLE,
 ) -> list[Path]:
-    """Writes the tables of all results, ``registration.csv`` and ``report.html``.
+    """Writes the tables of all results, the HTML report, and ``registration.csv`` if there is one.
 
     All is written beside the folder first and then moved, so that an error leaves nothing there.
 
     Args:
         evaluation: The evaluation.
         folder: Where to; made if it is not there. Files of the same names are replaced.
-        content: What the report shows.
+        report: Name of the HTML file.
+        title: Its title.
 
     Returns:
         The paths written.
@@ -125,7 +66,7 @@ def write_evaluation(
             ]
             if evaluation.registration is not None:
                 paths.append(_write_registration(evaluation.registration, partial))
-            paths.append(write_html_report(partial / REPORT_NAME, content))
+            paths.append(write_html_report(partial / report, evaluation, title=title))
             return [path.replace(folder / path.name) for path in paths]
     except OSError as error:
         raise LstsrError(

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lstsr.errors import GridError
-from keras_lstsr.evaluation.benchmark import MINIMUM_SCORED_PIXELS, ImageScore
+from keras_lstsr.evaluation.result import ImageScore
 from keras_lstsr.metrics import image
-from keras_lstsr.pairs.masks import extent_of
+from keras_lstsr.records.masks import extent_of
 
+# Images are scored when at least this many pixels can be; SSIM needs windows of 7.
+MINIMUM_SCORED_PIXELS = 49
 # Around the scored pixels: a Gaussian of sigma 4 reaches 16 pixels.
 _MARGIN_PIXELS = 16
 
@@ -29,7 +31,7 @@ SCORED_METRICS: dict[str, Callable[..., float]] = {
 }
 QUARTER_METRICS = tuple(f"rmse_gradient_quarter_{number}_kelvin" for number in (1, 2, 3, 4))
 CONSISTENCY_METRIC = "consistency_kelvin"
-PAIR_METRICS = (*SCORED_METRICS, *QUARTER_METRICS, CONSISTENCY_METRIC)
+METRICS = (*SCORED_METRICS, *QUARTER_METRICS, CONSISTENCY_METRIC)
 """RMSE, bias-free RMSE, bias, MAE, PSNR, SSIM, correlations, RMSE by quarters of the truth's
 gradient (flattest first), and RMSE of the result's 4 × 4 means against the coarse LST."""
 
@@ -57,7 +59,7 @@ def score_maps(maps: ImageMaps) -> list[ImageScore]:
     """Scores all results for an image on the pixels that the truth and all of them have.
 
     Returns:
-        One score per method with ``PAIR_METRICS``, consistency only where the maps bring it; none
+        One score per method with ``METRICS``, consistency only where the maps bring it; none
         when fewer than 49 pixels can be scored.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from os import PathLike
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import rasterio
@@ -14,6 +14,8 @@ from rasterio.errors import RasterioError
 
 from keras_lstsr.errors import GridError, LstsrError
 from keras_lstsr.files import written_whole
+from keras_lstsr.grids.door import placed
+from keras_lstsr.grids.grid import Grid
 
 # Steps of 0.01 K reach 655 K in 16 bits; 0 is free to mark missing pixels.
 UINT16_SCALE_KELVIN = 0.01
@@ -32,24 +34,18 @@ def write_cog(
     """Writes LST as a cloud-optimised GeoTIFF: tiled, compressed, with overviews.
 
     Args:
-        lst_kelvin: LST ``[y, x]`` in kelvin, NaN where missing, with CRS and transform.
+        lst_kelvin: LST ``[y, x]`` in kelvin, NaN where missing, with CRS and coordinates.
         path: The file; replaced if it is there, and only by a whole one.
         tags: Metadata of the file; values are written as text.
         dtype: ``"float32"`` with nodata NaN, or ``"uint16"`` in steps of 0.01 K with nodata 0
             and the scale in the band's metadata.
 
     Raises:
-        GridError: If the array is not two-dimensional or has no CRS.
+        GridError: If it is no raster of one band with CRS and a regular grid.
         LstsrError: If the file cannot be written.
     """
-    if lst_kelvin.ndim != 2 or lst_kelvin.rio.crs is None:
-        raise GridError(
-            "the result is no georeferenced raster",
-            field=str(lst_kelvin.name),
-            found=f"dimensions {dict(lst_kelvin.sizes)}, CRS {lst_kelvin.rio.crs}",
-            expected="dimensions y and x, and a CRS",
-        )
-    values, nodata = _stored_values(np.asarray(lst_kelvin.values), dtype)
+    given = placed(lst_kelvin, "lst_kelvin")
+    values, nodata = _stored_values(np.asarray(given.raster.values), dtype)
     profile = {
         "driver": "COG",
         "height": values.shape[0],
@@ -57,8 +53,8 @@ def write_cog(
         "count": 1,
         "dtype": dtype,
         "nodata": nodata,
-        "crs": lst_kelvin.rio.crs,
-        "transform": lst_kelvin.rio.transform(),
+        "crs": given.grid.crs_wkt,
+        "transform": given.grid.transform,
         "compress": "DEFLATE",
         "predictor": "YES",
         "blocksize": _BLOCK_PIXELS,
@@ -119,12 +115,14 @@ def write_quicklook(
         residuals: Title → residual in kelvin on the input's pixels.
 
     Raises:
-        GridError: If the fine grid is no multiple of the coarse one, or no pixel is valid.
+        GridError: If a raster has no CRS or no regular grid, the fine grid is no multiple of the
+            coarse one, or no pixel is valid.
         LstsrError: If the file cannot be written.
     """
     from keras_lstsr.maps import quicklook_figure
 
-    before, after = np.asarray(coarse.values), np.asarray(fine.values)
+    coarse_lst, fine_lst = placed(coarse, "coarse"), placed(fine, "fine")
+    before, after = np.asarray(coarse_lst.raster.values), np.asarray(fine_lst.raster.values)
     factor = after.shape[0] // before.shape[0]
     if after.shape != (before.shape[0] * factor, before.shape[1] * factor) or factor < 1:
         raise GridError(
@@ -132,15 +130,15 @@ def write_quicklook(
         )
     if np.isnan(before).all():
         raise GridError("the scene has no valid pixel", field=str(coarse.name))
-    titles = f"input, {_pixel_size_text(coarse)}", f"result, {_pixel_size_text(fine)}"
+    titles = (
+        f"input, {_pixel_size_text(coarse_lst.grid)}",
+        f"result, {_pixel_size_text(fine_lst.grid)}",
+    )
     figure = quicklook_figure(before, after, titles=titles, title=title, residuals=residuals)
     with written_whole(path) as partial:
         figure.savefig(partial, format="png", dpi=120)
 
 
-def _pixel_size_text(raster: xr.DataArray) -> str:
-    crs: Any = raster.rio.crs
-    size = abs(raster.rio.resolution()[0])
-    if crs is None or not crs.is_projected:
-        return f"pixels of {size:.4g}°" if crs is not None else f"pixels of {size:.4g}"
-    return f"pixels of {size:.0f} m"
+def _pixel_size_text(grid: Grid) -> str:
+    size = grid.pixel_size[0]
+    return f"pixels of {size:.4g}°" if grid.crs.is_geographic else f"pixels of {size:.0f} m"

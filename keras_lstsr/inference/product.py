@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,10 +14,15 @@ import numpy as np
 import xarray as xr
 
 from keras_lstsr import __version__
-from keras_lstsr.artifacts.contract import FOLLOWED_NAME, OUTPUT_NAME, STD_NAME, Contract
+from keras_lstsr.artifacts.contract import (
+    FOLLOWED_NAME,
+    OUTPUT_NAME,
+    STD_NAME,
+    Contract,
+    guide_meaning,
+)
 from keras_lstsr.errors import LstsrError, ModelError, ProductError
 from keras_lstsr.inference.cog import write_cog, write_quicklook
-from keras_lstsr.inference.guides import granule_difference, guide_tags
 from keras_lstsr.inference.predictor import Predictor
 from keras_lstsr.inference.quality import Correction, made_consistent, without_guides
 from keras_lstsr.inference.scene import predict_scene
@@ -338,3 +343,60 @@ def _title(scene: xr.Dataset, layer: str) -> str:
     return "\n".join(
         part for part in (str(scene.attrs.get("granule_id", "")), when.strip()) if part
     )
+
+
+def granule_difference(name: str, guide_scene: xr.Dataset, lst_scene: xr.Dataset) -> str:
+    """Compares tile and date of a guide and LST, as far as both are known.
+
+    Args:
+        name: The guide's name.
+        guide_scene: The scene that it comes from.
+        lst_scene: The scene of LST.
+
+    Returns:
+        A sentence on how many days lie between them; empty text for the same day or an unknown
+        one.
+
+    Raises:
+        ProductError: If they are of different tiles.
+    """
+    title = guide_meaning(name)
+    tiles, days = (
+        [str(scene.attrs.get(key, "")) for scene in (lst_scene, guide_scene)]
+        for key in ("tile", "acquisition_date")
+    )
+    if all(tiles) and tiles[0] != tiles[1]:
+        raise ProductError(
+            f"LST and {title} are of different tiles",
+            path=guide_scene.attrs.get("source_file"),
+            field="tile",
+            found=tiles[1],
+            expected=tiles[0],
+            action=f"Take the granule of {title} of the same tile.",
+        )
+    if not all(days) or days[0] == days[1]:
+        return ""
+    apart = (date.fromisoformat(days[1]) - date.fromisoformat(days[0])).days
+    return (
+        f"{title} is of {days[1]}, {abs(apart)} day{'s' if abs(apart) > 1 else ''} "
+        f"{'after' if apart > 0 else 'before'} LST ({days[0]}): what changed on the ground "
+        "between them shows as false detail."
+    )
+
+
+def guide_tags(scenes: Mapping[str, xr.Dataset]) -> dict[str, object]:
+    """Returns the tags on the guides that went in.
+
+    Args:
+        scenes: Guide → the scene that it comes from.
+    """
+    return {
+        f"{name}_{tag}": value
+        for name, scene in scenes.items()
+        for tag, value in {
+            "granule": scene.attrs.get("granule_id", ""),
+            "file": Path(str(scene.attrs.get("source_file", ""))).name,
+            "product": scene.attrs.get("product", ""),
+            "date": scene.attrs.get("acquisition_date", ""),
+        }.items()
+    }

@@ -109,53 +109,6 @@ def fourier_ring_correlation(
     return frequency_per_km, np.clip(_ratio(cross, np.sqrt(true_power * power)), -1.0, 1.0)
 
 
-def resolved_wavelength_m(
-    frequency_per_km: ArrayLike, ring_correlation: ArrayLike, *, threshold: float = 0.5
-) -> float:
-    """Wavelength down to which the Fourier ring correlation stays at or above a threshold.
-
-    The first crossing, with the frequency interpolated linearly between rings. Two pixels of that
-    resolution make one wavelength.
-
-    Args:
-        frequency_per_km: Rising frequencies in cycles per kilometre, ``[F]``.
-        ring_correlation: ``[F]``; rings that are NaN are left out.
-        threshold: 0.5 and 1/7 are in use. The square is the share of the prediction's power that
-            a multiple of the truth explains.
-
-    Returns:
-        Metres; that of the last ring if the correlation never falls below the threshold, infinite
-        if it starts below it, NaN without a ring.
-
-    Raises:
-        GridError: If the two differ in length.
-
-    Source: van Heel & Schatz (2005), doi:10.1016/j.jsb.2005.05.009, on thresholds.
-    """
-    frequency = np.asarray(frequency_per_km, dtype=np.float64)
-    correlation = np.asarray(ring_correlation, dtype=np.float64)
-    if frequency.shape != correlation.shape or frequency.ndim != 1:
-        raise GridError(
-            "a ring correlation has another length than its frequencies",
-            found=f"shapes {frequency.shape} and {correlation.shape}",
-            expected="[F] and [F]",
-        )
-    there = np.isfinite(correlation)
-    frequency, correlation = frequency[there], correlation[there]
-    if not frequency.size:
-        return float("nan")
-    below = np.flatnonzero(correlation < threshold)
-    if not below.size:
-        return float(1000 / frequency[-1])
-    first = int(below[0])
-    if first == 0:
-        return float("inf")
-    before, after = correlation[first - 1], correlation[first]
-    share = (before - threshold) / (before - after)
-    crossing = frequency[first - 1] + share * (frequency[first] - frequency[first - 1])
-    return float(1000 / crossing)
-
-
 def _check_image(image: NDArray[np.float64]) -> None:
     if image.ndim != 2 or min(image.shape) < SMALLEST_SIDE_PIXELS:
         raise GridError(

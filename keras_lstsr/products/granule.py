@@ -10,8 +10,7 @@ from pathlib import Path
 
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.grids.modis import tile_of_bounds
-from keras_lstsr.products.hdfeos import HdfEosFile
-from keras_lstsr.products.odl import OdlNode
+from keras_lstsr.products.hdfeos import HdfEosFile, OdlNode
 
 DAY_NIGHT = ("day", "night", "unknown")
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -23,7 +24,6 @@ from pyhdf.SD import SD, SDC
 from keras_lstsr.errors import ProductError
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.modis import MODIS_SPHERE_RADIUS_M, modis_sinusoidal_crs
-from keras_lstsr.products.odl import OdlNode, parse_odl
 
 _MAGIC = b"\x0e\x03\x13\x01"
 _RADIUS_TOLERANCE_M = 1.0
@@ -319,3 +319,64 @@ def _grid_definition(node: OdlNode, path: Path) -> EosGrid:
     pixel_width, pixel_height = (right - left) / width, (top - bottom) / height
     transform = Affine(pixel_width, 0.0, left, 0.0, -pixel_height, top)
     return EosGrid(name, Grid(modis_sinusoidal_crs(), transform, (height, width)), fields)
+
+
+@dataclass
+class OdlNode:
+    """A GROUP or OBJECT of ODL, the language of the EOS metadata."""
+
+    name: str
+    values: dict[str, str] = field(default_factory=dict)
+    children: list[OdlNode] = field(default_factory=list)
+
+    def walk(self) -> Iterator[OdlNode]:
+        """Yields the node and all below it, depth first."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+    def find(self, name: str) -> OdlNode | None:
+        """Returns the first node of that name at or below this one."""
+        return next((node for node in self.walk() if node.name == name), None)
+
+
+def parse_odl(text: str) -> OdlNode:
+    """Parses ODL text into a tree; the root has no name.
+
+    Values keep their text, without the quotes round a string. A value whose brackets are still
+    open at the end of a line goes on in the next.
+
+    Args:
+        text: The metadata attribute; trailing NUL bytes and blanks are ignored.
+
+    Returns:
+        The root node.
+
+    Raises:
+        ProductError: If groups do not close in the order in which they opened.
+    """
+    root = OdlNode("")
+    stack = [root]
+    lines = iter(text.replace("\0", "").splitlines())
+    for line in lines:
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if not equals:
+            continue
+        while value.count("(") > value.count(")") and not value.endswith('"'):
+            continuation = next(lines, None)
+            if continuation is None:
+                raise ProductError("metadata end inside a value", field=key)
+            value += continuation.strip()
+        if key in ("GROUP", "OBJECT"):
+            node = OdlNode(value)
+            stack[-1].children.append(node)
+            stack.append(node)
+        elif key in ("END_GROUP", "END_OBJECT"):
+            if len(stack) == 1 or stack[-1].name != value:
+                raise ProductError("metadata groups are not nested", field=value)
+            stack.pop()
+        else:
+            stack[-1].values[key] = value.strip('"')
+    if len(stack) > 1:
+        raise ProductError("metadata end inside a group", field=stack[-1].name)
+    return root

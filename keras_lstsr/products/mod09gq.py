@@ -12,18 +12,16 @@ from numpy.typing import NDArray
 from keras_lstsr.products import quality
 from keras_lstsr.products.granule import GranuleMetadata
 from keras_lstsr.products.hdfeos import FieldDefinition, HdfEosFile
-from keras_lstsr.products.packing import Packing
 from keras_lstsr.products.quality import Rejection
 from keras_lstsr.products.scene import (
+    Packing,
     flag_attributes,
     masked_variable,
-    rejection_name,
-    stored_variable,
-)
-from keras_lstsr.products.stored import (
     packing_of,
     range_rejection,
     read_field,
+    rejection_name,
+    stored_variable,
     valid_range_of,
     wanted_variables,
 )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from keras_lstsr.config.guides import Guide
 from keras_lstsr.errors import ProductError
-from keras_lstsr.products.packing import Packing
+from keras_lstsr.products.scene import Packing
 
 # The median of a scene: the coldest scene on Earth is Antarctica's plateau, about 180 K.
 _MEDIAN_KELVIN = (150.0, 400.0)

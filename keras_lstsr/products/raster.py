@@ -13,10 +13,9 @@ from keras_lstsr.config.guides import GUIDES
 from keras_lstsr.errors import ConfigError, ProductError
 from keras_lstsr.products import granule
 from keras_lstsr.products.band import RasterBand
-from keras_lstsr.products.packing import Packing, multiplier
 from keras_lstsr.products.plausibility import check_guide, check_kelvin
 from keras_lstsr.products.quality import Rejection
-from keras_lstsr.products.scene import masked_variable, rejection_name
+from keras_lstsr.products.scene import Packing, masked_variable, multiplier, rejection_name
 
 __all__ = [
     "NO_QC_POLICY",

@@ -77,8 +77,7 @@ class FineSceneFile:
             )
         fine = _without_clouds(scene["lst_kelvin"], self.path)
         grid = _utm_grid(fine, self.path, self.factor)
-        nothing = grid.raster(np.full(grid.shape, np.nan, np.float32))
-        truth = warp_area(fine, nothing).astype(np.float32)
+        truth = warp_area(fine, grid).astype(np.float32)
         coarse = degrade(np.asarray(truth.values), self.factor, "psf")
         # The name alone decides on the noise: the same whatever else is in the folder.
         rng = np.random.default_rng(list(self.path.name.encode()))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from keras_lstsr.errors import ProductError
 from keras_lstsr.grids.align import guide_on_fine_grid
+from keras_lstsr.grids.door import placed
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.registration import Shift, shifted
 from keras_lstsr.grids.resample import block_mean
@@ -110,23 +111,23 @@ def cropped_to_guides(scene: SceneSample, factor: int) -> SceneSample:
     are for the method to leave out.
 
     Args:
-        scene: Any scene; without guides it is returned as it is.
+        scene: Any scene; without guides nothing is cut off.
         factor: Fine pixels along an LST pixel's side.
 
     Returns:
         The scene with ``lst`` ``[h, w]`` and guides float32 ``[h · factor, w · factor]``, exactly
-        nested in it; the truth unchanged.
+        nested in it; the truth whole. All rasters are ``[y, x]`` and north-up.
 
     Raises:
         ProductError: If the guides cover no pixel of LST whole.
-        GridError: If a guide does not fit; see ``grids.align.guide_on_fine_grid``.
+        GridError: If a raster has no regular grid, or a guide does not fit; see
+            ``grids.align.guide_on_fine_grid``.
     """
-    if not scene.guides:
-        return scene
+    lst = placed(scene.lst, "lst")
     guides = {
-        name: guide_on_fine_grid(guide, scene.lst, factor) for name, guide in scene.guides.items()
+        name: guide_on_fine_grid(guide, lst.grid, factor) for name, guide in scene.guides.items()
     }
-    covered = np.ones(scene.lst.shape, np.bool_)
+    covered = np.ones(lst.grid.shape, np.bool_)
     for name, guide in guides.items():
         covered &= np.isfinite(block_mean(np.asarray(guide.values), factor))
         if not covered.any():
@@ -134,16 +135,17 @@ def cropped_to_guides(scene: SceneSample, factor: int) -> SceneSample:
     rows, columns = extent_of(covered)
     return replace(
         scene,
-        lst=_window(scene.lst, rows, columns, 1),
+        lst=_window(lst.raster, rows, columns, 1),
         guides={name: _window(guide, rows, columns, factor) for name, guide in guides.items()},
+        truth=None if scene.truth is None else placed(scene.truth, "truth").raster,
     )
 
 
 def _window(raster: xr.DataArray, rows: slice, columns: slice, factor: int) -> xr.DataArray:
     rows = slice(rows.start * factor, rows.stop * factor)
     columns = slice(columns.start * factor, columns.stop * factor)
-    grid = Grid.of(raster).window(rows, columns)
-    return raster.isel(y=rows, x=columns).rio.write_transform(grid.transform)
+    grid, part = Grid.of(raster).window(rows, columns), raster.variable[rows, columns]
+    return grid.raster(part, name=raster.name, attrs=raster.attrs, encoding=raster.encoding)
 
 
 def nested(scene: SceneSample, factor: int, shift: Shift | None = None) -> Sample:
@@ -193,9 +195,8 @@ def _truth_in_place(scene: SceneSample, factor: int, shift: Shift | None) -> NDA
         return _values(guide_on_fine_grid(truth, scene.lst, factor))
     if shift is not None:
         truth = shifted(truth, shift)
-    nothing = Grid.of(scene.lst, "lst").finer(factor)
-    like = nothing.raster(np.full(nothing.shape, np.nan, np.float32))
-    return _values(warp_spline(truth.where(usable_truth(truth)), like))
+    fine = Grid.of(scene.lst, "lst").finer(factor)
+    return _values(warp_spline(truth.where(usable_truth(truth)), fine))
 
 
 def _values(raster: xr.DataArray) -> NDArray[np.float32]:

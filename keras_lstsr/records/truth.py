@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,7 +58,7 @@ class SetRegistration:
 
 
 def register_scenes(
-    sources: Sequence[SampleSource],
+    sources: Iterable[SampleSource],
     factor: int,
     *,
     reference: Reference | None = None,

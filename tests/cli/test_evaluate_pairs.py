@@ -13,14 +13,14 @@ from click.testing import CliRunner
 
 from keras_lstsr.cli import main as entry
 from keras_lstsr.cli.evaluate import command
-from tests.pairs.made_pairs import make_pair, write_pair
+from keras_lstsr.testing.samples import made_scene, write_pair
 
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs")
     for number in range(3):
-        write_pair(folder, make_pair(f"{number:03d}", seed=number, off=(1, 1), noise_kelvin=0.3))
+        write_pair(folder, made_scene(f"{number:03d}", seed=number, off=(1, 1), noise_kelvin=0.3))
     return folder
 
 
@@ -133,8 +133,14 @@ def test_a_model_on_pairs(pairs, tmp_path):
         (["--pairs={pairs}", "--simulated"], "several things"),
         (["--simulated", "--protocol=report"], "simulated truth"),
         (["--simulated", "--coregister=both"], "simulated truth"),
-        (["--method=tsharp"], "needs pairs"),
-        (["--records={pairs}"], "no MODEL"),
+        (["--method=tsharp"], "nothing to score on"),
+        (["--lst={pairs}/*.tif"], "nothing to score on"),
+        (["--records={pairs}"], "no complete records folder"),
+        (["--records={pairs}", "--ndvi={pairs}"], "bring their guides"),
+        (["--records={pairs}", "--protocol=aster"], "for pairs"),
+        (["--pairs={pairs}", "--records={pairs}"], "several things"),
+        (["--lst={pairs}", "--truth={pairs}", "--guide=ndvi"], "NAME=GLOB"),
+        (["--lst={pairs}", "--truth={pairs}", "--guide=snow=x"], "no such guide"),
     ],
 )
 def test_what_cannot_be_done(pairs, tmp_path, capsys, monkeypatch, arguments, words):

@@ -1,5 +1,15 @@
-"""Fixtures of made pairs."""
+"""Pairs on disk, made by ``keras_lstsr.testing``."""
 
-from tests.pairs.conftest import make_pair, pairs_dir
+from __future__ import annotations
 
-__all__ = ["make_pair", "pairs_dir"]
+from pathlib import Path
+
+import pytest
+
+from keras_lstsr.testing.samples import write_pairs
+
+
+@pytest.fixture(scope="session")
+def pairs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four pairs in two groups, truths one pixel down and right of where they are; read only."""
+    return write_pairs(tmp_path_factory.mktemp("evaluation") / "pairs")

@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 
 from keras_lstsr.errors import GridError
-from keras_lstsr.evaluation.compare import evaluate_pairs
-from keras_lstsr.evaluation.cross_validation import score_out_of_fold
+from keras_lstsr.evaluation.compare import compare
+from keras_lstsr.evaluation.cross_validation import records_scorer, score_out_of_fold
 from keras_lstsr.evaluation.methods import SharpeningMethod
-from keras_lstsr.evaluation.protocols import AsterProtocol
-from keras_lstsr.pairs.files import cropped_to_guide, find_pairs
+from keras_lstsr.evaluation.protocols import NestedProtocol
+from keras_lstsr.evaluation.sources import pairs_set
+from keras_lstsr.records.pairs import find_pairs
+from keras_lstsr.records.scene_sample import LoadedScene, cropped_to_guides
+from keras_lstsr.testing.records import vegetated_sample
+from keras_lstsr.testing.samples import made_scene
+from keras_lstsr.testing.training import write_vegetated_records
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +23,8 @@ def predictions(pairs_dir):
     """What TsHARP says, 1 K too warm."""
     found = {}
     for source in find_pairs(pairs_dir):
-        pair = cropped_to_guide(source.load(), 4)
-        found[pair.name] = SharpeningMethod("tsharp")(pair.lst, pair.guide).values + np.float32(1)
+        sample = cropped_to_guides(source.load(), 4)
+        found[sample.name] = SharpeningMethod("tsharp")(sample).lst_kelvin.values + np.float32(1)
     return found
 
 
@@ -28,7 +33,7 @@ def test_scores_are_those_of_the_same_maps_as_a_method(pairs_dir, predictions):
     scores = score_out_of_fold(sources, predictions)
     methods = {name: SharpeningMethod(name) for name in ("bicubic", "tsharp")}
     for variant, coregister in (("aster", "pixel"), ("aster_subpixel", "subpixel")):
-        known = evaluate_pairs(sources, methods, [AsterProtocol()], coregister=coregister)
+        known = compare(pairs_set(pairs_dir, coregister=coregister), methods)
         summary = known.results[0].summary()
         for method in methods:
             assert scores.means[variant][method] == summary[method]
@@ -40,6 +45,18 @@ def test_scores_are_those_of_the_same_maps_as_a_method(pairs_dir, predictions):
     assert len(scores.rows) == 2 * 3 * len(sources)
 
 
+def test_records_are_scored_against_their_own_truth(tmp_path):
+    write_vegetated_records(tmp_path / "records", {"train": 2, "test": 1}, truth=True, side=14)
+    samples = [vegetated_sample(n, truth=True, side=14) for n in range(2)]
+    predictions = {each.name: each.truth_kelvin + np.float32(0.5) for each in samples}
+    scores = records_scorer(tmp_path / "records", "own")(predictions)
+    (means,) = scores.means.values()
+    assert means["own"]["bias_kelvin"] == pytest.approx(0.5, abs=1e-4)
+    assert means["own"]["bias_free_rmse_kelvin"] < 1e-4 < means["bicubic"]["bias_free_rmse_kelvin"]
+    # The third sample was not predicted, as a degraded one is not.
+    assert {row.sample for row in scores.rows} == set(predictions)
+
+
 def test_a_prediction_must_be_there_and_fit(pairs_dir, predictions):
     sources = find_pairs(pairs_dir)
     with pytest.raises(GridError, match="no prediction"):
@@ -47,3 +64,12 @@ def test_a_prediction_must_be_there_and_fit(pairs_dir, predictions):
     wrong = {name: values[1:] for name, values in predictions.items()}
     with pytest.raises(GridError, match="found shape"):
         score_out_of_fold(sources, wrong)
+
+
+def test_truth_that_lies_in_its_place_is_scored_without_a_shift():
+    scene = made_scene("017", coarse_pixels=8)
+    fine = scene.truth.values[5:-5, 5:-5] + np.float32(0.5)
+    scores = score_out_of_fold([LoadedScene(scene)], {"017": fine}, protocol=NestedProtocol())
+    assert set(scores.means) == {"simulated"}
+    assert scores.means["simulated"]["guided"]["bias_kelvin"] == pytest.approx(0.5, abs=1e-4)
+    assert scores.means["simulated"]["guided"]["bias_free_rmse_kelvin"] < 1e-4

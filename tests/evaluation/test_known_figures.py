@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import pytest
 
-from keras_lstsr.evaluation.compare import evaluate_pairs
+from keras_lstsr.evaluation.compare import compare
 from keras_lstsr.evaluation.methods import choose_methods
-from keras_lstsr.evaluation.protocols import AsterProtocol
-from keras_lstsr.pairs.files import find_pairs
+from keras_lstsr.evaluation.sources import pairs_set
 
 pytestmark = [pytest.mark.real_data, pytest.mark.slow]
 
@@ -34,12 +33,8 @@ KRIGED = {"atprk": (1.859, 1.575), "aatprk": (1.765, 1.468)}
 
 @pytest.fixture(scope="module")
 def evaluation(lstsr_data):
-    return evaluate_pairs(
-        find_pairs(lstsr_data / "modis_aster"),
-        choose_methods([*REGISTERED, *KRIGED]),
-        [AsterProtocol()],
-        coregister="both",
-    )
+    pairs = pairs_set(lstsr_data / "modis_aster", coregister="both")
+    return compare(pairs, choose_methods([*REGISTERED, *KRIGED]))
 
 
 def test_shift_is_found(evaluation):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,14 +15,24 @@ from keras_lstsr.evaluation.methods import (
     label_and_path,
     parse_method,
 )
+from keras_lstsr.grids.grid import Grid
+from keras_lstsr.inference.loading import KerasPredictor
 from keras_lstsr.sharpening import METHODS, SharpeningWarning, sharpen
+from keras_lstsr.testing.samples import made_scene
 
 
-def test_a_method_with_options_is_that_of_the_sharpening_room(make_pair):
-    pair = make_pair(coarse_pixels=10)
-    result = parse_method("tsharp:residual=block")(pair.lst, pair.guide)
-    expected = sharpen(pair.lst, pair.guide, method="tsharp", residual="block")
+def test_a_method_with_options_is_that_of_the_sharpening_room():
+    sample = made_scene(coarse_pixels=10)
+    result = parse_method("tsharp:residual=block")(sample).lst_kelvin
+    expected = sharpen(sample.lst, sample.guides["ndvi"], method="tsharp", residual="block")
     np.testing.assert_array_equal(result.values, expected.values)
+
+
+def test_a_method_that_needs_a_guide_says_so():
+    bare = replace(made_scene(coarse_pixels=10), guides={})
+    with pytest.raises(ConfigError, match="guide"):
+        parse_method("tsharp")(bare)
+    assert tuple(choose_methods(guided=False))[:3] == ("nearest", "bilinear", "bicubic")
 
 
 def test_values_of_options_are_typed():
@@ -49,39 +60,48 @@ def test_bicubic_is_always_there():
 
 
 def test_without_a_choice_all_methods_are_compared_and_the_pretrained_model_if_there(
-    untrained_guided_model, make_pair, monkeypatch
+    untrained_guided_model, monkeypatch
 ):
     from keras_lstsr.evaluation import methods as room
-    from keras_lstsr.inference.local import KerasPredictor
+    from keras_lstsr.inference import loading
 
     monkeypatch.setattr(room, "shipped_weights", list)
     assert tuple(choose_methods()) == METHODS
     monkeypatch.setattr(room, "shipped_weights", lambda: ["guided-1"])
     monkeypatch.setattr(
-        room, "load_predictor", {"pretrained": KerasPredictor(untrained_guided_model)}.__getitem__
+        loading,
+        "load_predictor",
+        {"pretrained": KerasPredictor(untrained_guided_model)}.__getitem__,
     )
     methods = choose_methods()
     assert list(methods) == [*METHODS, "guided"]
-    pair = make_pair(coarse_pixels=10)
-    assert np.isfinite(methods["guided"](pair.lst, pair.guide).values).all()
+    sample = made_scene(coarse_pixels=10)
+    assert np.isfinite(methods["guided"](sample).lst_kelvin.values).all()
 
 
-def test_a_guided_network_gets_the_guide(untrained_guided_model, make_pair):
-    from keras_lstsr.inference.local import KerasPredictor
+def with_constant_guide(sample):
+    guide = sample.guides["ndvi"]
+    return replace(sample, guides={"ndvi": guide.copy(data=np.full_like(guide.values, 0.5))})
 
-    pair = make_pair(coarse_pixels=10)
+
+def test_a_guided_network_gets_the_guide_and_no_other(untrained_guided_model):
+    sample = made_scene(coarse_pixels=10)
     method = PredictorMethod(KerasPredictor(untrained_guided_model))
-    empty = pair.guide.copy(data=np.full_like(pair.guide.values, 0.5))
-    assert np.abs(method(pair.lst, pair.guide) - method(pair.lst, empty)).max() > 0.05
+    result = method(sample).lst_kelvin
+    without = method(with_constant_guide(sample)).lst_kelvin
+    assert np.abs(result.values - without.values).max() > 0.05
+    water = {"water": sample.guides["ndvi"], **sample.guides}
+    again = method(replace(sample, guides=water)).lst_kelvin
+    np.testing.assert_array_equal(again.values, result.values)
 
 
-def test_a_fallback_is_no_warning_but_an_attribute(make_pair):
-    pair = make_pair(coarse_pixels=10)
-    constant = pair.guide.copy(data=np.full_like(pair.guide.values, 0.5))
+def test_a_fallback_is_no_warning_but_a_note():
+    sample = with_constant_guide(made_scene(coarse_pixels=10))
     with warnings.catch_warnings():
         warnings.simplefilter("error", SharpeningWarning)
-        result = parse_method("tsharp")(pair.lst, constant)
-    assert "bicubic" in result.attrs["sharpening_fallback"]
+        refined = parse_method("tsharp")(sample)
+    assert refined.note.startswith("bicubic, since")
+    assert parse_method("tsharp")(made_scene(coarse_pixels=10)).note == ""
 
 
 def test_labels_of_models(tmp_path):
@@ -95,13 +115,10 @@ def test_labels_of_models(tmp_path):
     assert label_and_path(str(odd)) == (odd.stem, str(odd))
 
 
-def test_a_network_is_a_method(tiny_model, make_pair):
-    from keras_lstsr.inference.local import KerasPredictor
-
-    pair = make_pair(coarse_pixels=10)
-    result = PredictorMethod(KerasPredictor(tiny_model))(pair.lst, pair.guide)
-    assert result.shape == pair.guide.shape
-    assert result.rio.transform() == pair.guide.rio.transform()
+def test_a_network_is_a_method(tiny_model):
+    sample = made_scene(coarse_pixels=10)
+    result = PredictorMethod(KerasPredictor(tiny_model))(sample).lst_kelvin
+    assert Grid.of(result) == Grid.of(sample.guides["ndvi"])
 
 
 @pytest.mark.slow

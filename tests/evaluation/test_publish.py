@@ -10,29 +10,21 @@ import pytest
 
 from keras_lstsr.errors import LstsrError
 from keras_lstsr.evaluation import publish
-from keras_lstsr.evaluation.compare import evaluate_pairs
+from keras_lstsr.evaluation.compare import compare
 from keras_lstsr.evaluation.methods import choose_methods
-from keras_lstsr.evaluation.protocols import AsterProtocol
-from keras_lstsr.pairs.files import find_pairs
+from keras_lstsr.evaluation.sources import pairs_set
 
 
 @pytest.fixture(scope="module")
 def evaluation(pairs_dir):
-    return evaluate_pairs(
-        find_pairs(pairs_dir),
-        choose_methods(["tsharp", "tsharp:residual=block"]),
-        [AsterProtocol()],
-        coregister="both",
-    )
+    methods = choose_methods(["tsharp", "tsharp:residual=block"])
+    found = compare(pairs_set(pairs_dir, coregister="both"), methods)
+    found.notes.append("A note.")
+    return found
 
 
-@pytest.fixture(scope="module")
-def content(evaluation):
-    return publish.report_content(evaluation, title="A title", data="“four”", notes=["A note."])
-
-
-def test_files_of_an_evaluation(evaluation, content, tmp_path):
-    paths = publish.write_evaluation(evaluation, tmp_path / "out", content)
+def test_files_of_an_evaluation(evaluation, tmp_path):
+    paths = publish.write_evaluation(evaluation, tmp_path / "out", title="A title")
     assert {path.name for path in paths} == {
         *(f"aster{ending}" for ending in (".csv", ".json", ".md")),
         *(f"aster_unshifted{ending}" for ending in (".csv", ".json", ".md")),
@@ -55,27 +47,28 @@ def test_files_of_an_evaluation(evaluation, content, tmp_path):
     assert "A title" in page and "tsharp:residual=block" in page and "A note." in page
 
 
-def test_report_tells_groups_shift_and_rule(content):
-    assert "3 methods on 4 images of “four”, in 2 groups" in content.lead
-    assert content.constant_shift == (-1, -1)
-    assert any("rounded to whole ones: (−1, −1)" in note for note in content.notes)
-    assert any(note.startswith("Scenes shown: where tsharp") for note in content.notes)
+def test_report_tells_groups_shift_and_rule(evaluation):
+    assert "3 methods on 4 images of “pairs”, in 2 groups" in evaluation.lead()
+    assert (evaluation.applied_shift.rows, evaluation.applied_shift.columns) == (-1, -1)
+    notes = evaluation.all_notes()
+    assert any("rounded to whole ones: (−1, −1)" in note for note in notes)
+    assert any(note.startswith("Scenes shown: where tsharp") for note in notes)
 
 
-def test_an_error_leaves_nothing(evaluation, content, tmp_path, monkeypatch):
-    def fail(path, content):
+def test_an_error_leaves_nothing(evaluation, tmp_path, monkeypatch):
+    def fail(path, evaluation, title):
         raise LstsrError("no report")
 
     monkeypatch.setattr(publish, "write_html_report", fail)
     with pytest.raises(LstsrError, match="no report"):
-        publish.write_evaluation(evaluation, tmp_path / "out", content)
+        publish.write_evaluation(evaluation, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_output_that_cannot_be_written(evaluation, content, tmp_path):
+def test_output_that_cannot_be_written(evaluation, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(LstsrError, match="cannot be written"):
-        publish.write_evaluation(evaluation, tmp_path / "file" / "out", content)
+        publish.write_evaluation(evaluation, tmp_path / "file" / "out")
 
 
 def test_a_run_folder_gets_the_figures_of_its_model(evaluation, tmp_path, monkeypatch):
@@ -99,9 +92,9 @@ def test_a_run_folder_gets_the_figures_of_its_model(evaluation, tmp_path, monkey
 
 
 @pytest.mark.slow
-def test_a_run_of_its_own_in_mlflow(evaluation, content, tmp_path):
+def test_a_run_of_its_own_in_mlflow(evaluation, tmp_path):
     pytest.importorskip("mlflow")
-    paths = publish.write_evaluation(evaluation, tmp_path / "out", content)
+    paths = publish.write_evaluation(evaluation, tmp_path / "out")
     database = tmp_path / "mlflow.db"
     (run_id,) = publish.log_to_mlflow(
         evaluation.results,

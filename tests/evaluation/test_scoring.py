@@ -7,14 +7,14 @@ import pytest
 
 from keras_lstsr.errors import GridError
 from keras_lstsr.evaluation.scoring import (
-    PAIR_METRICS,
+    METRICS,
     QUARTER_METRICS,
     SCORED_METRICS,
     ImageMaps,
     score_maps,
 )
 from keras_lstsr.metrics import image
-from tests.pairs.made_pairs import texture
+from keras_lstsr.testing.samples import texture
 
 
 def test_scores_are_those_of_the_whole_image():
@@ -31,8 +31,35 @@ def test_scores_are_those_of_the_whole_image():
     quarters = image.rmse_by_gradient_quartile(scored, result)
     expected |= dict(zip(QUARTER_METRICS, quarters, strict=True)) | {"consistency_kelvin": 0.5}
     assert score.values == pytest.approx(expected, rel=1e-9)
-    assert tuple(score.values) == PAIR_METRICS
+    assert tuple(score.values) == METRICS
     assert score.scored_pixels == 60 * 70 - 2
+
+
+def _score(truth, results):
+    return score_maps(ImageMaps("a", truth, results, 250.0))
+
+
+def test_hand_values():
+    truth = (295 + 10 * texture(32, seed=0)).astype(np.float32)
+    scores = _score(truth, {"off": truth + 2, "right": truth.copy()})
+    by_method = {score.method: score.values for score in scores}
+    assert by_method["off"]["rmse_kelvin"] == pytest.approx(2, rel=1e-5)
+    assert by_method["off"]["bias_kelvin"] == pytest.approx(2, rel=1e-5)
+    assert by_method["off"]["bias_free_rmse_kelvin"] == pytest.approx(0, abs=1e-4)
+    expected_psnr = 20 * np.log10(np.ptp(truth.astype(float)) / 2)
+    assert by_method["off"]["psnr_db"] == pytest.approx(expected_psnr, rel=1e-5)
+    assert by_method["right"]["rmse_kelvin"] == 0
+    assert by_method["right"]["ssim"] == pytest.approx(1)
+
+
+def test_all_methods_are_scored_on_the_same_pixels():
+    truth = 295 + 10 * texture(32, seed=0)
+    holed, spoilt = truth + 1, truth + 1
+    holed[:10] = np.nan
+    spoilt[:10] = 500  # scored only where the other result exists as well
+    scores = _score(truth, {"holed": holed, "spoilt": spoilt})
+    assert [score.scored_pixels for score in scores] == [22 * 32] * 2
+    assert scores[0].values["rmse_kelvin"] == scores[1].values["rmse_kelvin"]
 
 
 def test_results_of_another_shape_are_refused():

@@ -65,8 +65,15 @@ def test_uint16_refuses_what_it_cannot_hold(raster, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_turned_raster_is_written_north_up(raster, tmp_path):
+    turned = raster.sortby("y").rename(y="latitude", x="longitude").transpose()
+    for lst, name in ((raster, "a.tif"), (turned, "b.tif")):
+        write_cog(lst, tmp_path / name, tags={})
+    assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
+
+
 def test_a_raster_without_crs_is_refused(raster, tmp_path):
-    with pytest.raises(GridError, match="no georeferenced raster"):
+    with pytest.raises(GridError, match="no CRS"):
         write_cog(raster.drop_vars("spatial_ref"), tmp_path / "lst.tif", tags={})
 
 

@@ -16,8 +16,12 @@ from keras_lstsr.artifacts.model_folder import ModelCard
 from keras_lstsr.artifacts.saved_model import newest_version_dir
 from keras_lstsr.errors import ModelError, ServingError
 from keras_lstsr.grids.resample import upsample_bicubic
-from keras_lstsr.inference.loading import load_predictor, load_pretrained
-from keras_lstsr.inference.local import KerasPredictor, SavedModelPredictor
+from keras_lstsr.inference.loading import (
+    KerasPredictor,
+    SavedModelPredictor,
+    load_predictor,
+    load_pretrained,
+)
 from keras_lstsr.inference.predictor import Predictor
 from keras_lstsr.inference.remote import server_address
 from keras_lstsr.testing.models import write_model_folder

@@ -12,13 +12,13 @@ from PIL import Image
 
 from keras_lstsr.errors import GridError, LstsrError, ModelError, ProductError
 from keras_lstsr.grids.consistency import consistency_residual
-from keras_lstsr.inference.guides import granule_difference
-from keras_lstsr.inference.local import KerasPredictor, SavedModelPredictor
+from keras_lstsr.inference.loading import KerasPredictor, SavedModelPredictor
 from keras_lstsr.inference.product import (
     GuideInput,
     LstInput,
     Outputs,
     choose_layer,
+    granule_difference,
     predict_product,
     valid_share,
 )

@@ -12,7 +12,7 @@ from keras_lstsr.errors import GridError, ModelError
 from keras_lstsr.grids.consistency import consistency_residual
 from keras_lstsr.grids.resample import upsample_bicubic, upsample_nearest
 from keras_lstsr.grids.tiling import make_tiling
-from keras_lstsr.inference.local import KerasPredictor
+from keras_lstsr.inference.loading import KerasPredictor
 from keras_lstsr.inference.predictor import Prediction
 from keras_lstsr.inference.scene import predict_scene
 from keras_lstsr.inference.tiles import TileSettings, predict_tiles

@@ -11,11 +11,11 @@ import pytest
 from keras_lstsr.artifacts.model_folder import ModelFolder
 from keras_lstsr.artifacts.pretrained import shipped_folder, shipped_weights
 from keras_lstsr.config import ExperimentConfig, GuidedModelConfig
+from keras_lstsr.evaluation.simulated import simulated_samples
 from keras_lstsr.files import sha256_of
 from keras_lstsr.grids.align import guide_on_fine_grid
 from keras_lstsr.inference.loading import load_predictor
 from keras_lstsr.inference.scene import predict_scene
-from keras_lstsr.pairs.simulated import simulated_pairs
 from keras_lstsr.records.pairs import find_pairs
 from keras_lstsr.sharpening.interpolation import interpolated
 
@@ -37,11 +37,12 @@ def predictor():
 def scored(predictor):
     """Pair → time of day, errors of the model and of bicubic, and standardised errors."""
     found = {}
-    for pair in simulated_pairs(scenes=4, seed=77):
+    for source in simulated_samples(scenes=4, seed=77):
+        pair = source.load()
         truth = pair.truth.values
         results = {
             guided: predict_scene(pair.lst, predictor, guides)
-            for guided, guides in ((True, {"ndvi": pair.guide}), (False, None))
+            for guided, guides in ((True, pair.guides), (False, None))
         }
         bicubic = interpolated(pair.lst.values, 4, "bicubic")
         for guided, result in results.items():

@@ -9,7 +9,6 @@ from keras_lstsr.errors import ConfigError, GridError
 from keras_lstsr.metrics.spectra import (
     fourier_ring_correlation,
     radial_power_spectrum,
-    resolved_wavelength_m,
 )
 
 PIXEL_M = 250.0
@@ -173,20 +172,7 @@ class TestRingCorrelation:
         with pytest.raises(GridError, match="equal shapes"):
             fourier_ring_correlation(noise(), noise()[:-1], PIXEL_M)
 
-
-class TestResolvedWavelength:
-    def test_interpolates_the_first_crossing(self):
-        wavelength = resolved_wavelength_m(
-            [0.25, 0.5, 0.75, 1.0, 2.0], [0.9, np.nan, 0.7, 0.3, 0.8]
-        )
-        assert wavelength == pytest.approx(1000 / 0.875)
-
-    def test_never_and_always_below(self):
-        assert resolved_wavelength_m([1.0, 2.0], [0.9, 0.8]) == pytest.approx(500.0)
-        assert resolved_wavelength_m([1.0, 2.0], [0.4, 0.8]) == np.inf
-        assert np.isnan(resolved_wavelength_m([1.0], [np.nan]))
-
-    def test_of_a_sharp_low_pass_is_its_cut(self):
+    def test_a_sharp_low_pass_is_cut_at_its_wavelength(self):
         truth = noise(7, (128, 128))
         spectrum = np.fft.fft2(truth)
         distance = np.hypot(*np.meshgrid(np.fft.fftfreq(128), np.fft.fftfreq(128)))
@@ -194,9 +180,5 @@ class TestResolvedWavelength:
         lost = np.fft.fft2(rng.normal(0, 2, truth.shape))
         prediction = np.fft.ifft2(np.where(distance < 0.25, spectrum, lost)).real
         frequency, correlation = fourier_ring_correlation(truth, prediction, PIXEL_M)
-        # A quarter of a cycle a pixel is a wave of four pixels.
-        assert resolved_wavelength_m(frequency, correlation) == pytest.approx(1000, rel=0.03)
-
-    def test_lengths_must_agree(self):
-        with pytest.raises(GridError, match="length"):
-            resolved_wavelength_m([1.0, 2.0], [0.5])
+        # A quarter of a cycle a pixel is a wave of four pixels, a kilometre.
+        assert frequency[correlation < 0.5][0] == pytest.approx(1, rel=0.03)

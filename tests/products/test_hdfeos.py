@@ -15,8 +15,7 @@ from rasterio.crs import CRS
 from keras_lstsr.errors import ProductError
 from keras_lstsr.grids.modis import MODIS_TILE_SIZE_M, modis_sinusoidal_crs, tile_of_bounds
 from keras_lstsr.products import mod11a1, open_product
-from keras_lstsr.products.hdfeos import HdfEosFile
-from keras_lstsr.products.odl import parse_odl
+from keras_lstsr.products.hdfeos import HdfEosFile, parse_odl
 
 # pyproj's own arithmetic, from the definition of the projection: nothing of ours in it.
 SINUSOIDAL = pyproj.Proj(proj="sinu", R=6371007.181, lon_0=0, x_0=0, y_0=0, units="m")

@@ -12,7 +12,9 @@ from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.registration import Shift
 from keras_lstsr.records.sample import Encoding
 from keras_lstsr.records.scene_sample import LoadedScene, cropped_to_guides, nested
-from keras_lstsr.testing.samples import made_scene, utm_raster
+from keras_lstsr.records.truth import shift_of_scene
+from keras_lstsr.testing.rasters import utm_raster
+from keras_lstsr.testing.samples import made_scene
 
 
 def test_crop_leaves_what_the_guide_covers_whole():
@@ -40,7 +42,25 @@ def test_two_guides_crop_to_the_ground_of_both():
     np.testing.assert_array_equal(cropped.lst.values, scene.lst.values[1:, :11])
     for name in guides:
         np.testing.assert_array_equal(cropped.guides[name].values, ndvi.values[4:, :44])
-    assert cropped_to_guides(replace(scene, guides={}), 4).lst is scene.lst
+    whole = cropped_to_guides(replace(scene, guides={}), 4)
+    np.testing.assert_array_equal(whole.lst.values, scene.lst.values)
+
+
+def test_rasters_may_lie_any_way_round():
+    made = made_scene(off=(2, 1))
+    turned = replace(
+        made,
+        lst=made.lst.sortby("y"),
+        guides={"ndvi": made.guides["ndvi"].transpose("x", "y")},
+        truth=made.truth.sortby("x", ascending=False).rename(y="northing", x="easting"),
+    )
+    right, got = (nested(scene, 4, Shift(-2.0, -1.0, 1.0)) for scene in (made, turned))
+    assert got.grid == right.grid
+    np.testing.assert_array_equal(got.lst_kelvin, right.lst_kelvin)
+    np.testing.assert_array_equal(got.guides["ndvi"], right.guides["ndvi"])
+    np.testing.assert_array_equal(got.truth_kelvin, right.truth_kelvin)
+    shifts = [shift_of_scene(cropped_to_guides(scene, 4), 4) for scene in (made, turned)]
+    assert shifts[0] == shifts[1]
 
 
 def test_guide_elsewhere_is_an_error():

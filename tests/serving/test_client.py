@@ -7,8 +7,7 @@ from click.testing import CliRunner
 
 from keras_lstsr.artifacts.loading import weights_sha256
 from keras_lstsr.errors import ModelError, ServingError
-from keras_lstsr.inference.loading import load_predictor
-from keras_lstsr.inference.local import KerasPredictor, SavedModelPredictor
+from keras_lstsr.inference.loading import KerasPredictor, SavedModelPredictor, load_predictor
 from keras_lstsr.inference.remote import GrpcPredictor
 from serving import client as client_module
 from serving.client import LstsrClient

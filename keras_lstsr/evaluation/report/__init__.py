@@ -1,0 +1,1 @@
+"""What an evaluation found, for readers: tables, figures, and one HTML file."""

@@ -1,0 +1,314 @@
+"""Where the samples of an evaluation come from: pairs, scenes with truth, records, simulation."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from os import PathLike
+from pathlib import Path
+
+from keras_lstsr.errors import ConfigError, ProductError
+from keras_lstsr.evaluation.compare import SampleSet
+from keras_lstsr.evaluation.protocols import (
+    OWN_TRUTH_METRICS,
+    PROTOCOLS,
+    AsterProtocol,
+    FourKilometreProtocol,
+    NestedProtocol,
+    ScoringProtocol,
+    Warp,
+)
+from keras_lstsr.evaluation.result import MAIN_METRICS
+from keras_lstsr.files import sha256_of
+from keras_lstsr.products import guide_layer, lst_layers, open_guide, open_product
+from keras_lstsr.records.pairs import find_pairs
+from keras_lstsr.records.scene_sample import LoadedScene, SceneSample
+from keras_lstsr.records.schema import load_metadata
+from keras_lstsr.records.truth import Coregistration
+
+_Key = tuple[str, str, str]
+"""Tile, date, and time of day; the last is empty for a guide."""
+
+
+@dataclass(frozen=True)
+class SceneFiles:
+    """The files of a scene with truth.
+
+    Attributes:
+        name: Names the scene.
+        group: Scenes of one group share ground.
+        day_night: Which layer of LST and truth.
+        lst: Coarse LST.
+        truth: True fine LST.
+        guides: Name of a guide → its file.
+    """
+
+    name: str
+    group: str
+    day_night: str
+    lst: Path
+    truth: Path
+    guides: Mapping[str, Path] = field(default_factory=dict)
+
+    def load(self) -> SceneSample:
+        """Reads the rasters in physical units.
+
+        Raises:
+            ProductError: If a raster cannot be read.
+        """
+        scene = open_product(self.lst)
+        return SceneSample(
+            self.name,
+            self.group,
+            day_night=self.day_night,
+            lst=lst_layers(scene)[self.day_night],
+            guides={
+                name: guide_layer(open_guide(name, path), name)
+                for name, path in self.guides.items()
+            },
+            truth=lst_layers(open_product(self.truth))[self.day_night],
+            files={p.name: sha256_of(p) for p in (self.lst, *self.guides.values(), self.truth)},
+            product=scene.attrs["product"],
+            tile=scene.attrs["tile"],
+            acquisition_date=scene.attrs["acquisition_date"],
+        )
+
+
+def find_scenes(lst: str, truth: str, guides: Mapping[str, str] | None = None) -> list[SceneFiles]:
+    """Finds scenes and the truth and guides that belong to them.
+
+    Args:
+        lst: Glob of 1 km rasters.
+        truth: Glob of 250 m LST rasters; each belongs to the LST of its tile, date and time of day.
+        guides: Name of a guide → glob of its rasters; each belongs to the LST of its tile and date.
+
+    Returns:
+        The scenes that have a truth, in the order of their files.
+
+    Raises:
+        ProductError: If a glob matches nothing, nothing has a truth, a scene with truth lacks a
+            guide, or two rasters would do.
+    """
+    truths = _by_key(truth)
+    of_guide = {name: _by_key(pattern, name) for name, pattern in (guides or {}).items()}
+    found = []
+    for path in _matches(lst):
+        scene = open_product(path)
+        tile, date = scene.attrs["tile"], scene.attrs["acquisition_date"]
+        for day_night in lst_layers(scene):
+            if (tile, date, day_night) not in truths:
+                continue
+            name = f"{path.stem} {day_night}"
+            for guide, files in of_guide.items():
+                if (tile, date, "") not in files:
+                    raise ProductError(
+                        f"scene {name} has no {guide} of the same tile and date",
+                        path=path,
+                        found=f"tile {tile or 'unknown'}, date {date or 'unknown'}",
+                        expected=f"a partner among {(guides or {})[guide]}",
+                    )
+            found.append(
+                SceneFiles(
+                    name=name,
+                    group=tile or path.stem,
+                    day_night=day_night,
+                    lst=path,
+                    truth=truths[tile, date, day_night],
+                    guides={guide: files[tile, date, ""] for guide, files in of_guide.items()},
+                )
+            )
+    if not found:
+        raise ProductError(
+            "no scene has a truth of the same tile, date and day or night",
+            path=lst,
+            expected=f"a partner among {truth}",
+            action="Check both globs with keras-lstsr inspect.",
+        )
+    return found
+
+
+def _by_key(pattern: str, guide: str | None = None) -> dict[_Key, Path]:
+    found: dict[_Key, Path] = {}
+    for path in _matches(pattern):
+        scene = open_product(path) if guide is None else open_guide(guide, path)
+        for day_night in lst_layers(scene) if guide is None else ("",):
+            key = scene.attrs["tile"], scene.attrs["acquisition_date"], day_night
+            if key in found:
+                raise ProductError(
+                    "two rasters are of the same tile, date and time of day",
+                    path=path,
+                    found=f"{found[key].name} and {path.name}",
+                    action="Name only one of them in the glob.",
+                )
+            found[key] = path
+    return found
+
+
+def _matches(pattern: str) -> list[Path]:
+    paths = sorted(glob.glob(pattern, recursive=True))
+    if not paths:
+        raise ProductError("no file matches", path=pattern, action="Quote the glob and check it.")
+    return [Path(path) for path in paths]
+
+
+@dataclass(frozen=True)
+class RecordSamples:
+    """The samples of a split of a records folder, read anew each time they are gone through.
+
+    Attributes:
+        folder: The records folder.
+        split: ``train``, ``validation`` or ``test``.
+        limit: At most this many samples.
+    """
+
+    folder: Path
+    split: str
+    limit: int | None = None
+
+    def __iter__(self) -> Iterator[LoadedScene]:
+        """Yields one sample after the other.
+
+        Raises:
+            RecordsError: If the records cannot be read.
+        """
+        from keras_lstsr.records.reading import iterate_samples
+
+        metadata = load_metadata(self.folder)
+        for sample in iterate_samples(self.folder, self.split, self.limit):
+            attrs = {"units": "K", "day_night": sample.day_night}
+            fine = sample.fine_grid
+            truth = sample.truth_kelvin
+            yield LoadedScene(
+                SceneSample(
+                    sample.name,
+                    # Parts of a scene share ground with the same part on other dates.
+                    sample.group if sample.name == sample.scene else sample.place,
+                    day_night=sample.day_night,
+                    lst=sample.grid.raster(sample.lst_kelvin, name="lst_kelvin", attrs=attrs),
+                    guides={n: fine.raster(v, name=n) for n, v in sample.guides.items()},
+                    truth=None if truth is None else fine.raster(truth, attrs=attrs),
+                    # Another split is other ground of the same files.
+                    files=metadata.scenes[sample.scene].files if self.split == "train" else {},
+                    origin=sample.origin,
+                    product=sample.product,
+                    tile=sample.tile,
+                    acquisition_date=sample.acquisition_date,
+                )
+            )
+
+
+def pairs_set(
+    folder: str | PathLike[str],
+    *,
+    protocols: Sequence[str] = ("aster",),
+    coregister: Coregistration = "pixel",
+    warp: Warp = "gdal",
+    limit: int | None = None,
+) -> SampleSet:
+    """Returns the pairs of a folder; see ``records.pairs.find_pairs`` for what it raises.
+
+    Args:
+        folder: Where the pairs lie.
+        protocols: Names of ``protocols.PROTOCOLS``; the first gives maps and spectra.
+        coregister: What to do about a truth that is not where it says.
+        warp: How the ASTER protocol warps results.
+        limit: Take at most this many pairs.
+
+    Raises:
+        ConfigError: If there is no such protocol.
+    """
+    chosen = protocols_named(protocols, warp=warp)
+    warped = any(protocol.name == "aster" for protocol in chosen)
+    return SampleSet(
+        data=f"“{Path(folder).name}”",
+        sources=find_pairs(folder)[:limit],
+        protocols=chosen,
+        coregister=coregister,
+        notes=(f"Results are warped onto ASTER's grid bilinearly ({warp}).",) if warped else (),
+    )
+
+
+def records_set(
+    folder: str | PathLike[str], split: str = "test", *, limit: int | None = None
+) -> SampleSet:
+    """Returns the samples of a split: from 4 km to 1 km, and to 250 m where they hold the truth.
+
+    Args:
+        folder: A records folder.
+        split: ``train``, ``validation`` or ``test``.
+        limit: Take at most this many samples.
+
+    Raises:
+        RecordsError: If the folder holds no records.
+    """
+    metadata = load_metadata(folder)
+    protocols: list[ScoringProtocol] = [
+        FourKilometreProtocol(
+            f"patches_{split}", f"4 km → 1 km, {split} split", cropped=False, clear_of_gaps=True
+        )
+    ]
+    if metadata.has_truth:
+        title = f"1 km → 250 m, {split} split"
+        foreign = any(scene.origin == "observed" for scene in metadata.scenes.values())
+        metrics = MAIN_METRICS if foreign else OWN_TRUTH_METRICS
+        protocols.append(NestedProtocol(f"patches_{split}_250m", title, main_metrics=metrics))
+    return SampleSet(
+        data=f"“{Path(folder).name}”",
+        sources=RecordSamples(Path(folder), split, limit),
+        protocols=protocols,
+        factor=metadata.scale_factor,
+        guided=bool(metadata.guides),
+    )
+
+
+def scenes_set(
+    lst: str, truth: str, guides: Mapping[str, str] | None = None, *, limit: int | None = None
+) -> SampleSet:
+    """Returns whole scenes whose truth lies on the grid that nests in LST; see ``find_scenes``."""
+    return SampleSet(
+        data=f"“{lst}”",
+        sources=find_scenes(lst, truth, guides)[:limit],
+        protocols=[NestedProtocol("scenes", "1 km → 250 m, whole scenes", clear_of_gaps=True)],
+        guided=bool(guides),
+    )
+
+
+def simulated_set(
+    scenes: int, *, protocols: Sequence[str] = (), limit: int | None = None
+) -> SampleSet:
+    """Returns simulated scenes with known truth on the grid that nests in LST.
+
+    Args:
+        scenes: Number of scenes, of up to two samples each.
+        protocols: Names of protocols to score by besides.
+        limit: Take at most this many samples.
+    """
+    from keras_lstsr.evaluation.simulated import simulated_samples
+
+    return SampleSet(
+        data=f"{scenes} simulated scenes",
+        sources=simulated_samples(scenes=scenes)[:limit],
+        protocols=[NestedProtocol(), *protocols_named(protocols)],
+    )
+
+
+def protocols_named(names: Sequence[str], *, warp: Warp = "gdal") -> list[ScoringProtocol]:
+    """Returns the protocols of some names of ``protocols.PROTOCOLS``.
+
+    Raises:
+        ConfigError: If there is no such name.
+    """
+    unknown = [name for name in names if name not in PROTOCOLS]
+    if unknown:
+        raise ConfigError(
+            "unknown protocol",
+            field="protocol",
+            found=", ".join(unknown),
+            expected=", ".join(PROTOCOLS),
+        )
+    return [
+        replace(protocol, warp=warp) if isinstance(protocol, AsterProtocol) else protocol
+        for name in dict.fromkeys(names)
+        for protocol in PROTOCOLS[name]
+    ]
