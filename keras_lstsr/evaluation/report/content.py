@@ -178,7 +178,7 @@ class Evaluation:
         return f"{compared}{grouped}. {first.title}."
 
     def all_notes(self) -> list[str]:
-        """Says all there is to know beside the figures, one paragraph each."""
+        """Says what else there is to know of the figures, one paragraph each."""
         notes = [self.scene_rule] if self.scene_rule else []
         if self.registration is not None:
             found, whole = self.registration.constant, self.registration.whole_pixels
@@ -199,7 +199,7 @@ class Evaluation:
                 f"Left out, as too little is clear: {named}"
                 + (f" and {more} more." if more > 0 else ".")
             )
-        return [*notes, *self.learnt_from, *self.notes]
+        return [*notes, *self.notes]
 
 
 def shift_text(shift: Shift) -> str:
