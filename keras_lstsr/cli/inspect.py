@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_lstsr.config.guides import GUIDES
-from keras_lstsr.products import POLICIES, PRODUCTS, open_product
+from keras_lstsr.products import POLICIES, open_product, product_names
 from keras_lstsr.products.quality import QualityRow
 from keras_lstsr.products.summary import LayerSummary, SceneSummary, summarise
 
@@ -25,7 +25,7 @@ from keras_lstsr.products.summary import LayerSummary, SceneSummary, summarise
     show_default=True,
     help="; ".join(f"{name}: {meaning}" for name, meaning in POLICIES.items()) + ".",
 )
-@click.option("--product", type=click.Choice(PRODUCTS), help="Expect this product.")
+@click.option("--product", type=click.Choice(product_names()), help="Expect this product.")
 @click.option("--quantity", type=click.Choice(["lst", *GUIDES]), help="What a GeoTIFF holds.")
 @click.option("--scale", type=float, help="Units per stored unit of a GeoTIFF, e.g. 0.02.")
 @click.option("--offset", type=float, help="Physical value of a stored zero of a GeoTIFF.")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from keras_lstsr.errors import ConfigError, ProductError
 from keras_lstsr.grids.resample import block_mean, upsample_nearest
-from keras_lstsr.products import lst_layers, ndvi_layer, open_product
+from keras_lstsr.products import guide_layer, lst_layers, open_product
 from keras_lstsr.records.scene_sample import LoadedScene, SceneSample
 from keras_lstsr.simulate import DEFAULT_NOISE_KELVIN, SimulatedScene, simulate_scenes
 
@@ -111,7 +111,7 @@ def simulated_samples(
 def _samples_of_scene(
     scene: SimulatedScene, day_night: Collection[str], mask_water: bool
 ) -> list[SceneSample]:
-    ndvi = ndvi_layer(open_product(scene.mod09gq))
+    ndvi = guide_layer(open_product(scene.mod09gq), "ndvi")
     granule = open_product(scene.mod11a1)
     layers = lst_layers(granule)
     truths = {"day": scene.truth_day, "night": scene.truth_night}

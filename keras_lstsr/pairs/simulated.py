@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from keras_lstsr.errors import ConfigError, ProductError
 from keras_lstsr.grids.resample import block_mean, upsample_nearest
 from keras_lstsr.pairs.files import Pair
-from keras_lstsr.products import lst_layers, ndvi_layer, open_product
+from keras_lstsr.products import guide_layer, lst_layers, open_product
 from keras_lstsr.simulate import DEFAULT_NOISE_KELVIN, SimulatedScene, simulate_scenes
 
 DEFAULT_SCENES = 16
@@ -111,7 +111,7 @@ def simulated_pairs(
 def _pairs_of_scene(
     scene: SimulatedScene, day_night: Collection[str], mask_water: bool
 ) -> list[Pair]:
-    ndvi = ndvi_layer(open_product(scene.mod09gq))
+    ndvi = guide_layer(open_product(scene.mod09gq), "ndvi")
     layers = lst_layers(open_product(scene.mod11a1))
     truths = {"day": scene.truth_day, "night": scene.truth_night}
     pairs = []

@@ -6,8 +6,8 @@ A scene is an :class:`xarray.Dataset` of dimensions ``("y", "x")`` with its CRS 
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -24,33 +24,81 @@ from keras_lstsr.products.quality import POLICIES, REASONS, Rejection, check_pol
 from keras_lstsr.products.scene import rejection_reason
 
 __all__ = [
+    "HDF_PRODUCTS",
     "POLICIES",
-    "PRODUCTS",
     "REASONS",
+    "HdfProduct",
     "Rejection",
     "guide_layer",
     "lst_layers",
-    "ndvi_layer",
     "open_guide",
     "open_product",
+    "product_names",
+    "register_product",
     "rejection_reason",
 ]
 
-_HDF_READERS = {
-    "MOD11A1": mod11a1.open_mod11a1,
-    "MYD11A1": mod11a1.open_mod11a1,
-    "MOD09GQ": mod09gq.open_mod09gq,
-    "MYD09GQ": mod09gq.open_mod09gq,
+
+@dataclass(frozen=True)
+class HdfProduct:
+    """A product that comes as HDF4-EOS files.
+
+    Attributes:
+        open: Reads an open file: ``open(file, metadata, qc_policy=…, variables=…)`` returns the
+            scene, see ``open_product``; ``products.scene`` has what makes its layers.
+        grid_name: Name of its grid, by which with ``fields`` a file without core metadata is
+            recognised.
+        fields: Some of its fields, likewise.
+    """
+
+    open: Callable[..., xr.Dataset]
+    grid_name: str = ""
+    fields: frozenset[str] = frozenset()
+
+
+_MOD11A1 = HdfProduct(mod11a1.open_mod11a1, mod11a1.GRID_NAME, frozenset({"LST_Day_1km", "QC_Day"}))
+_MOD09GQ = HdfProduct(
+    mod09gq.open_mod09gq, mod09gq.GRID_NAME, frozenset({"sur_refl_b01_1", "QC_250m_1"})
+)
+HDF_PRODUCTS = {
+    "MOD11A1": _MOD11A1,
+    "MYD11A1": _MOD11A1,
+    "MOD09GQ": _MOD09GQ,
+    "MYD09GQ": _MOD09GQ,
 }
+"""By the short name in their metadata; ``register_product`` adds others."""
+
 _RASTER_QUANTITIES = {aster.PRODUCT: "lst"} | {
     f"{quantity.upper()}_GEOTIFF": quantity for quantity in ("lst", *GUIDES)
 }
-
-PRODUCTS: tuple[str, ...] = (*_HDF_READERS, *_RASTER_QUANTITIES)
-"""Names of the products that ``open_product`` reads."""
-
 _LST_VARIABLES = ("lst_day_kelvin", "lst_night_kelvin", "lst_kelvin")
 _HDF_SUFFIXES = {".hdf", ".hdf4", ".h4"}
+
+
+def register_product(name: str, product: HdfProduct, *, replace: bool = False) -> None:
+    """Makes a product known to ``open_product``, and so to all that reads files.
+
+    Args:
+        name: Its short name, as in its files' metadata, e.g. ``"MOD11A2"``.
+        product: How it is read.
+        replace: Whether a product of that name may be replaced.
+
+    Raises:
+        ConfigError: If the name is taken.
+    """
+    if not replace and name in product_names():
+        raise ConfigError(
+            "there is a product of this name",
+            field="product",
+            found=repr(name),
+            action="Choose another name.",
+        )
+    HDF_PRODUCTS[name] = product
+
+
+def product_names() -> tuple[str, ...]:
+    """Returns the names of the products that ``open_product`` reads."""
+    return (*HDF_PRODUCTS, *_RASTER_QUANTITIES)
 
 
 def open_product(
@@ -83,7 +131,7 @@ def open_product(
     Args:
         path: The file.
         qc_policy: ``"strict"``, ``"default"`` or ``"lenient"``; see :data:`POLICIES`.
-        product: One of :data:`PRODUCTS`; None recognises it. Another product is an error.
+        product: One of :func:`product_names`; None recognises it. Another product is an error.
         quantity: Of a GeoTIFF: ``"lst"`` or the name of a guide; None asks tags and file name,
             which tell LST and NDVI apart.
         scale: Of a GeoTIFF: units per stored unit; None asks its tags.
@@ -108,9 +156,12 @@ def open_product(
     """
     path = Path(path)
     check_policy(qc_policy)
-    if product is not None and product not in PRODUCTS:
+    if product is not None and product not in product_names():
         raise ConfigError(
-            "unknown product", field="product", found=repr(product), expected=", ".join(PRODUCTS)
+            "unknown product",
+            field="product",
+            found=repr(product),
+            expected=", ".join(product_names()),
         )
     if _is_hdf(path, product):
         names = ("quantity", "scale", "offset", "nodata", "unit")
@@ -131,7 +182,7 @@ def open_product(
 
 def _is_hdf(path: Path, product: str | None) -> bool:
     if product is not None:
-        return product in _HDF_READERS
+        return product in HDF_PRODUCTS
     if path.suffix.lower() in _HDF_SUFFIXES:
         return True
     try:
@@ -152,12 +203,12 @@ def _open_hdf(
     with HdfEosFile(path) as file:
         metadata = granule.read_granule_metadata(file)
         found = metadata.product or _product_from_fields(file)
-        if found not in _HDF_READERS or product not in (None, found):
+        if found not in HDF_PRODUCTS or product not in (None, found):
             raise ProductError(
                 "this product is not the one asked for" if product else "not a supported product",
                 path=path,
                 found=found or f"fields {', '.join(sorted(file.datasets)[:6])} …",
-                expected=product or ", ".join(_HDF_READERS),
+                expected=product or ", ".join(HDF_PRODUCTS),
                 action="Download that product for the same tile and day.",
             )
         metadata = replace(metadata, product=found)
@@ -167,16 +218,15 @@ def _open_hdf(
             pattern = granule.compile_date_pattern(date_pattern)
             named = granule.date_from_name(path.name, [pattern])
             metadata = replace(metadata, acquisition_date=named)
-        return _HDF_READERS[found](file, metadata, qc_policy=qc_policy, variables=variables)
+        return HDF_PRODUCTS[found].open(file, metadata, qc_policy=qc_policy, variables=variables)
 
 
 def _product_from_fields(file: HdfEosFile) -> str:
     """Recognises a renamed file without core metadata; Terra and Aqua look alike in there."""
     grid = file.grids[0]
-    if grid.name == mod11a1.GRID_NAME and {"LST_Day_1km", "QC_Day"} <= set(grid.fields):
-        return "MOD11A1"
-    if grid.name == mod09gq.GRID_NAME and {"sur_refl_b01_1", "QC_250m_1"} <= set(grid.fields):
-        return "MOD09GQ"
+    for name, product in HDF_PRODUCTS.items():
+        if grid.name == product.grid_name and product.fields <= set(grid.fields):
+            return name
     return ""
 
 
@@ -221,11 +271,6 @@ def lst_layers(scene: xr.Dataset) -> dict[str, xr.DataArray]:
             expected="MOD11A1, MYD11A1, ASTER or an LST GeoTIFF",
         )
     return {layer.attrs["day_night"]: layer for layer in layers}
-
-
-def ndvi_layer(scene: xr.Dataset) -> xr.DataArray:
-    """Returns the NDVI of a scene, ``[y, x]``; see ``guide_layer``."""
-    return guide_layer(scene, "ndvi")
 
 
 def guide_layer(scene: xr.Dataset, name: str) -> xr.DataArray:

@@ -21,7 +21,7 @@ from keras_lstsr.records.schema import (
     Split,
 )
 from keras_lstsr.records.writer import write_records
-from keras_lstsr.testing.samples import utm_grid
+from keras_lstsr.testing.rasters import utm_grid
 
 SIDE_PIXELS = 16
 

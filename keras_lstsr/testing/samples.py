@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from affine import Affine
-from numpy.typing import ArrayLike, NDArray
-from pyproj import CRS
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.resample import block_mean
 from keras_lstsr.records.scene_sample import LoadedScene, SceneSample
-
-PIXEL_M = 250.0
-LEFT_M, TOP_M = 400_000.0, 5_000_000.0
-UTM = CRS.from_epsg(32633)
+from keras_lstsr.testing.rasters import FINE_PIXEL_M, utm_raster
 
 # The truth reaches so many fine pixels beyond LST.
 _MARGIN_PIXELS = 5
-
-
-def utm_grid(
-    shape: Sequence[int], pixel_m: float = PIXEL_M, *, row: float = 0, column: float = 0
-) -> Grid:
-    """Returns a grid whose corner lies so many of its pixels off (LEFT_M, TOP_M) in UTM zone 33."""
-    transform = Affine(pixel_m, 0, LEFT_M + column * pixel_m, 0, -pixel_m, TOP_M - row * pixel_m)
-    return Grid(UTM, transform, (shape[0], shape[1]))
-
-
-def utm_raster(
-    values: ArrayLike, pixel_m: float = PIXEL_M, *, row: float = 0, column: float = 0, name: str
-) -> xr.DataArray:
-    """Returns a float32 raster on ``utm_grid``."""
-    values = np.asarray(values, np.float32)
-    return utm_grid(values.shape, pixel_m, row=row, column=column).raster(values, name=name)
 
 
 def texture(size: int, seed: int) -> NDArray[np.float64]:
@@ -82,7 +60,7 @@ def made_scene(
         name,
         group,
         day_night="day",
-        lst=utm_raster(block_mean(truth[inner, inner], 4), 4 * PIXEL_M, name="lst_kelvin"),
+        lst=utm_raster(block_mean(truth[inner, inner], 4), 4 * FINE_PIXEL_M, name="lst_kelvin"),
         guides={"ndvi": utm_raster(ndvi[inner, inner], name="ndvi")},
         truth=utm_raster(
             truth + noise, row=off[0] - margin, column=off[1] - margin, name="lst_kelvin"

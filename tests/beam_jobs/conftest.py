@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rasterio
 from affine import Affine
+
+from keras_lstsr.grids.grid import Grid
+from keras_lstsr.testing.rasters import UTM, write_geotiff
 
 
 @pytest.fixture
@@ -29,7 +31,8 @@ def write_lst(tmp_path) -> Callable[..., Path]:
         values = rng.integers(14000, 16000, (size, size)).astype(np.uint16)
         for window in gaps:
             values[window] = 0
-        return _write(tmp_path / folder / name, values, Affine(1000, 0, left, 0, -1000, top), 0.02)
+        grid = Grid(UTM, Affine(1000, 0, left, 0, -1000, top), values.shape)
+        return write_geotiff(tmp_path / folder / name, values, grid, scale=0.02, nodata=0)
 
     return write
 
@@ -38,31 +41,11 @@ def write_lst(tmp_path) -> Callable[..., Path]:
 def write_ndvi(tmp_path) -> Callable[..., Path]:
     """Writes an NDVI GeoTIFF of int16 × 0.0001 on the fine grid of ``write_lst``."""
 
-    def write(
-        name: str, *, size: int = 160, left: float = 5e5, top: float = 5e6, seed: int = 0
-    ) -> Path:
+    def write(name: str, *, seed: int = 0) -> Path:
         rng = np.random.default_rng(seed)
-        values = rng.integers(-2000, 10000, (size, size)).astype(np.int16)
-        transform = Affine(250, 0, left, 0, -250, top)
-        return _write(tmp_path / "ndvi" / name, values, transform, 0.0001)
+        values = rng.integers(-2000, 10000, (160, 160)).astype(np.int16)
+        grid = Grid(UTM, Affine(250, 0, 5e5, 0, -250, 5e6), values.shape)
+        path = tmp_path / "ndvi" / name
+        return write_geotiff(path, values, grid, scale=0.0001, nodata=-32768)
 
     return write
-
-
-def _write(path: Path, values: np.ndarray, transform: Affine, scale: float) -> Path:
-    path.parent.mkdir(exist_ok=True)
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        height=values.shape[0],
-        width=values.shape[1],
-        count=1,
-        dtype=values.dtype,
-        crs="EPSG:32633",
-        transform=transform,
-        nodata=0 if values.dtype == np.uint16 else -32768,
-    ) as dataset:
-        dataset.write(values, 1)
-        dataset.scales = (scale,)
-    return path

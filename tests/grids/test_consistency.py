@@ -14,8 +14,7 @@ from keras_lstsr.grids.consistency import (
     enforce_consistency,
 )
 from keras_lstsr.grids.degradation import GaussianPsf, ModisPsf, degrade
-from keras_lstsr.grids.grid import Grid
-from tests.grids.rasters import raster, sinusoidal_transform
+from keras_lstsr.testing.rasters import modis_grid
 
 
 def fine_and_coarse(seed=0, shape=(6, 7), factor=4):
@@ -105,13 +104,14 @@ def test_too_few_iterations_are_told():
 
 def test_rasters_keep_what_they_are():
     fine, coarse = fine_and_coarse()
-    coarse_raster = raster(coarse.astype(np.float32), sinusoidal_transform(926.6254331))
-    fine_raster = raster(fine.astype(np.float32), Grid.of(coarse_raster).finer(4).transform)
+    grid = modis_grid(coarse.shape)
+    coarse_raster = grid.raster(coarse.astype(np.float32), attrs={"units": "K"})
+    fine_raster = grid.finer(4).raster(fine.astype(np.float32), attrs={"units": "K"})
     result = enforce_consistency(fine_raster, coarse_raster)
     assert result.dtype == np.float32 and result.attrs == fine_raster.attrs
     assert result.rio.transform() == fine_raster.rio.transform()
     np.testing.assert_allclose(consistency_residual(result, coarse_raster), 0, atol=1e-3)
-    elsewhere = Grid.of(fine_raster).shifted(1, 0).raster(fine)
+    elsewhere = grid.finer(4).shifted(1, 0).raster(fine)
     with pytest.raises(GridError, match="do not nest"):
         enforce_consistency(elsewhere, coarse_raster)
 

@@ -15,7 +15,7 @@ from keras_lstsr.errors import GridError
 from keras_lstsr.grids.degradation import DEGRADATIONS, GaussianPsf, ModisPsf, degrade
 from keras_lstsr.grids.resample import block_mean, norm_l4
 from keras_lstsr.grids.warp import warp_area
-from tests.grids.rasters import raster, sinusoidal_transform
+from keras_lstsr.testing.rasters import modis_grid
 
 
 def temperatures(shape=(16, 24), seed=0):
@@ -40,7 +40,7 @@ def test_blocks_are_those_of_resample():
     seed=st.integers(0, 99),
 )
 def test_area_is_the_warp_by_area(factor, height, width, seed):
-    fine = raster(temperatures((height, width), seed), sinusoidal_transform())
+    fine = modis_grid((height, width)).raster(temperatures((height, width), seed))
     fine.values[2, 3] = np.nan
     coarse = degrade(fine, factor, "area")
     assert coarse.shape == (int(height / factor + 1e-9), int(width / factor + 1e-9))

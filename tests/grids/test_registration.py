@@ -14,7 +14,7 @@ from keras_lstsr.errors import GridError
 from keras_lstsr.grids import registration
 from keras_lstsr.grids.registration import Shift, constant_shift, coregister, shifted
 from keras_lstsr.grids.warp import warp_bilinear
-from tests.grids.rasters import raster, sinusoidal_transform
+from keras_lstsr.testing.rasters import modis_grid
 
 
 def texture(shape=(90, 80), seed=0, grain=1.5):
@@ -42,7 +42,7 @@ def test_finds_a_known_shift_to_a_few_hundredths(rows, columns, seed):
 
 def test_a_raster_that_encodes_its_position_comes_to_lie_on_the_ground():
     rng = np.random.default_rng(3)
-    truth = raster(gaussian_filter(rng.normal(size=(60, 64)), 1), sinusoidal_transform())
+    truth = modis_grid((60, 64)).raster(gaussian_filter(rng.normal(size=(60, 64)), 1))
     # Its transform claims two rows too far down and one and a half columns too far left.
     off = shifted(truth, Shift(2.0, -1.5, 1.0))
     assert off.rio.transform().f < truth.rio.transform().f  # down is south
@@ -60,7 +60,8 @@ def test_a_raster_that_encodes_its_position_comes_to_lie_on_the_ground():
 
 
 def test_shifted_moves_all_but_the_values():
-    source = raster(texture((4, 5)).astype(np.float32), sinusoidal_transform())
+    grid = modis_grid((4, 5))
+    source = grid.raster(texture((4, 5)).astype(np.float32), attrs={"units": "K"})
     source.encoding = {"dtype": "uint16", "scale_factor": 0.02}
     result = shifted(source, Shift(-1.0, -1.0, 0.5))
     pixel = source.rio.transform().a
@@ -70,7 +71,7 @@ def test_shifted_moves_all_but_the_values():
     np.testing.assert_allclose(result.y, source.y + pixel)
     assert result.encoding == {**source.encoding, "grid_mapping": "spatial_ref"}
     assert result.attrs == source.attrs
-    assert source.rio.transform() == sinusoidal_transform()
+    assert source.rio.transform() == grid.transform
     with pytest.raises(GridError, match="unknown shift"):
         shifted(source, Shift(math.nan, math.nan, 0.0))
 
@@ -149,7 +150,7 @@ def test_bad_input_is_refused():
     image = texture((20, 20))
     with pytest.raises(GridError, match=r"\(20, 20\) and \(20, 19\)"):
         coregister(image, image[:, :-1])
-    here = raster(image, sinusoidal_transform())
+    here = modis_grid(image.shape).raster(image)
     with pytest.raises(GridError, match="one transform"):
         coregister(here, shifted(here, Shift(0.5, 0.0, 1.0)))
     for options in (

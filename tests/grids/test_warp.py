@@ -8,55 +8,51 @@ import shapely
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyproj import Transformer
+from pyproj import CRS, Transformer
 
 from keras_lstsr.errors import GridError
 from keras_lstsr.grids import warp
+from keras_lstsr.grids.grid import Grid
+from keras_lstsr.grids.modis import modis_sinusoidal_crs
 from keras_lstsr.grids.warp import bilinear_samples, warp_area, warp_bilinear, warp_spline
-from tests.grids.rasters import (
-    PIXEL_M,
-    SINUSOIDAL,
-    UTM,
-    raster,
-    sinusoidal_transform,
-    utm_transform_over,
-)
+from keras_lstsr.testing.rasters import coordinate_raster, coordinate_value, modis_grid
+
+SINUSOIDAL = modis_sinusoidal_crs()
+UTM = CRS(32631)
 
 
-def ground(like, columns, rows, crs=SINUSOIDAL):
-    """Sinusoidal coordinates of positions on a raster's grid."""
-    x, y = like.rio.transform() @ (columns, rows)
-    return Transformer.from_crs(crs, SINUSOIDAL, always_xy=True).transform(x, y)
+def ground(like, columns, rows):
+    """Sinusoidal coordinates of positions on a grid."""
+    x, y = like.transform @ (columns, rows)
+    return Transformer.from_crs(like.crs, SINUSOIDAL, always_xy=True).transform(x, y)
 
 
-def position_raster(height=60, width=70, pixel_m=PIXEL_M / 4):
-    """Values that encode where they lie: metres east and a tenth of metres north of the corner."""
-    transform = sinusoidal_transform(pixel_m)
-    rows, columns = np.mgrid[:height, :width] + 0.5
-    return raster(columns * pixel_m - 0.1 * rows * pixel_m, transform)
+def grid_of(height, width, pixels_per_tile=4800):
+    """Somewhere in France."""
+    return modis_grid((height, width), pixels_per_tile=pixels_per_tile, row=1984, column=1196)
 
 
-def encoded(like, x, y):
-    corner = like.rio.transform()
-    return (x - corner.c) + 0.1 * (y - corner.f)
+def raster_of(values, pixels_per_tile=4800):
+    return grid_of(*values.shape, pixels_per_tile).raster(values)
 
 
 def target_over(source, pixel_m, shape, margin_m=2000.0):
-    return raster(
-        np.full(shape, np.nan, np.float32), utm_transform_over(source, pixel_m, margin_m), UTM
-    )
+    """A UTM grid that begins so many metres inside the source's bounds."""
+    to_utm = Transformer.from_crs(SINUSOIDAL, UTM, always_xy=True)
+    west, _, _, north = to_utm.transform_bounds(*source.rio.bounds())
+    return Grid(UTM, Affine(pixel_m, 0, west + margin_m, 0, -pixel_m, north - margin_m), shape)
 
 
 def test_bilinear_puts_values_where_they_lie_across_crs():
-    source = position_raster()
+    grid = grid_of(60, 70)
+    source = coordinate_raster(grid)
     like = target_over(source, 232.0, (30, 40), 3000.0)
     result = warp_bilinear(source, like)
     rows, columns = np.mgrid[:30, :40] + 0.5
     np.testing.assert_allclose(
-        result.values, encoded(source, *ground(like, columns, rows, UTM)), atol=1e-6
+        result.values, coordinate_value(grid, *ground(like, columns, rows)), atol=1e-6
     )
-    assert result.rio.crs == like.rio.crs
-    assert result.rio.transform() == like.rio.transform()
+    assert Grid.of(result) == like
     assert result.attrs["units"] == "K" and result.name == "lst_kelvin"
     assert result.dtype == source.dtype
 
@@ -89,34 +85,35 @@ def test_bilinear_is_brute_force_with_gaps(seed, shape, row, column):
 
 
 def test_bilinear_on_its_own_grid_is_a_copy_and_gaps_do_not_spread():
-    source = position_raster(8, 9)
+    grid = grid_of(8, 9)
+    source = coordinate_raster(grid)
     source.values[3, 4] = np.nan
-    shifted_by_noise = raster(source.values, source.rio.transform() @ Affine.translation(1e-7, 0))
+    shifted_by_noise = grid.shifted(0, 1e-7)
     np.testing.assert_array_equal(warp_bilinear(source, shifted_by_noise).values, source.values)
 
 
 def test_half_a_pixel_beyond_the_centres_the_outermost_value_holds_and_then_nothing():
-    source = raster(np.array([[1.0, 2.0]]), sinusoidal_transform())
+    source = raster_of(np.array([[1.0, 2.0]]))
     quarters = source.rio.transform() @ Affine.translation(-0.25, 0) @ Affine.scale(0.25, 1)
-    like = raster(np.zeros((1, 10)), quarters)
+    like = Grid(SINUSOIDAL, quarters, (1, 10))
     expected = [np.nan, 1, 1, 1.125, 1.375, 1.625, 1.875, 2, 2, np.nan]
     np.testing.assert_allclose(warp_bilinear(source, like).values[0], expected, atol=1e-12)
 
 
 def test_off_the_map_is_nan():
-    source = position_raster(4, 4)
+    source = coordinate_raster(grid_of(4, 4))
     # A UTM position half the Earth away, and one that PROJ cannot place at all.
     for x in (9e6, 1e12):
-        like = raster(np.zeros((2, 2)), Affine(1000, 0, x, 0, -1000, 5e6), UTM)
+        like = Grid(UTM, Affine(1000, 0, x, 0, -1000, 5e6), (2, 2))
         assert np.isnan(warp_bilinear(source, like).values).all()
         assert np.isnan(warp_area(source, like).values).all()
 
 
-def brute_force_area(source, like, crs):
+def brute_force_area(source, like):
     """Exact polygons on the source's grid, one target pixel and one source pixel at a time."""
-    rows, columns = np.mgrid[: like.sizes["y"] + 1, : like.sizes["x"] + 1].astype(float)
+    rows, columns = np.mgrid[: like.height + 1, : like.width + 1].astype(float)
     inverse = ~source.rio.transform()
-    column, row = inverse @ ground(like, columns, rows, crs)
+    column, row = inverse @ ground(like, columns, rows)
     result = np.full(like.shape, np.nan)
     share = np.zeros(like.shape)
     cells = [
@@ -144,9 +141,9 @@ def test_area_is_exact_polygons_with_gaps_and_borders(pixel_m, monkeypatch):
     rng = np.random.default_rng(0)
     values = rng.uniform(280, 310, (9, 11))
     values[rng.random((9, 11)) < 0.15] = np.nan
-    source = raster(values, sinusoidal_transform(500.0))
+    source = raster_of(values, 2400)
     like = target_over(source, pixel_m, (5, 6), -300.0)
-    expected, share = brute_force_area(source, like, UTM)
+    expected, share = brute_force_area(source, like)
     monkeypatch.setattr(warp, "_POSITIONS_AT_A_TIME", 60)  # several strips
     for fraction in (0.0, 0.5, 1.0):
         result = warp_area(source, like, min_valid_fraction=fraction).values
@@ -159,7 +156,7 @@ def test_area_is_exact_polygons_with_gaps_and_borders(pixel_m, monkeypatch):
 
 def test_area_keeps_the_sum_over_a_large_area():
     rng = np.random.default_rng(1)
-    source = raster(rng.uniform(280, 310, (80, 80)), sinusoidal_transform())
+    source = raster_of(rng.uniform(280, 310, (80, 80)))
     # The target covers all of the source, so that what it holds must be all that there was.
     like = target_over(source, 1000.0, (30, 30), -4000.0)
     result = warp_area(source, like, min_valid_fraction=0.0).values
@@ -170,8 +167,8 @@ def test_area_keeps_the_sum_over_a_large_area():
 
 def brute_force_share(source, like):
     """Source pixels' worth of ground in each target pixel, from polygons."""
-    rows, columns = np.mgrid[: like.sizes["y"] + 1, : like.sizes["x"] + 1].astype(float)
-    column, row = ~source.rio.transform() @ ground(like, columns, rows, UTM)
+    rows, columns = np.mgrid[: like.height + 1, : like.width + 1].astype(float)
+    column, row = ~source.rio.transform() @ ground(like, columns, rows)
     everything = shapely.box(0, 0, source.sizes["x"], source.sizes["y"])
     corners = np.stack([column, row], axis=-1)
     rings = np.stack(
@@ -185,9 +182,8 @@ def test_area_of_nested_blocks_is_their_mean_and_a_gap_takes_its_own():
     rng = np.random.default_rng(2)
     values = rng.uniform(280, 310, (12, 8)).astype(np.float32)
     values[5, 2] = np.nan
-    fine = raster(values, sinusoidal_transform())
-    coarse = raster(np.zeros((3, 2)), fine.rio.transform() @ Affine.scale(4))
-    result = warp_area(fine, coarse)
+    fine = raster_of(values)
+    result = warp_area(fine, Grid.of(fine).coarser(4))
     expected = values.reshape(3, 4, 2, 4).mean(axis=(1, 3))
     np.testing.assert_allclose(result.values, expected, rtol=1e-6)
     assert result.dtype == np.float32 and np.isnan(result.values).sum() == 1
@@ -199,13 +195,13 @@ def test_area_of_nested_blocks_is_their_mean_and_a_gap_takes_its_own():
 
 
 def test_a_constant_stays_itself():
-    source = raster(np.full((40, 40), 300.1), sinusoidal_transform())
+    source = raster_of(np.full((40, 40), 300.1))
     like = target_over(source, 700.0, (6, 6), 2500.0)
     np.testing.assert_array_equal(warp_area(source, like).values, 300.1)
 
 
 def test_errors_name_the_raster():
-    source = position_raster(4, 4)
+    source = coordinate_raster(grid_of(4, 4))
     bare = source.drop_vars("spatial_ref")
     with pytest.raises(GridError, match="lst_kelvin: the raster has no CRS"):
         warp_bilinear(source, bare)
@@ -218,14 +214,15 @@ def test_errors_name_the_raster():
 
 
 def test_spline_puts_values_where_they_lie_across_crs():
-    source = position_raster()
+    grid = grid_of(60, 70)
+    source = coordinate_raster(grid)
     like = target_over(source, 232.0, (30, 40), 3000.0)
     result = warp_spline(source, like)
     rows, columns = np.mgrid[:30, :40] + 0.5
     np.testing.assert_allclose(
-        result.values, encoded(source, *ground(like, columns, rows, UTM)), atol=0.05
+        result.values, coordinate_value(grid, *ground(like, columns, rows)), atol=0.05
     )
-    assert result.rio.crs == like.rio.crs and result.dtype == source.dtype
+    assert Grid.of(result) == like and result.dtype == source.dtype
 
 
 def test_spline_keeps_waves_that_bilinear_smooths():
@@ -234,10 +231,8 @@ def test_spline_keeps_waves_that_bilinear_smooths():
     def wave(row, column):
         return 300 + 5 * np.sin(row * 2 * np.pi / 5) * np.cos(column * 2 * np.pi / 6)
 
-    source = raster(wave(rows, columns), sinusoidal_transform(250.0))
-    like = raster(
-        np.zeros((40, 40)), source.rio.transform() @ Affine.translation(10.4, 9.7), SINUSOIDAL
-    )
+    source = raster_of(wave(rows, columns))
+    like = Grid.of(source).window(slice(0, 40), slice(0, 40)).shifted(9.7, 10.4)
     true = wave(rows[:40, :40] + 9.7, columns[:40, :40] + 10.4)
     errors = [
         np.std(np.asarray(how(source, like).values) - true) for how in (warp_spline, warp_bilinear)
@@ -246,7 +241,7 @@ def test_spline_keeps_waves_that_bilinear_smooths():
 
 
 def test_spline_has_the_gaps_of_bilinear():
-    source = position_raster()
+    source = coordinate_raster(grid_of(60, 70))
     source.values[20:24, 30:33] = np.nan
     like = target_over(source, 232.0, (60, 70), -1000.0)
     gaps = np.isnan(warp_spline(source, like).values)

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rasterio
 from affine import Affine
 from pyhdf.SD import SD, SDC
 
 from keras_lstsr.grids.modis import MODIS_TILE_SIZE_M, modis_sinusoidal_crs
 from keras_lstsr.products import mod09gq, mod11a1
 from keras_lstsr.products.hdfeos import FieldDefinition
+from keras_lstsr.testing.rasters import write_geotiff
 
 NORTH_UP = Affine(1000.0, 0, 360000.0, 0, -1000.0, 5156000.0)
 HDF_TYPES = {
@@ -194,7 +194,7 @@ def write_mod09gq(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def write_tif(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a GeoTIFF; scale, offset, units, description and tags are optional."""
+    """Writes a GeoTIFF of 1 km in UTM; ``testing.rasters.write_geotiff`` tells the options."""
 
     def write(
         values: np.ndarray,
@@ -202,40 +202,10 @@ def write_tif(tmp_path: Path) -> Callable[..., Path]:
         *,
         crs: Any = "EPSG:32633",
         transform: Affine | None = NORTH_UP,
-        nodata: float | None = None,
-        scale: float | None = None,
-        offset: float | None = None,
-        units: str = "",
-        description: str = "",
-        tags: Mapping[str, str] | None = None,
-        band_tags: Mapping[str, str] | None = None,
+        **options: Any,
     ) -> Path:
-        path = tmp_path / name
-        bands = values if values.ndim == 3 else values[None]
-        profile = {"crs": modis_sinusoidal_crs().srs if crs == "modis" else crs, "nodata": nodata}
-        if transform is not None:
-            profile["transform"] = transform
-        with rasterio.open(
-            path,
-            "w",
-            driver="GTiff",
-            count=bands.shape[0],
-            height=bands.shape[1],
-            width=bands.shape[2],
-            dtype=bands.dtype,
-            **profile,
-        ) as target:
-            target.write(bands)
-            if scale is not None:
-                target.scales = [scale] * bands.shape[0]
-            if offset is not None:
-                target.offsets = [offset] * bands.shape[0]
-            if units:
-                target.units = [units] * bands.shape[0]
-            if description:
-                target.set_band_description(1, description)
-            target.update_tags(**(tags or {}))
-            target.update_tags(1, **(band_tags or {}))
-        return path
+        place = {"crs": modis_sinusoidal_crs().srs if crs == "modis" else crs}
+        place |= {} if transform is None else {"transform": transform}
+        return write_geotiff(tmp_path / name, values, **place, **options)
 
     return write

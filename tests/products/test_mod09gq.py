@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.products import POLICIES, REASONS, ndvi_layer, open_product, rejection_reason
+from keras_lstsr.products import POLICIES, REASONS, guide_layer, open_product, rejection_reason
 from keras_lstsr.products.mod09gq import ndvi_of
 
 FILL = -28672
@@ -48,7 +48,7 @@ def test_ndvi_of_every_kind_of_pair(write_mod09gq, scale):
     red, nir = pairs()
     bands = {name: {"scale_factor": scale} for name in ("sur_refl_b01_1", "sur_refl_b02_1")}
     scene = open_product(write_mod09gq(arrays(red, nir), overrides=bands))
-    ndvi = ndvi_layer(scene)
+    ndvi = guide_layer(scene, "ndvi")
     codes = rejection_reason(scene, "ndvi").values
     counts: dict[str, int] = {}
     for index in np.ndindex(red.shape):

@@ -15,9 +15,9 @@ from keras_lstsr.errors import ConfigError, ProductError
 from keras_lstsr.products import (
     POLICIES,
     REASONS,
+    guide_layer,
     lst_layers,
     mod11a1,
-    ndvi_layer,
     open_product,
     rejection_reason,
 )
@@ -298,7 +298,7 @@ def test_lst_layers_and_missing_ndvi(write_mod11a1):
     assert [layers["day"].name, layers["night"].name] == ["lst_day_kelvin", "lst_night_kelvin"]
     assert layers["day"].attrs["day_night"] == "day" and layers["day"].attrs["units"] == "K"
     with pytest.raises(ProductError, match="holds no NDVI"):
-        ndvi_layer(scene)
+        guide_layer(scene, "ndvi")
     with pytest.raises(ProductError, match="no rejection reasons"):
         rejection_reason(scene, "qc_day")
 

@@ -13,7 +13,6 @@ from keras_lstsr.grids.modis import modis_sinusoidal_crs
 from keras_lstsr.products import (
     guide_layer,
     lst_layers,
-    ndvi_layer,
     open_guide,
     open_product,
     rejection_reason,
@@ -169,7 +168,9 @@ def test_ndvi_is_recognised_and_scaled(write_tif):
     path = write_tif(stored, "a.tif", scale=0.0001, nodata=-32768, description="MODIS NDVI")
     scene = open_product(path)
     assert scene.attrs["product"] == "NDVI_GEOTIFF"
-    np.testing.assert_allclose(ndvi_layer(scene), [[np.nan, 0.7761, -0.2318, np.nan]], rtol=1e-6)
+    np.testing.assert_allclose(
+        guide_layer(scene, "ndvi"), [[np.nan, 0.7761, -0.2318, np.nan]], rtol=1e-6
+    )
     assert rejected(scene.ndvi) == {"fill": 1, "out_of_range": 1}
     with pytest.raises(ProductError, match="no land surface temperature"):
         lst_layers(scene)

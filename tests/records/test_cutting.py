@@ -7,13 +7,11 @@ from collections import Counter
 import numpy as np
 import pytest
 import xarray as xr
-from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.grids.grid import Grid
-from keras_lstsr.grids.modis import MODIS_TILE_SIZE_M, modis_sinusoidal_crs
 from keras_lstsr.products import Rejection, lst_layers
 from keras_lstsr.records.cutting import (
     CutSettings,
@@ -26,10 +24,9 @@ from keras_lstsr.records.cutting import (
 )
 from keras_lstsr.records.places import SplitSettings, locate
 from keras_lstsr.records.scene_sample import nested
+from keras_lstsr.testing.rasters import modis_grid
 from keras_lstsr.testing.samples import made_scene
 
-PIXEL = MODIS_TILE_SIZE_M / 1200
-TRANSFORM = Affine(PIXEL, 0, 0, 0, -PIXEL, 5 * MODIS_TILE_SIZE_M)
 ALL_TRAIN = SplitSettings((1.0, 0.0, 0.0))
 
 
@@ -40,7 +37,7 @@ def make_scene(codes: np.ndarray) -> xr.Dataset:
     lst[codes != Rejection.VALID] = np.nan
     encoding = {"dtype": "uint16", "scale_factor": 0.02, "add_offset": 0.0, "_FillValue": 0}
     reasons = codes.astype(np.uint8)
-    return Grid(modis_sinusoidal_crs(), TRANSFORM, codes.shape).dataset(
+    return modis_grid(codes.shape).dataset(
         {
             "lst_day_kelvin": xr.Variable(("y", "x"), lst, {"day_night": "day"}, encoding),
             "lst_day_kelvin_rejection": xr.Variable(("y", "x"), reasons),
@@ -79,7 +76,8 @@ def test_a_clear_scene_gives_all_patches_and_they_know_their_ground():
     for patch in patches:
         row, col = patch.row, patch.column
         np.testing.assert_array_equal(patch.lst_kelvin, lst[row : row + 8, col : col + 8])
-        assert patch.grid.transform @ (0, 0) == pytest.approx(TRANSFORM @ (col, row))
+        window = modis_grid((8, 8), row=row, column=col)
+        assert patch.grid.transform @ (0, 0) == pytest.approx(window.transform @ (0, 0))
         assert patch.place == f"modis1200/h18v04/r{row // 8:03d}c{col // 8:03d}"
         assert patch.encodings["lst_kelvin"].scale_factor == 0.02
         assert patch.guides == {} and patch.truth_kelvin is None

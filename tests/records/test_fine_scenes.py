@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import rasterio
 from affine import Affine
+from pyproj import CRS
 
 from keras_lstsr.errors import GridError, ProductError
 from keras_lstsr.files import sha256_of
 from keras_lstsr.grids.degradation import degrade
+from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.resample import block_mean
 from keras_lstsr.records.fine_scenes import FineSceneFile, cloud_mask_of, find_fine_scenes
 from keras_lstsr.records.scene_sample import nested
-from keras_lstsr.testing.samples import LEFT_M, TOP_M, texture
+from keras_lstsr.testing.rasters import utm_grid, write_geotiff
+from keras_lstsr.testing.samples import texture
 
 NAME = "ECO_L2_LSTE.002_LST_doy2023175112358_aid0001.tif"
 MASK = "ECO_L2_LSTE.002_cloud_mask_doy2023175112358_aid0001.tif"
 WATER = "ECO_L2_LSTE.002_water_mask_doy2023175112358_aid0001.tif"
-UTM = "EPSG:32633"
 
 
-def write(path, values, *, pixel_m=62.5, crs=UTM, tags=None):
-    transform = Affine(pixel_m, 0, LEFT_M, 0, -pixel_m, TOP_M)
-    height, width = values.shape
-    profile = {"driver": "GTiff", "height": height, "width": width, "count": 1, "crs": crs}
-    profile |= {"dtype": values.dtype, "transform": transform, "nodata": 0}
-    with rasterio.open(path, "w", **profile) as file:
-        file.write(values, 1)
-        if tags:
-            file.update_tags(**tags)
-    return path
+def write(path, values, *, pixel_m=62.5, tags=None):
+    return write_geotiff(path, values, utm_grid(values.shape, pixel_m), nodata=0, tags=tags)
 
 
 def write_scene(folder, size=192, seed=0, **keywords):
@@ -77,11 +70,8 @@ def test_clouds_are_left_out_and_water_is_not(tmp_path):
 def test_degrees_become_metres(tmp_path):
     kelvin = np.full((300, 300), 15_000, np.uint16)
     path = tmp_path / NAME
-    transform = Affine(0.0006, 0, 15.0, 0, -0.0006, 45.0)
-    profile = {"driver": "GTiff", "height": 300, "width": 300, "count": 1, "dtype": "uint16"}
-    with rasterio.open(path, "w", crs="EPSG:4326", transform=transform, **profile) as file:
-        file.write(kelvin, 1)
-        file.update_tags(scale_factor="0.02", units="K")
+    grid = Grid(CRS(4326), Affine(0.0006, 0, 15.0, 0, -0.0006, 45.0), kelvin.shape)
+    write_geotiff(path, kelvin, grid, tags={"scale_factor": "0.02", "units": "K"})
     sample = degraded(path)
     assert sample.grid.crs.to_epsg() == 32633
     assert sample.fine_grid.transform.a == 250

@@ -16,8 +16,9 @@ from keras_lstsr.records.folds import assign_folds, fold_records, scene_folds
 from keras_lstsr.records.pairs import find_pairs
 from keras_lstsr.records.reading import iterate_samples
 from keras_lstsr.records.scene_sample import cropped_to_guides, nested
+from keras_lstsr.testing.rasters import utm_grid
 from keras_lstsr.testing.records import coordinate_sample, write_samples
-from keras_lstsr.testing.samples import made_track, utm_grid
+from keras_lstsr.testing.samples import made_track
 
 
 def place(row: float, column: float) -> Grid:

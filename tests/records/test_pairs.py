@@ -13,7 +13,8 @@ from keras_lstsr.files import sha256_of
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.ground import share_ground
 from keras_lstsr.records.pairs import find_pairs
-from keras_lstsr.testing.samples import made_scene, utm_raster, write_pair
+from keras_lstsr.testing.rasters import utm_raster
+from keras_lstsr.testing.samples import made_scene, write_pair
 
 
 def test_finds_and_reads_pairs(pairs_dir):

@@ -10,7 +10,7 @@ import pytest
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyproj import CRS, Transformer
+from pyproj import Transformer
 
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.grids.grid import Grid
@@ -27,26 +27,19 @@ from keras_lstsr.records.places import (
     place_name,
     split_of,
 )
+from keras_lstsr.testing.rasters import UTM, modis_grid
 
-SINUSOIDAL = modis_sinusoidal_crs().to_wkt()
 PIXEL = MODIS_TILE_SIZE_M / 1200
-UTM = CRS.from_epsg(32633).to_wkt()
-
-
-def grid_at(crs_wkt, transform, height, width):
-    return Grid(CRS.from_wkt(crs_wkt), Affine(*transform), (height, width))
 
 
 def modis_window(row: int, column: int, height: int, width: int, per_tile: int = 1200):
     """A raster in tile h18v04 whose corner is at (row, column) of the tile."""
-    pixel = MODIS_TILE_SIZE_M / per_tile
-    left = column * pixel
-    top = 5 * MODIS_TILE_SIZE_M - row * pixel
-    return locate(grid_at(SINUSOIDAL, (pixel, 0, left, 0, -pixel, top), height, width))
+    shape = (height, width)
+    return locate(modis_grid(shape, pixels_per_tile=per_tile, row=row, column=column))
 
 
 def utm_window(left: float, top: float, height: int, width: int, pixel: float = 1000.0):
-    return locate(grid_at(UTM, (pixel, 0, left, 0, -pixel, top), height, width))
+    return locate(Grid(UTM, Affine(pixel, 0, left, 0, -pixel, top), (height, width)))
 
 
 def test_hash_is_the_same_on_every_machine_and_spread_evenly():
@@ -124,16 +117,15 @@ def test_mosaic_of_two_tiles_cuts_the_patches_of_both():
 
 def test_delivered_corners_with_rounding_noise_are_on_the_grid():
     # As StructMetadata.0 of h14v09 has them.
-    transform = (926.6254331383334, 0.0, -4447802.079066, 0.0, -926.6254331391667, 0.0)
-    window = locate(grid_at(SINUSOIDAL, transform, 1200, 1200))
+    transform = Affine(926.6254331383334, 0.0, -4447802.079066, 0.0, -926.6254331391667, 0.0)
+    window = locate(Grid(modis_sinusoidal_crs(), transform, (1200, 1200)))
     assert (window.row, window.column) == (9 * 1200, 14 * 1200)
 
 
 def test_off_grid_and_other_crs_are_families_of_their_own():
-    off = locate(grid_at(SINUSOIDAL, (PIXEL, 0, 0.3 * PIXEL, 0, -PIXEL, 0.0), 100, 100))
+    off = locate(modis_grid((100, 100), column=0.3))
     assert off.family.pixels_per_tile == 0
-    grid = grid_at(SINUSOIDAL, (PIXEL, 0, 0, 0, -PIXEL, 0.0), 100, 100)
-    anchored = locate(grid, anchor="raster")
+    anchored = locate(modis_grid((100, 100)), anchor="raster")
     assert anchored.family.pixels_per_tile == 0
     assert utm_window(5e5, 5e6, 10, 10).family.name.startswith("epsg32633-1000x1000@")
 
@@ -227,7 +219,7 @@ def test_overlapping_subsets_of_one_tile_share_no_ground_across_splits(seed, str
 )
 def test_rasters_on_different_grids_share_no_ground_across_splits(seed, dx, dy, pixel):
     cut = CutSettings(patch_size=8, stride=8, split=SplitSettings((0.4, 0.3, 0.3), seed=seed))
-    to_utm = Transformer.from_crs(SINUSOIDAL, UTM, always_xy=True)
+    to_utm = Transformer.from_crs(modis_sinusoidal_crs(), UTM, always_xy=True)
     left, top = to_utm.transform(1000 * PIXEL, 5 * MODIS_TILE_SIZE_M - 400 * PIXEL)
     windows = [
         modis_window(400, 1000, 24, 24),

@@ -13,7 +13,8 @@ from keras_lstsr.grids.registration import Shift
 from keras_lstsr.records.sample import Encoding
 from keras_lstsr.records.scene_sample import LoadedScene, cropped_to_guides, nested
 from keras_lstsr.records.truth import shift_of_scene
-from keras_lstsr.testing.samples import made_scene, utm_raster
+from keras_lstsr.testing.rasters import utm_raster
+from keras_lstsr.testing.samples import made_scene
 
 
 def test_crop_leaves_what_the_guide_covers_whole():

@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from keras_lstsr.grids.resample import block_mean
 from keras_lstsr.records.sample import Sample
 from keras_lstsr.records.statistics import CoMoments, Moments, SampleStatistics
-from keras_lstsr.testing.samples import utm_grid
+from keras_lstsr.testing.rasters import utm_grid
 
 
 def statistics_of(lst, ndvi=None, day_night="day", truth=None):

@@ -11,7 +11,7 @@ from keras_lstsr.errors import ConfigError
 from keras_lstsr.sharpening.aatprk import aatprk
 from keras_lstsr.sharpening.atprk import atprk
 from keras_lstsr.sharpening.fallback import ConstantGuideError
-from tests.sharpening.scenes import (
+from keras_lstsr.testing.sharpening import (
     block_means,
     expected_gaps,
     linear_scene,

@@ -14,14 +14,17 @@ from keras_lstsr.errors import ConfigError, GridError
 from keras_lstsr.grids.resample import upsample_bicubic, upsample_bilinear, upsample_nearest
 from keras_lstsr.sharpening import METHODS, SharpeningWarning, sharpen
 from keras_lstsr.sharpening.tsharp import tsharp
-from tests.sharpening.scenes import UTM, linear_scene, noisy_scene_with_gaps, raster
+from keras_lstsr.testing.rasters import utm_raster
+from keras_lstsr.testing.sharpening import linear_scene, noisy_scene_with_gaps
 
 FAST = ("tsharp", "atprk", "aatprk")
 
 
 def rasters(guides=1, **options):
+    """Coarse LST, all guides as bands of one raster, and the fine LST that must come out."""
     lst, guide, fine = linear_scene(guides, **options)
-    return raster(lst, 1000.0, name="lst"), raster(guide, 250.0), fine
+    bands = xr.concat([utm_raster(band, name=None) for band in guide], "band")
+    return utm_raster(lst, 1000.0, name="lst"), bands, fine
 
 
 @pytest.mark.parametrize("method", FAST)
@@ -62,8 +65,8 @@ def test_every_method_is_there():
 
 def test_options_reach_the_method_and_the_attributes():
     values, guide = noisy_scene_with_gaps(0, 0.1, 0.0)
-    lst = raster(values, 1000.0)
-    found = sharpen(lst, raster(guide[0], 250.0, name="ndvi"), method="tsharp", residual="block")
+    lst, ndvi = utm_raster(values, 1000.0, name="lst"), utm_raster(guide[0], name="ndvi")
+    found = sharpen(lst, ndvi, method="tsharp", residual="block")
     expected = tsharp(values.astype(np.float32), guide.astype(np.float32), 4, residual="block")
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
     assert json.loads(found.attrs["sharpening_options"]) == {"residual": "block"}
@@ -74,7 +77,7 @@ def test_guides_come_as_bands_sequence_or_dataset():
     lst, guide, fine = rasters(guides=2)
     bands = [guide[0].rename("ndvi"), guide[1].rename("albedo")]
     dataset = xr.Dataset({"ndvi": bands[0].drop_vars("spatial_ref"), "albedo": guide[1]})
-    for given in (guide, bands, tuple(bands), dataset.rio.write_crs(UTM)):
+    for given in (guide, bands, tuple(bands), dataset.rio.write_crs(32633)):
         found = sharpen(lst, given, method="tsharp")
         np.testing.assert_allclose(found, fine, rtol=0, atol=3e-4)
     assert found.attrs["sharpening_guides"] == "ndvi, albedo"
@@ -83,7 +86,7 @@ def test_guides_come_as_bands_sequence_or_dataset():
 def test_a_guide_on_a_grid_of_its_own_is_warped():
     lst, _, _ = rasters(shape=(12, 12))
     smooth = np.add.outer(np.linspace(0, 1, 60), np.linspace(0, 2, 60))
-    moved = raster(smooth, 250.0, corner=(498_375.0, 5_001_625.0))  # 6.5 pixels off
+    moved = utm_raster(smooth, row=-6.5, column=-6.5, name="smooth")
     rows = (np.arange(48) + 6.5) / 59
     there = np.add.outer(rows, 2 * rows)
     lst.values[:] = 300 - 7 * there.reshape(12, 4, 12, 4).mean(axis=(1, 3))
@@ -151,9 +154,9 @@ def test_rasters_that_cannot_be_used(change, message, method):
 def test_the_wrong_crs_does_not_overlap():
     lst, guide, _ = rasters()
     with pytest.raises(GridError, match="does not overlap"):
-        sharpen(lst, raster(guide.values[0], 250.0, crs="EPSG:32631", corner=(5e5, 1e6)))
+        sharpen(lst, guide[0].rio.write_crs("EPSG:32631"))
     with pytest.raises(GridError):
-        sharpen(lst, raster(guide.values[0], 250.0, crs="EPSG:4326"))
+        sharpen(lst, guide[0].rio.write_crs("EPSG:4326"))
 
 
 def test_lst_and_guide_with_no_pixel_in_common():

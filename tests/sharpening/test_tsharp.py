@@ -11,7 +11,7 @@ from keras_lstsr.errors import ConfigError, GridError
 from keras_lstsr.sharpening.fallback import ConstantGuideError
 from keras_lstsr.sharpening.residual import RESIDUALS
 from keras_lstsr.sharpening.tsharp import tsharp
-from tests.sharpening.scenes import (
+from keras_lstsr.testing.sharpening import (
     block_means,
     expected_gaps,
     linear_scene,
