@@ -30,8 +30,8 @@ def out_of_fold(folder: Path) -> dict[str, np.ndarray]:
     for path in sorted((folder / "folds").glob("fold_*.npz")):
         with np.load(path) as arrays:
             for name in arrays.files:
-                if name.endswith("_kelvin"):
-                    found[name.removesuffix("_kelvin")] = arrays[name]
+                if name.endswith(":kelvin"):
+                    found[name.removesuffix(":kelvin")] = arrays[name]
     return found
 
 

@@ -8,7 +8,6 @@ are those of the calibrated standard deviations.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,17 +15,17 @@ import click
 import numpy as np
 
 
-def row(name, pairs, model_of, calibration):
+def row(name, samples, model_of, calibration):
     """Prints one line of the table."""
     from keras_lstsr.sharpening.interpolation import interpolated
-    from keras_lstsr.training.guided_fit import predict_pair
+    from keras_lstsr.training.cross_validation import predict_sample
 
     errors, plain, inside = [], [], []
-    for pair in pairs:
-        kelvin, std = predict_pair(model_of(pair.name), pair)
-        bicubic = interpolated(pair.lst_kelvin, 4, "bicubic")
-        there = np.isfinite(kelvin) & np.isfinite(pair.truth_kelvin)
-        error, other = ((each - pair.truth_kelvin)[there] for each in (kelvin, bicubic))
+    for sample in samples:
+        kelvin, std = predict_sample(model_of(sample.name), sample)
+        bicubic = interpolated(sample.lst_kelvin, 4, "bicubic")
+        there = np.isfinite(kelvin) & np.isfinite(sample.truth_kelvin)
+        error, other = ((each - sample.truth_kelvin)[there] for each in (kelvin, bicubic))
         errors.append(error.std())
         plain.append(other.std())
         inside.append(np.mean(np.abs(error - error.mean()) < 1.645 * calibration * std[there]))
@@ -38,13 +37,12 @@ def row(name, pairs, model_of, calibration):
     )
 
 
-def without_ndvi(pair):
-    """Returns the pair without its guide."""
-    return replace(pair, ndvi=np.full_like(pair.ndvi, np.nan))
+def without_ndvi(sample):
+    """Returns the sample without its guide."""
+    return replace(sample, guides={"ndvi": np.full_like(sample.guides["ndvi"], np.nan)})
 
 
 @click.command()
-@click.option("--pairs", required=True, type=click.Path(path_type=Path), help="Folder of pairs.")
 @click.option(
     "--pretrained",
     required=True,
@@ -52,34 +50,40 @@ def without_ndvi(pair):
     help="Folder that keras-lstsr pretrain has written.",
 )
 @click.option("--seed", default=250, show_default=True, help="of the simulated scenes")
-def main(pairs, pretrained, seed):
+def main(pretrained, seed):
     """Prints the table."""
     from keras_lstsr.artifacts.loading import load_keras_model
-    from keras_lstsr.pairs.files import find_pairs
-    from keras_lstsr.pairs.simulated import simulated_pairs
-    from keras_lstsr.pairs.training_pairs import PairSet, nested_pair
+    from keras_lstsr.artifacts.model_folder import ModelFolder
+    from keras_lstsr.evaluation.simulated import simulated_samples
+    from keras_lstsr.records.reading import iterate_samples
+    from keras_lstsr.records.scene_sample import nested
+    from keras_lstsr.records.schema import load_metadata
 
-    card = json.loads((pretrained / "guided.json").read_text())
-    factor = card["calibration"]["factor"]
-    folds = {name: fold["fold"] for fold in card["folds"] for name in fold["pairs"]}
+    card = ModelFolder(pretrained).read_card()
+    factor = card.calibration["factor"]
+    folds = {name: fold["fold"] for fold in card.folds for name in fold["tested"]}
     models = {
-        fold: load_keras_model(pretrained / "folds" / f"fold_{fold}.keras")
+        fold: load_keras_model(pretrained / "folds" / f"fold_{fold}" / "model.keras")
         for fold in set(folds.values())
     }
-    final = load_keras_model(pretrained / "guided.keras")
-    known = PairSet(find_pairs(pairs), 4)
-    real = known.selected(known.names, known.names)
-    made = [nested_pair(pair, 4) for pair in simulated_pairs(seed=seed)]
-    days = [pair for pair in made if pair.name.endswith("day")]
-    nights = [pair for pair in made if pair.name.endswith("night")]
+    final = load_keras_model(pretrained / "model.keras")
+    records = pretrained / "records"
+    splits = [split for split, count in load_metadata(records).counts.items() if count]
+    every = [sample for split in splits for sample in iterate_samples(records, split)]
+    real = [sample for sample in every if sample.origin == "observed"]
+    # Their truth lies where it says and needs no mask, as that of degraded scenes.
+    scenes = [source.load() for source in simulated_samples(seed=seed)]
+    made = [nested(replace(scene, origin="degraded"), 4) for scene in scenes]
+    days = [sample for sample in made if sample.day_night == "day"]
+    nights = [sample for sample in made if sample.day_night == "night"]
     print("| scenes | guided (K) | bicubic (K) | worse than bicubic | 90 % intervals hold |")
     print("|---" * 5 + "|")
     row("pairs, out of fold", real, lambda name: models[folds[name]], factor)
-    bare = [without_ndvi(pair) for pair in real]
+    bare = [without_ndvi(sample) for sample in real]
     row("pairs, out of fold, no NDVI", bare, lambda name: models[folds[name]], factor)
     for name, scenes in (("simulated days", days), ("simulated nights", nights)):
         row(name, scenes, lambda name: final, 1.0)
-        bare = [without_ndvi(pair) for pair in scenes]
+        bare = [without_ndvi(sample) for sample in scenes]
         row(f"{name}, no NDVI", bare, lambda name: final, 1.0)
 
 

@@ -15,9 +15,10 @@ import pytest
 import yaml
 
 from keras_lstsr.config import ExperimentConfig
+from keras_lstsr.testing.records import vegetated_sample
+from keras_lstsr.testing.training import write_vegetated_records
 from keras_lstsr.training.fit import train
 from tests.conftest import ROOT
-from tests.training.conftest import write_records
 
 needs_jax = pytest.mark.skipif(
     importlib.util.find_spec("jax") is None, reason="JAX is not installed"
@@ -28,6 +29,18 @@ SETTINGS = {
     "name": "backends",
     "model": {"architecture": "edsr", "width": 8, "depth": 1, "zero_initial_residual": True},
     "training": {"epochs": 5, "batch_size": 4, "learning_rate": 3e-3},
+}
+# The guided network with all that its shipped weights are trained with.
+GUIDED = {
+    "name": "guided",
+    "data": {"task": "1km_to_250m", "crop_pixels": 8, "variation": {}},
+    "model": {"architecture": "guided", "width": 2, "wide_window_pixels": 7},
+    "loss": {"name": "detail"},
+    "training": {
+        **{"epochs": 2, "steps_per_epoch": 3, "batch_size": 2, "keep": "last"},
+        **{"optimizer": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0, "ema_momentum": 0.5},
+        **{"schedule": {"kind": "cosine", "warmup_steps": 1}, "learning_rate": 1e-2},
+    },
 }
 
 
@@ -51,12 +64,18 @@ def under_jax(*arguments, timeout=600):
 def on_jax(tmp_path_factory):
     """The report of ``tests.training.under_jax``, and the folder that it worked in."""
     folder = tmp_path_factory.mktemp("jax")
-    records = write_records(folder / "records", {"train": 16, "validation": 6, "test": 4})
+    write_vegetated_records(folder / "records", {"train": 16, "validation": 6, "test": 4})
     (folder / "settings.yaml").write_text(yaml.safe_dump(SETTINGS))
     coarse = np.random.default_rng(0).normal(295, 5, (2, 7, 10, 1)).astype(np.float32)
     coarse[1, 2:4, 3] = np.nan
     np.save(folder / "coarse.npy", coarse)
-    told = under_jax("tests.training.under_jax", folder / "settings.yaml", records, folder)
+    (folder / "guided.yaml").write_text(yaml.safe_dump(GUIDED))
+    counts = {"train": 3, "validation": 1}
+    write_vegetated_records(folder / "guided_records", counts, truth=True, side=12)
+    sample = vegetated_sample(200, "test", side=12)
+    ndvi = sample.guides["ndvi"][None, ..., None]
+    np.savez(folder / "guided.npz", lst_kelvin=sample.lst_kelvin[None, ..., None], ndvi=ndvi)
+    told = under_jax("tests.training.under_jax", folder)
     return json.loads(told.splitlines()[-1]), folder
 
 
@@ -95,6 +114,21 @@ class TestWithoutTensorFlow:
         # The same network, the same weights: what differs are the digits of 300 K in float32.
         np.testing.assert_allclose(model({"lst_kelvin": coarse}), fine, rtol=0, atol=2e-3)
         assert np.isnan(fine).sum() == 2 * 16
+
+    def test_the_guided_network_trains_and_goes_on_likewise(self, on_jax, tmp_path):
+        report, folder = on_jax
+        found = report["guided"]
+        assert found["resumed_from"] == 1 and max(found["differences"]) < 1e-5
+        # The same crops on both backends, from other first weights.
+        config = ExperimentConfig.from_dict(GUIDED)
+        result = train(config, folder / "guided_records", tmp_path / "run")
+        assert found["losses"] == pytest.approx([r["loss"] for r in result.history], rel=0.5)
+        model = keras.saving.load_model(folder / "guided" / "model.keras", compile=False)
+        with np.load(folder / "guided.npz") as given, np.load(folder / "guided_fine.npz") as fine:
+            outputs = model(dict(given))
+            kelvin, std = outputs["lst_kelvin_fine"], outputs["lst_std_kelvin"]
+            np.testing.assert_allclose(kelvin, fine["kelvin"], rtol=0, atol=2e-3)
+            np.testing.assert_allclose(std, fine["std"], rtol=1e-4)
 
     def test_mlflow_keeps_the_model_as_a_file(self, on_jax):
         report, folder = on_jax

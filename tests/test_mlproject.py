@@ -17,13 +17,18 @@ from mlflow.projects._project_spec import load_project
 
 from beam_jobs.rasters_to_tfrecords import build_parser
 from keras_lstsr.cli.main import cli
+from keras_lstsr.testing.training import TINY, write_vegetated_records
 from tests.conftest import ROOT
 
-ENTRIES = ("main", "prepare", "train", "pretrain", "sweep", "evaluate", "export", "predict")
+ENTRIES = (
+    *("main", "prepare", "train", "cross-validate", "pretrain"),
+    *("sweep", "evaluate", "export", "predict"),
+)
 REQUIRED = {
     "main": {},
     "prepare": {"input": "scenes/MOD11A1*.hdf"},
     "train": {"records": "a folder"},
+    "cross-validate": {"records": "a folder"},
     "pretrain": {"pairs": "a folder"},
     "sweep": {"records": "a folder"},
     "evaluate": {"run": "run", "records": "records"},
@@ -51,6 +56,7 @@ def test_command_parses(project, name):
     extra = {
         "train": {"set": "training.epochs=5"},
         "prepare": {"ndvi": "scenes/*09*.hdf"},
+        "cross-validate": {"pairs": "pairs"},
         "pretrain": {"fine-scenes": "scenes"},
         "predict": {"ndvi": "ndvi.hdf"},
     }
@@ -89,9 +95,8 @@ def test_environment():
 
 @pytest.mark.slow
 def test_mlflow_runs_the_training(tmp_path):
-    from tests.training.conftest import TINY, write_records
 
-    records = write_records(tmp_path / "records")
+    records = write_vegetated_records(tmp_path / "records")
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     store = f"sqlite:///{tmp_path}/mlflow.db"
     scripts = str(Path(sys.executable).parent)

@@ -22,6 +22,22 @@ def command(arguments: tuple[str, ...]) -> None:
 
     The options are those of ``python -m beam_jobs.rasters_to_tfrecords``; --help lists them.
     """
+    metadata = prepare(list(arguments))
+    click.echo(metadata or "The job was submitted.")
+
+
+def prepare(arguments: list[str]) -> str | None:
+    """Runs the Beam job.
+
+    Args:
+        arguments: As for ``python -m beam_jobs.rasters_to_tfrecords``.
+
+    Returns:
+        What was written, in words; None where the job was only submitted.
+
+    Raises:
+        MissingExtraError: If Apache Beam is not installed.
+    """
     try:
         from beam_jobs import rasters_to_tfrecords
     except ImportError as error:
@@ -32,5 +48,5 @@ def command(arguments: tuple[str, ...]) -> None:
             found=str(error),
             action="Install it with pip install 'keras-lstsr[beam]'.",
         ) from error
-    metadata = rasters_to_tfrecords.run(list(arguments))
-    click.echo(rasters_to_tfrecords.describe(metadata) if metadata else "The job was submitted.")
+    metadata = rasters_to_tfrecords.run(arguments)
+    return rasters_to_tfrecords.describe(metadata) if metadata else None

@@ -1,4 +1,4 @@
-"""``keras-lstsr pretrain``: from pairs to the guided model."""
+"""``keras-lstsr pretrain``: from pairs to the guided model, in one command."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from keras_lstsr.cli.run_options import apply_settings, run_options
+from keras_lstsr.cli.cross_validate import run_cross_validation
+from keras_lstsr.cli.run_options import RunOptions, apply_settings, run_options
 
 
 @click.command()
@@ -21,14 +22,14 @@ from keras_lstsr.cli.run_options import apply_settings, run_options
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
-    help="Folder for guided.keras, guided.json, cross_validation.csv and the folds' models. A run "
-    "that was killed goes on with the first fold that is not finished.",
+    help="Folder for the records, the model, its card and cross_validation.csv. A run that was "
+    "killed goes on where it stopped.",
 )
 @click.option(
     "--config",
     "config_path",
     type=click.Path(path_type=Path),
-    help="YAML file of settings, such as configs/pretrain.yaml  [default: built-in defaults]",
+    help="YAML file of settings  [default: those of the weights that come with the package]",
 )
 @click.option(
     "--fine-scenes",
@@ -37,67 +38,72 @@ from keras_lstsr.cli.run_options import apply_settings, run_options
     "degraded to 1 km, they teach what can be done without NDVI.",
 )
 @click.option("--folds", type=int, help="Parts of the pairs, by place  [default: the settings']")
-@run_options("training.steps=400")
+@run_options("training.epochs=5")
 def command(
     pairs: Path,
     output: Path,
     config_path: Path | None,
     fine_scenes: Path | None,
-    settings: tuple[str, ...],
     folds: int | None,
-    mlflow: bool,
-    tracking_uri: str | None,
-    experiment: str | None,
-    overwrite: bool,
-    quiet: bool,
+    options: RunOptions,
 ) -> None:
     """Trains the guided model on pairs of 1 km LST, NDVI and true fine LST.
 
-    The pairs are split into folds by place. Each fold is predicted by a model that has seen no
-    ground of it, scored as `keras-lstsr evaluate --pairs` scores, and used to calibrate the
-    standard deviations. Then the model is trained on all pairs. Runs on one device; with
-    KERAS_BACKEND=jax without TensorFlow.
+    This is `keras-lstsr prepare --pairs`, with the records in OUTPUT/records, and
+    `keras-lstsr cross-validate` on them, scored as `keras-lstsr evaluate --pairs` scores.
     """
-    from functools import partial
+    from keras_lstsr.artifacts.pretrained import PRETRAINED, shipped_folder
 
-    from rich.console import Console
+    if config_path is None:
+        shipped = shipped_folder(PRETRAINED)
+        assert shipped is not None
+        config_path = shipped / "config.yaml"
+    config = apply_settings(config_path, options.with_folds(folds))
+    records = prepared(pairs, fine_scenes, output, options)
+    run_cross_validation(config, records, output, pairs, options)
 
-    from keras_lstsr.config import PretrainConfig
-    from keras_lstsr.pairs.degraded import find_fine_scenes
-    from keras_lstsr.pairs.files import find_pairs
-    from keras_lstsr.records import pairs as samples
 
-    if folds is not None:
-        settings = (*settings, f"folds={folds}")
-    config = apply_settings(config_path, settings, PretrainConfig)
-    sources = find_pairs(pairs)
-    scenes = [] if fine_scenes is None else find_fine_scenes(fine_scenes)
-    # MLflow is looked for before the backend starts: a missing extra should not take seconds.
-    from keras_lstsr.training.tracking import Tracker
+def prepared(pairs: Path, fine_scenes: Path | None, output: Path, options: RunOptions) -> Path:
+    """Returns the folder of records of pairs and fine scenes, made now if it is not there yet.
 
-    tracker = Tracker(experiment=experiment, tracking_uri=tracking_uri) if mlflow else None
-    from keras_lstsr.evaluation.cross_validation import score_out_of_fold
-    from keras_lstsr.training.pretrain import pretrain
-    from keras_lstsr.training.pretrain_progress import RichPretrainProgress
-    from keras_lstsr.training.pretrain_report import GUIDED
+    Args:
+        pairs: Folder of pairs.
+        fine_scenes: Folder of fine scenes, if any.
+        output: The folder of the run.
+        options: What the run was told.
 
-    console = Console()
-    result = pretrain(
-        config,
-        sources,
-        output,
-        score=partial(
-            score_out_of_fold, samples.find_pairs(pairs), factor=config.model.scale_factor
-        ),
-        fine_scenes=scenes,
-        tracker=tracker,
-        progress=None if quiet else RichPretrainProgress(console),
-        overwrite=overwrite,
-    )
-    for variant, means in result.scores.means.items():
-        line = ", ".join(
-            f"{method} {values['bias_free_rmse_kelvin']:.3f} K"
-            for method, values in sorted(means.items(), key=lambda item: item[0] != GUIDED)
+    Raises:
+        ConfigError: If the records that are there were made from other files.
+    """
+    import shutil
+
+    from keras_lstsr.cli.prepare import prepare
+    from keras_lstsr.errors import ConfigError
+    from keras_lstsr.files import sha256_of
+    from keras_lstsr.records.fine_scenes import find_fine_scenes
+    from keras_lstsr.records.pairs import find_pairs
+    from keras_lstsr.records.schema import DATASET_FILE, load_metadata
+    from keras_lstsr.training.run_folder import RECORDS
+
+    records = output / RECORDS
+    if options.overwrite and records.exists():
+        shutil.rmtree(records)
+    if not (records / DATASET_FILE).exists():
+        arguments = ["--pairs", str(pairs), "--output", str(records)]
+        if fine_scenes is not None:
+            arguments += ["--fine-scenes", str(fine_scenes)]
+        prepare(arguments)
+        return records
+    paths = [path for pair in find_pairs(pairs) for path in pair.paths]
+    if fine_scenes is not None:
+        paths += [path for scene in find_fine_scenes(fine_scenes) for path in scene.paths]
+    wanted = {sha256_of(path) for path in paths}
+    scenes = load_metadata(records).scenes.values()
+    if wanted != {sha256 for scene in scenes for sha256 in scene.files.values()}:
+        raise ConfigError(
+            "the records were made from other files",
+            path=records,
+            expected=f"those of {pairs}" + (f" and {fine_scenes}" if fine_scenes else ""),
+            action="Choose another --output, or start anew with --overwrite.",
         )
-        console.print(f"{variant}, bias-free error: {line}", highlight=False, soft_wrap=True)
-    console.print(f"Model: {result.model_path}", highlight=False, soft_wrap=True)
+    return records

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from keras_lstsr.config import ExperimentConfig
+    from keras_lstsr.training.tracking import Tracker
 
 
 def tracking_uri_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -17,8 +23,47 @@ def tracking_uri_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """What a training run is told on the command line beside its settings file.
+
+    Attributes:
+        settings: ``NAME=VALUE`` each.
+        mlflow: Log the run to MLflow.
+        tracking_uri: MLflow's store; None as in ``training.tracking.Tracker``.
+        experiment: MLflow's experiment; None takes the settings' name.
+        overwrite: Delete a run that is there.
+        quiet: Print the result alone.
+    """
+
+    settings: tuple[str, ...]
+    mlflow: bool
+    tracking_uri: str | None
+    experiment: str | None
+    overwrite: bool
+    quiet: bool
+
+    def with_folds(self, folds: int | None) -> tuple[str, ...]:
+        """Returns the settings, with that of ``--folds`` where it was given."""
+        if folds is None:
+            return self.settings
+        return (*self.settings, f"cross_validation.folds={folds}")
+
+    def tracker(self) -> Tracker | None:
+        """Returns MLflow's run; None where it is not wanted.
+
+        Raises:
+            MissingExtraError: If MLflow is wanted and not installed.
+        """
+        if not self.mlflow:
+            return None
+        from keras_lstsr.training.tracking import Tracker
+
+        return Tracker(experiment=self.experiment, tracking_uri=self.tracking_uri)
+
+
 def run_options(example: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Adds what a training run is told: settings, MLflow, ``--overwrite`` and ``--quiet``.
+    """Adds what a training run is told; the command gets it as one argument, ``options``.
 
     Args:
         example: A setting for the help of ``--set``.
@@ -41,26 +86,28 @@ def run_options(example: str) -> Callable[[Callable[..., Any]], Callable[..., An
     ]
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def called(**given: Any) -> Any:
+            told = {field.name: given.pop(field.name) for field in fields(RunOptions)}
+            return command(**given, options=RunOptions(**told))
+
         for option in reversed(options):
-            command = option(command)
-        return command
+            called = option(called)
+        return called
 
     return add
 
 
-def apply_settings(
-    config_path: Path | None, settings: tuple[str, ...], kind: type[Any] | None = None
-) -> Any:
+def apply_settings(config_path: Path, settings: tuple[str, ...]) -> ExperimentConfig:
     """Reads the settings and overrides single ones.
 
     Args:
-        config_path: The YAML file; None starts from the defaults.
+        config_path: The YAML file.
         settings: ``section.name=value``; values are read as YAML, so ``null``, ``true`` and
             numbers are what they look like.
-        kind: What the settings are of; ``ExperimentConfig`` by default.
 
     Returns:
-        The validated settings, of ``kind``.
+        The validated settings.
 
     Raises:
         ConfigError: If the file or a setting is invalid.
@@ -70,13 +117,11 @@ def apply_settings(
     from keras_lstsr.config import ExperimentConfig
     from keras_lstsr.errors import ConfigError
 
-    kind = kind or ExperimentConfig
-    config = kind() if config_path is None else kind.from_yaml(config_path)
+    config = ExperimentConfig.from_yaml(config_path)
     if not settings:
         return config
     # What the file leaves out is filled in once more: defaults depend on the architecture.
-    text = "" if config_path is None else config_path.read_text(encoding="utf-8")
-    content = yaml.safe_load(text) or {}
+    content = yaml.safe_load(config_path.read_text(encoding="utf-8")) or {}
     for setting in settings:
         name, separator, text = setting.partition("=")
         *sections, last = name.strip().split(".")
@@ -103,4 +148,4 @@ def apply_settings(
                 action="docs/configuration.md lists all settings.",
             )
         place[last] = value
-    return kind.from_dict(content, source=config_path)
+    return ExperimentConfig.from_dict(content, source=config_path)

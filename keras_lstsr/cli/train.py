@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from keras_lstsr.cli.run_options import apply_settings, run_options
+from keras_lstsr.cli.run_options import RunOptions, apply_settings, run_options
 
 
 @click.command()
@@ -30,57 +30,46 @@ from keras_lstsr.cli.run_options import apply_settings, run_options
     help="Run folder. A run that was killed goes on where it stopped.",
 )
 @run_options("training.epochs=5")
-def command(
-    config_path: Path,
-    records: Path,
-    output: Path,
-    settings: tuple[str, ...],
-    mlflow: bool,
-    tracking_uri: str | None,
-    experiment: str | None,
-    overwrite: bool,
-    quiet: bool,
-) -> None:
+def command(config_path: Path, records: Path, output: Path, options: RunOptions) -> None:
     """Trains a network on records.
 
     Trains on all GPUs, or on the CPU; with KERAS_BACKEND=jax on one device, and then TensorFlow
-    need not be installed. Writes the best model, the settings, the history and
+    need not be installed. Writes the model, the settings, the history and
     figures to the run folder, and all of it to MLflow. Starting a killed run again with the same
     command continues it.
     """
     from rich.console import Console
 
-    config = apply_settings(config_path, settings)
+    config = apply_settings(config_path, options.settings)
     # MLflow is looked for before TensorFlow starts: a missing extra should not take seconds.
-    from keras_lstsr.training.tracking import Tracker
-
-    tracker = Tracker(experiment=experiment, tracking_uri=tracking_uri) if mlflow else None
+    tracker = options.tracker()
     from keras_lstsr.training.fit import train
     from keras_lstsr.training.progress import RichProgress
 
-    console = Console()
+    console = Console(highlight=False, soft_wrap=True)
     result = train(
         config,
         records,
         output,
         tracker=tracker,
-        progress=None if quiet else RichProgress(console),
-        overwrite=overwrite,
+        progress=None if options.quiet else RichProgress(console),
+        overwrite=options.overwrite,
     )
     info = result.info
-    console.print(f"Model: {result.model_path}", highlight=False, soft_wrap=True)
-    line = f"Best epoch {info.best_epoch} of {info.epochs}"
+    console.print(f"Model: {result.model_path}")
+    which = "Last epoch" if config.training.keep == "last" else "Best epoch"
+    line = f"{which} {info.best_epoch} of {info.epochs}"
     if "val_rmse_kelvin" in info.metrics:
         line += (
             f": validation RMSE {info.metrics['val_rmse_kelvin']:.3f} K, "
             f"bicubic {info.metrics['bicubic_val_rmse_kelvin']:.3f} K"
         )
-    console.print(line, highlight=False, soft_wrap=True)
+    console.print(line)
     if info.mlflow_run_id and info.tracking_uri:
         look = f"mlflow ui --backend-store-uri {info.tracking_uri}"
         if info.tracking_uri.startswith("http"):
             look = info.tracking_uri
-        console.print(f"MLflow: {look}", highlight=False, soft_wrap=True)
+        console.print(f"MLflow: {look}")
         if result.model_uri is None:
             console.print(
                 "MLflow keeps model.keras as a file of the run: its models of Keras need "

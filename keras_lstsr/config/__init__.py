@@ -20,7 +20,6 @@ if TYPE_CHECKING:
         NetworkConfig,
         NetworkShape,
     )
-    from keras_lstsr.config.pretraining import PretrainConfig, PretrainTrainingConfig
     from keras_lstsr.config.settings import SettingsFile
     from keras_lstsr.config.training import CrossValidationConfig, ScheduleConfig, TrainingConfig
 
@@ -39,15 +38,13 @@ __all__ = [
     "ModelConfig",
     "NetworkConfig",
     "NetworkShape",
-    "PretrainConfig",
-    "PretrainTrainingConfig",
     "ScheduleConfig",
     "SettingsFile",
     "Task",
     "TrainingConfig",
 ]
 
-_HOMES = ("settings", "networks", "losses", "data", "training", "experiment", "pretraining")
+_HOMES = ("settings", "networks", "losses", "data", "training", "experiment")
 
 
 def __getattr__(name: str) -> Any:

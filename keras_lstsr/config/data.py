@@ -81,7 +81,6 @@ class DataConfig(Settings):
     task: Task = "4km_to_1km"
     augment: bool = True
     shuffle_buffer: int = Field(default=2048, ge=0)
-    upsampling: Literal["bicubic", "bilinear"] | None = None
     cache: bool = False
     crop_pixels: int | None = Field(default=None, ge=2)
     min_valid_share: float = Field(default=0.3, gt=0, le=1)

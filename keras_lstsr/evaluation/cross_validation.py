@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lstsr.config import GUIDED
 from keras_lstsr.errors import GridError
 from keras_lstsr.evaluation.compare import SampleSet, compare
 from keras_lstsr.evaluation.methods import Method, Refined, SharpeningMethod
-from keras_lstsr.evaluation.protocols import AsterProtocol, ScoringProtocol
+from keras_lstsr.evaluation.protocols import AsterProtocol, NestedProtocol, ScoringProtocol
 from keras_lstsr.evaluation.result import BASELINE
+from keras_lstsr.evaluation.sources import RecordSamples
 from keras_lstsr.grids.grid import Grid
+from keras_lstsr.records.pairs import find_pairs
 from keras_lstsr.records.scene_sample import SampleSource, SceneSample
+from keras_lstsr.records.schema import load_metadata
 from keras_lstsr.records.truth import Coregistration
-from keras_lstsr.training.pretrain_report import GUIDED, CrossValidationScores, PairScore
+from keras_lstsr.training.scores import CrossValidationScores, SampleScore, Scorer
 
 
 def score_out_of_fold(
     sources: Iterable[SampleSource],
     predictions: Mapping[str, NDArray[np.floating]],
     *,
+    name: str = GUIDED,
     protocol: ScoringProtocol | None = None,
     factor: int = 4,
     baselines: Sequence[str] = (BASELINE, "tsharp"),
@@ -36,6 +43,7 @@ def score_out_of_fold(
         sources: The samples.
         predictions: Sample → fine LST in kelvin on the fine grid of the sample, cropped to what
             its guides cover.
+        name: Names the network among the methods.
         protocol: How to score; by default ASTER's protocol.
         factor: Fine pixels along a coarse pixel's side.
         baselines: Classical methods to score besides; bicubic must be among them.
@@ -48,8 +56,8 @@ def score_out_of_fold(
         GridError: If a prediction is missing or of another shape than the sample's fine grid.
     """
     protocol = protocol or AsterProtocol()
-    methods: dict[str, Method] = {name: SharpeningMethod(name, factor) for name in baselines}
-    methods[GUIDED] = OutOfFold(predictions, factor)
+    methods: dict[str, Method] = {each: SharpeningMethod(each, factor) for each in baselines}
+    methods[name] = OutOfFold(predictions, factor)
     variants: tuple[Coregistration, ...] = (
         ("pixel", "subpixel") if protocol.foreign_truth else ("none",)
     )
@@ -60,10 +68,57 @@ def score_out_of_fold(
         (result,) = compare(samples, methods).results
         means[result.name], details[result.name] = result.summary(), result.details
         scores.rows.extend(
-            PairScore(result.name, score.image, score.method, score.values)
+            SampleScore(result.name, score.image, score.method, score.values)
             for score in result.scores
         )
     return replace(scores, means=means, details=details)
+
+
+def pairs_scorer(folder: str | PathLike[str], name: str = GUIDED) -> Scorer:
+    """Returns what scores predictions of a folder's pairs by ASTER's protocol.
+
+    Args:
+        folder: Folder of pairs.
+        name: Names the network among the methods.
+
+    Raises:
+        ProductError: If the folder holds no pairs.
+    """
+    sources = find_pairs(folder)
+    return lambda predictions: score_out_of_fold(sources, predictions, name=name)
+
+
+def records_scorer(folder: str | PathLike[str], name: str = GUIDED) -> Scorer:
+    """Returns what scores predictions of records against the records' own truth.
+
+    Args:
+        folder: A records folder with truth.
+        name: Names the network among the methods.
+
+    Raises:
+        RecordsError: If the folder holds no records.
+    """
+    metadata = load_metadata(folder)
+    baselines = (BASELINE, "tsharp") if "ndvi" in metadata.guides else (BASELINE,)
+
+    def score(predictions: Mapping[str, NDArray[np.floating]]) -> CrossValidationScores:
+        sources = [
+            sample
+            for split, count in metadata.counts.items()
+            if count
+            for sample in RecordSamples(Path(folder), split)
+            if sample.name in predictions
+        ]
+        return score_out_of_fold(
+            sources,
+            predictions,
+            name=name,
+            protocol=NestedProtocol("unseen_ground", "1 km → 250 m, unseen ground"),
+            factor=metadata.scale_factor,
+            baselines=baselines,
+        )
+
+    return score
 
 
 class OutOfFold:

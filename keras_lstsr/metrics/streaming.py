@@ -1,7 +1,7 @@
 """The error in kelvin as a Keras metric that agrees with ``keras_lstsr.metrics.image``, masked.
 
 It takes the training target ``[B, H, W, C]`` (channel 0: LST in kelvin) and the prediction
-``[B, H, W, 1]`` in kelvin; NaN in either is not scored. Only sums are kept, so that replicas add
+``[B, H, W, C]`` (likewise); NaN in either is not scored. Only sums are kept, so that replicas add
 up. ``keras_lstsr.losses.MeanGradientError`` compares a prediction with NDVI.
 """
 
@@ -32,7 +32,7 @@ class RootMeanSquareErrorKelvin(keras.metrics.Metric):
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Adds a batch."""
         target = ops.cast(ops.convert_to_tensor(y_true), self.dtype)[..., :1]
-        predicted = ops.cast(ops.convert_to_tensor(y_pred), self.dtype)
+        predicted = ops.cast(ops.convert_to_tensor(y_pred), self.dtype)[..., :1]
         scored = ops.logical_not(ops.logical_or(ops.isnan(target), ops.isnan(predicted)))
         placeholder = ops.cast(_PLACEHOLDER_KELVIN, self.dtype)
         target = ops.where(scored, target, placeholder)

@@ -23,6 +23,7 @@ from keras_lstsr.training.callbacks import (
     Record,
     ResumedEarlyStopping,
 )
+from keras_lstsr.training.card import training_card
 from keras_lstsr.training.figures import draw_curves, sample_maps
 from keras_lstsr.training.network import build_network
 from keras_lstsr.training.optimizer import ValidateAverage
@@ -252,6 +253,7 @@ class _Run:
     ) -> tuple[list[Path], str | None]:
         """Draws, writes the card, tells MLflow, and marks the folder as finished."""
         folder, info, tracker = self.folder, self.info, self.tracker
+        folder.write_card(training_card(self.config, self.records_dir, info, folder.model))
         model = keras.saving.load_model(folder.model, compile=False)
         figures = draw_curves(history, info.best_epoch, folder.figures)
         title, maps = sample_maps(model, batches, self.config, title)
@@ -264,7 +266,7 @@ class _Run:
             best = {f"best_{name}": value for name, value in info.metrics.items() if "val_" in name}
             tracker.log_summary({**summary, **best})
             tracker.log_files(figures, "figures")
-            tracker.log_files([folder.config, folder.dataset, folder.history_table])
+            tracker.log_files([folder.config, folder.dataset, folder.card, folder.history_table])
             if uses_tensorflow():
                 model_uri = tracker.log_model(model, scale_factor=self.config.model.scale_factor)
             else:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from keras_lstsr.config import TrainingConfig
 from keras_lstsr.training.strategy import summed_over_replicas
@@ -93,12 +95,18 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
     if not getattr(optimizer, "inner_optimizer", optimizer).use_ema:
         yield
         return
-    weights = model.get_weights()
+    weights = _copied(model)
     optimizer.finalize_variable_values(model.trainable_variables)
+    # JAX shares the arrays of the average with the model, and frees the model's in validation.
+    model.set_weights(_copied(model))
     try:
         yield
     finally:
         model.set_weights(weights)
+
+
+def _copied(model: keras.Model) -> list[NDArray[np.floating]]:
+    return [np.array(weights) for weights in model.get_weights()]
 
 
 class ValidateAverage(keras.callbacks.Callback):

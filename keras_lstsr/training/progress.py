@@ -67,21 +67,6 @@ class SilentProgress:
         """Does nothing."""
 
 
-def make_bar(console: Console, unit: str) -> Progress:
-    """Makes a bar that counts ``unit`` and goes when it is done; the caller starts and stops it."""
-    return Progress(
-        TextColumn("[progress.description]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
-
-
 class RichProgress:
     """Shows a bar in a terminal; prints a line per epoch, and in logs every half a minute.
 
@@ -104,7 +89,17 @@ class RichProgress:
             )
         self._epochs, self._steps = epochs, steps
         if self._console.is_terminal:
-            self._bar = make_bar(self._console, "steps")
+            self._bar = Progress(
+                TextColumn("[progress.description]{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("steps"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self._console,
+                transient=True,
+            )
             done = (first - 1) * steps
             self._task = self._bar.add_task("training", total=epochs * steps, completed=done)
             self._bar.start()

@@ -1,5 +1,8 @@
+"""From pairs to the model, in one command and step by step."""
+
 from __future__ import annotations
 
+import csv
 import json
 
 import pytest
@@ -7,47 +10,73 @@ from click.testing import CliRunner
 
 from keras_lstsr.cli.main import cli
 from keras_lstsr.errors import ConfigError, ProductError
-from tests.pairs.made_pairs import make_pair, moved, write_pair
+from keras_lstsr.testing.samples import made_scene, moved, write_pair
 
-TINY = ("training.steps=2", "training.batch_size=1", "training.patch_size=8", "model.width=1")
+TINY = (
+    "training.epochs=1",
+    "training.steps_per_epoch=2",
+    "training.batch_size=1",
+    "data.crop_pixels=8",
+    "model.width=1",
+    "model.wide_window_pixels=7",
+)
 
 
 def invoke(*arguments):
-    return CliRunner().invoke(cli, ["pretrain", *map(str, arguments)], catch_exceptions=False)
+    return CliRunner().invoke(cli, [str(each) for each in arguments], catch_exceptions=False)
 
 
 def options(*settings):
     return [part for setting in settings for part in ("--set", setting)]
 
 
+def write_pairs(folder, count):
+    """Writes pairs at places of their own."""
+    folder.mkdir()
+    for number in range(count):
+        write_pair(folder, moved(made_scene(f"{number:03d}", seed=number), rows=100 * number))
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("step_by_step")
 def test_from_pairs_to_the_model(tmp_path):
-    (tmp_path / "pairs").mkdir()
-    for number in range(2):
-        made = make_pair(f"{number:03d}", seed=number)
-        parts = {"lst": 100, "guide": 400, "truth": 400}
-        placed = {name: moved(getattr(made, name), rows=number * by) for name, by in parts.items()}
-        write_pair(tmp_path / "pairs", type(made)(made.name, made.group, **placed))
-    arguments = ["--pairs", tmp_path / "pairs", "--output", tmp_path / "out", "--folds", 2]
-    told = invoke(*arguments, *options(*TINY), "--no-mlflow")
+    pairs = write_pairs(tmp_path / "pairs", 2)
+    arguments = ["--output", tmp_path / "out", "--folds", 2, *options(*TINY), "--no-mlflow"]
+    told = invoke("pretrain", "--pairs", pairs, *arguments)
     assert told.exit_code == 0, told.output
     assert "fold 2/2" in told.output and "aster_subpixel, bias-free error: guided" in told.output
-    card = json.loads((tmp_path / "out" / "guided.json").read_text())
-    assert card["settings"]["folds"] == 2 and card["settings"]["training"]["steps"] == 2
-    assert card["mlflow_run_id"] is None
-    assert (tmp_path / "out" / "guided.keras").is_file()
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    assert card["settings"]["cross_validation"]["folds"] == 2
+    assert card["settings"]["training"]["steps_per_epoch"] == 2
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["mlflow_run_id"] is None and run["status"] == "finished"
+    # The records are there now: other pairs are noticed, and cross-validation takes them.
+    with pytest.raises(ConfigError, match="made from other files"):
+        invoke("pretrain", "--pairs", write_pairs(tmp_path / "others", 3), *arguments)
+    records = tmp_path / "out" / "records"
+    again = ["--records", records, "--config", tmp_path / "out" / "config.yaml", "--no-mlflow"]
+    told = invoke("cross-validate", *again, "--output", tmp_path / "again", "--quiet")
+    assert told.exit_code == 0, told.output
+    assert told.output.startswith("unseen_ground, bias-free error: guided")
+    with (tmp_path / "again" / "cross_validation.csv").open() as stream:
+        assert {row["method"] for row in csv.DictReader(stream)} == {"guided", "bicubic", "tsharp"}
 
 
 @pytest.mark.parametrize(
     ("setting", "words"),
-    [("training.step=3", "training.step"), ("folds=1", "folds"), ("model.width=0", "model.width")],
+    [
+        ("training.step=3", "training.step"),
+        ("cross_validation.folds=1", "cross_validation.folds"),
+        ("model.width=0", "model.width"),
+        ("training.steps=3", r"training.epochs times training.steps_per_epoch"),
+    ],
 )
 def test_wrong_settings_are_named(tmp_path, setting, words):
     with pytest.raises(ConfigError, match=words):
-        invoke("--pairs", tmp_path, "--output", tmp_path / "out", "--set", setting)
+        invoke("pretrain", "--pairs", tmp_path, "--output", tmp_path / "out", "--set", setting)
 
 
 def test_a_folder_without_pairs(tmp_path):
     with pytest.raises(ProductError, match="holds no pair"):
-        invoke("--pairs", tmp_path, "--output", tmp_path / "out", "--no-mlflow")
+        invoke("pretrain", "--pairs", tmp_path, "--output", tmp_path / "out", "--no-mlflow")

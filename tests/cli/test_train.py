@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from keras_lstsr.cli.main import cli
 from keras_lstsr.cli.run_options import apply_settings
 from keras_lstsr.errors import ConfigError
+from keras_lstsr.testing.training import TINY, write_vegetated_records
 from tests.conftest import ROOT
-from tests.training.conftest import TINY, write_records
 
 # Sweeps and the pretraining have tests of their own, test_sweep.py and test_pretrain.py.
 OTHERS = ("sweep", "pretrain")
@@ -29,7 +29,7 @@ SETTINGS = [
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    return write_records(tmp_path_factory.mktemp("cli") / "records")
+    return write_vegetated_records(tmp_path_factory.mktemp("cli") / "records")
 
 
 @pytest.fixture

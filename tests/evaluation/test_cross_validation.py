@@ -7,13 +7,15 @@ import pytest
 
 from keras_lstsr.errors import GridError
 from keras_lstsr.evaluation.compare import compare
-from keras_lstsr.evaluation.cross_validation import score_out_of_fold
+from keras_lstsr.evaluation.cross_validation import records_scorer, score_out_of_fold
 from keras_lstsr.evaluation.methods import SharpeningMethod
 from keras_lstsr.evaluation.protocols import NestedProtocol
 from keras_lstsr.evaluation.sources import pairs_set
 from keras_lstsr.records.pairs import find_pairs
 from keras_lstsr.records.scene_sample import LoadedScene, cropped_to_guides
+from keras_lstsr.testing.records import vegetated_sample
 from keras_lstsr.testing.samples import made_scene
+from keras_lstsr.testing.training import write_vegetated_records
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,18 @@ def test_scores_are_those_of_the_same_maps_as_a_method(pairs_dir, predictions):
         assert ours["bias_kelvin"] == pytest.approx(tsharp["bias_kelvin"] + 1, abs=1e-3)
         assert scores.details[variant]["shift_found_pixels"]["rows"] == pytest.approx(-1, abs=0.1)
     assert len(scores.rows) == 2 * 3 * len(sources)
+
+
+def test_records_are_scored_against_their_own_truth(tmp_path):
+    write_vegetated_records(tmp_path / "records", {"train": 2, "test": 1}, truth=True, side=14)
+    samples = [vegetated_sample(n, truth=True, side=14) for n in range(2)]
+    predictions = {each.name: each.truth_kelvin + np.float32(0.5) for each in samples}
+    scores = records_scorer(tmp_path / "records", "own")(predictions)
+    (means,) = scores.means.values()
+    assert means["own"]["bias_kelvin"] == pytest.approx(0.5, abs=1e-4)
+    assert means["own"]["bias_free_rmse_kelvin"] < 1e-4 < means["bicubic"]["bias_free_rmse_kelvin"]
+    # The third sample was not predicted, as a degraded one is not.
+    assert {row.sample for row in scores.rows} == set(predictions)
 
 
 def test_a_prediction_must_be_there_and_fit(pairs_dir, predictions):

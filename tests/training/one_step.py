@@ -21,6 +21,7 @@ from keras_lstsr.training import fit
 SETTINGS = {
     "data": {"augment": False, "shuffle_buffer": 0},
     "model": {"width": 4, "depth": 1},
+    "loss": {},
     # Adam divides by the gradient's size: a bias before BatchNorm has none but rounding errors,
     # which an epsilon of 1e-8 would blow up to whole steps.
     "training": {"epochs": 1, "batch_size": 8, "learning_rate": 0.1, "adam_epsilon": 1.0},
@@ -28,14 +29,29 @@ SETTINGS = {
 LOSSES = {
     "mse": {"data": {"task": "4km_to_1km"}, "loss": {"name": "mse"}},
     "mixgl": {"data": {"task": "1km_to_250m"}, "loss": {"name": "mixgl", "alpha": 0.5}},
+    # The guided network, with all that its shipped weights were trained with.
+    "detail": {
+        "data": {"task": "1km_to_250m", "crop_pixels": 12, "augment": True, "variation": {}},
+        "model": {"architecture": "guided", "width": 4, "depth": None, "wide_window_pixels": 7},
+        "loss": {"name": "detail"},
+        "training": {
+            **{"optimizer": "adamw", "weight_decay": 0.01, "clip_norm": 1e-3, "ema_momentum": 0.5},
+            **{"schedule": {"kind": "cosine", "warmup_steps": 1}, "keep": "last"},
+            **{"adam_epsilon": 1e-3, "steps_per_epoch": 1},
+        },
+    },
 }
 
 
+def settings(loss: str, devices: int) -> ExperimentConfig:
+    content = {name: {**SETTINGS[name], **LOSSES[loss].get(name, {})} for name in SETTINGS}
+    content["model"] = {name: value for name, value in content["model"].items() if value}
+    content["training"]["cpu_devices"] = devices
+    return ExperimentConfig.from_dict(content)
+
+
 def weights(loss: str, devices: int, records: Path, output: Path) -> list[np.ndarray]:
-    content = {**SETTINGS, "loss": LOSSES[loss]["loss"]}
-    content["data"] = SETTINGS["data"] | LOSSES[loss]["data"]
-    content["training"] = SETTINGS["training"] | {"cpu_devices": devices}
-    result = fit.train(ExperimentConfig.from_dict(content), records, output)
+    result = fit.train(settings(loss, devices), records, output)
     assert result.info.devices == f"{devices} × CPU"
     return keras.saving.load_model(result.model_path, compile=False).get_weights()
 

@@ -13,18 +13,25 @@ from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError, ModelError, RecordsError
 from keras_lstsr.grids.resample import norm_l4, upsample_bicubic
 from keras_lstsr.testing.records import vegetated_sample
+from keras_lstsr.testing.training import (
+    COUNTS,
+    Killed,
+    killing,
+    with_settings,
+    write_vegetated_records,
+)
 from keras_lstsr.training import fit
 from keras_lstsr.training.batches import validation_batches
 from keras_lstsr.training.callbacks import AtomicBackup, KeptModel
 from keras_lstsr.training.fit import train
 from keras_lstsr.training.run_folder import RunFolder
-from tests.training.conftest import COUNTS, with_settings, write_records
 
 RUN_FILES = {
     "config.yaml",
     "dataset.json",
     "run.json",
     "model.keras",
+    "card.json",
     "history.json",
     "history.csv",
     "figures",
@@ -32,9 +39,8 @@ RUN_FILES = {
 
 
 def validation_patches():
-    truth = np.stack(
-        [vegetated_sample(100 + n, "validation").lst_kelvin for n in range(COUNTS["validation"])]
-    )
+    samples = [vegetated_sample(100 + n, "validation") for n in range(COUNTS["validation"])]
+    truth = np.stack([sample.lst_kelvin for sample in samples])
     return truth, norm_l4(truth, 4)
 
 
@@ -43,23 +49,6 @@ def validation_rmse(model_path):
     model = keras.saving.load_model(model_path, compile=False)
     predicted = np.asarray(model({"lst_kelvin": coarse[..., None]}))[..., 0]
     return np.sqrt(np.mean((predicted - truth) ** 2))
-
-
-class Killed(BaseException):
-    """What no handler of errors expects."""
-
-
-def killing(method, call):
-    """Wraps a method that dies at its ``call``-th call, before it does anything."""
-    calls = []
-
-    def wrapped(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == call:
-            raise Killed
-        return method(*args, **kwargs)
-
-    return wrapped
 
 
 def test_run_folder_holds_all_that_was_promised(records, tiny, tmp_path):
@@ -105,7 +94,7 @@ def test_model_is_the_best_and_bicubic_is_numpys(records, tiny, tmp_path):
 
 @pytest.mark.usefixtures("shallow")
 def test_the_last_epoch_needs_no_validation(tiny, tmp_path):
-    records = write_records(tmp_path / "records", {"train": 4, "validation": 0, "test": 0})
+    records = write_vegetated_records(tmp_path / "records", {"train": 4})
     config = with_settings(tiny, "training", keep="last", epochs=2)
     result = train(config, records, tmp_path / "run")
     assert result.info.best_epoch == 2 and result.info.best_val_loss is None
@@ -342,7 +331,7 @@ class TestResume:
                 train(tiny, records, tmp_path / "run")
         with pytest.raises(ConfigError, match=r"training\.learning_rate.*other settings.*0\.01"):
             train(with_settings(tiny, "training", learning_rate=0.01), records, tmp_path / "run")
-        other = write_records(tmp_path / "other", {**COUNTS, "train": 9})
+        other = write_vegetated_records(tmp_path / "other", {**COUNTS, "train": 9})
         with pytest.raises(ConfigError, match=r"started on other records.*--overwrite"):
             train(tiny, other, tmp_path / "run")
 
@@ -370,7 +359,7 @@ class TestErrors:
         assert not (tmp_path / "run").exists()
 
     def test_empty_validation_split(self, tiny, tmp_path):
-        records = write_records(tmp_path / "records", {"train": 4, "validation": 0, "test": 0})
+        records = write_vegetated_records(tmp_path / "records", {"train": 4})
         with pytest.raises(RecordsError, match=r"counts\.validation.*found 0 samples"):
             train(tiny, records, tmp_path / "run")
 
@@ -379,7 +368,7 @@ class TestErrors:
             train(with_settings(tiny, "training", batch_size=16), records, tmp_path / "run")
 
     def test_mixgl_without_ndvi(self, tiny, tmp_path):
-        records = write_records(tmp_path / "records", guide=False)
+        records = write_vegetated_records(tmp_path / "records", guide=False)
         content = {**tiny.model_dump(), "loss": {"name": "mixgl"}}
         with pytest.raises(RecordsError, match=r"hold no ndvi.*--guide ndvi="):
             train(ExperimentConfig.from_dict(content), records, tmp_path / "run")

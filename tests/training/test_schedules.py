@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from keras_lstsr.config import AlphaScheduleConfig, ExperimentConfig
+from keras_lstsr.testing.training import TINY
 from keras_lstsr.training import fit
 from keras_lstsr.training.fit import train
 from keras_lstsr.training.schedules import alpha_callbacks, scheduled_alpha
-from tests.training.conftest import TINY
 
 
 @pytest.mark.parametrize(

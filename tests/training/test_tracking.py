@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 from keras_lstsr.errors import ConfigError, MissingExtraError
+from keras_lstsr.testing.training import Killed, killing, with_settings
 from keras_lstsr.training import fit
 from keras_lstsr.training.fit import train
 from keras_lstsr.training.run_folder import RunFolder
 from keras_lstsr.training.tracking import Tracker, log_evaluation
 from tests.conftest import ROOT
-from tests.training.conftest import with_settings
-from tests.training.test_fit import Killed, killing
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,101 @@
+"""``keras-lstsr cross-validate``: from records with fine truth to a model and its scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from keras_lstsr.cli.run_options import RunOptions, apply_settings, run_options
+
+if TYPE_CHECKING:
+    from keras_lstsr.config import ExperimentConfig
+
+
+@click.command()
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="YAML file of settings, such as configs/pretrain.yaml.",
+)
+@click.option(
+    "--records",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of records with fine truth, as `keras-lstsr prepare --truth` writes it; its "
+    "splits do not matter.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder for the model, its card and cross_validation.csv. A run that was killed goes on "
+    "where it stopped.",
+)
+@click.option(
+    "--pairs",
+    type=click.Path(path_type=Path),
+    help="Folder of the pairs that the records were made from: scores are then those of "
+    "`keras-lstsr evaluate --pairs`  [default: against the records' truth]",
+)
+@click.option("--folds", type=int, help="Parts of the samples, by place  [default: the settings']")
+@run_options("training.epochs=5")
+def command(
+    config_path: Path,
+    records: Path,
+    output: Path,
+    pairs: Path | None,
+    folds: int | None,
+    options: RunOptions,
+) -> None:
+    """Cross-validates a network by place, then trains it on all samples.
+
+    Each fold of samples is predicted by a model that has seen no ground of it. The predictions are
+    scored, and the standard deviations are calibrated on them. Then the model is trained on all
+    samples.
+    """
+    config = apply_settings(config_path, options.with_folds(folds))
+    run_cross_validation(config, records, output, pairs, options)
+
+
+def run_cross_validation(
+    config: ExperimentConfig, records: Path, output: Path, pairs: Path | None, options: RunOptions
+) -> None:
+    """Cross-validates and prints what came out.
+
+    Args:
+        config: The settings.
+        records: Folder of records.
+        output: Folder for the results.
+        pairs: The pairs that the records were made from; None scores against the records' truth.
+        options: What the run was told.
+    """
+    from rich.console import Console
+
+    # MLflow is looked for before the backend starts: a missing extra should not take seconds.
+    tracker = options.tracker()
+    from keras_lstsr.evaluation.cross_validation import pairs_scorer, records_scorer
+    from keras_lstsr.training.cross_validation import cross_validate
+    from keras_lstsr.training.progress import RichProgress
+
+    console = Console(highlight=False, soft_wrap=True)
+    name = config.model.network
+    result = cross_validate(
+        config,
+        records,
+        output,
+        score=records_scorer(records, name) if pairs is None else pairs_scorer(pairs, name),
+        tracker=tracker,
+        progress=None if options.quiet else RichProgress(console),
+        overwrite=options.overwrite,
+    )
+    for variant, means in result.scores.means.items():
+        line = ", ".join(
+            f"{method} {values['bias_free_rmse_kelvin']:.3f} K"
+            for method, values in sorted(means.items(), key=lambda item: item[0] != name)
+        )
+        console.print(f"{variant}, bias-free error: {line}")
+    console.print(f"Model: {result.model_path}")
