@@ -6,6 +6,10 @@ TensorFlow is imported by the functions: what reads records without it is in
 
 from __future__ import annotations
 
+import atexit
+import threading
+import time
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +26,9 @@ from keras_lstsr.records.variation import FEEDING_THREADS, CropBatches, varied
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+# Seconds between looks at the pipelines' calls at exit, and looks without a call that are enough.
+_LOOK_SECONDS, _QUIET_LOOKS, _MOST_LOOKS = 0.01, 5, 500
 
 
 def make_dataset(
@@ -130,6 +137,51 @@ def _in_order(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)
 
 
+class _Calls:
+    """Calls of Python from the threads of tf.data, which must have ended when Python exits.
+
+    A thread that wants to enter an interpreter that is going away never returns, and TensorFlow
+    waits for it for ever. A pipeline that nobody takes from comes to rest once its buffers are
+    full.
+    """
+
+    def __init__(self) -> None:
+        self._begun = self._running = 0
+        self._watched = False
+        self._lock = threading.Lock()
+
+    def counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns the function; Python waits for its calls when it exits."""
+
+        def call(*values: Any) -> Any:
+            with self._lock:
+                self._begun += 1
+                self._running += 1
+            try:
+                return function(*values)
+            finally:
+                with self._lock:
+                    self._running -= 1
+
+        if not self._watched:
+            self._watched = True
+            atexit.register(self.rest)
+        return call
+
+    def rest(self) -> None:
+        """Waits until no call has begun for a while and none is running, for 5 s at most."""
+        quiet = 0
+        for _ in range(_MOST_LOOKS):
+            before = self._begun
+            time.sleep(_LOOK_SECONDS)
+            quiet = quiet + 1 if before == self._begun and not self._running else 0
+            if quiet == _QUIET_LOOKS:
+                return
+
+
+_CALLS = _Calls()
+
+
 def _crop_dataset(
     batches: CropBatches, settings: BatchSettings, factor: int, first_batch: int
 ) -> tf.data.Dataset:
@@ -144,9 +196,8 @@ def _crop_dataset(
         return [*(inputs[name] for name in names), target]
 
     def named(number: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        *inputs, target = tf.numpy_function(
-            drawn, [number], [tf.float32] * (len(names) + 1), stateful=False
-        )
+        kinds = [tf.float32] * (len(names) + 1)
+        *inputs, target = tf.numpy_function(call, [number], kinds, stateful=False)
         known = {
             name: tf.ensure_shape(
                 values, [size, *([coarse] * 2 if name == names[0] else [fine] * 2), 1]
@@ -155,6 +206,7 @@ def _crop_dataset(
         }
         return known, tf.ensure_shape(target, [size, fine, fine, channels])
 
+    call = _CALLS.counted(drawn)
     numbers = tf.data.Dataset.range(first_batch, np.iinfo(np.int64).max)
     return _in_order(numbers.map(named, num_parallel_calls=FEEDING_THREADS))
 
@@ -209,7 +261,8 @@ def _changed(sample: dict[str, Any], number: tf.Tensor, settings: BatchSettings)
 
     parts = [sample[Feature.LST], *sample["guides"].values()]
     parts += [sample[Feature.TRUTH]] if Feature.TRUTH in sample else []
-    changed = tf.numpy_function(vary, [number, *parts], [tf.float32] * len(parts), stateful=False)
+    kinds = [tf.float32] * len(parts)
+    changed = tf.numpy_function(_CALLS.counted(vary), [number, *parts], kinds, stateful=False)
     changed = [tf.ensure_shape(new, old.shape) for new, old in zip(changed, parts, strict=True)]
     result = {**sample, "before": sample["guides"], Feature.LST: changed[0]}
     result["guides"] = dict(zip(names, changed[1:], strict=False))

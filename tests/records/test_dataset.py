@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -429,3 +431,17 @@ def test_crops_of_the_coarser_task_are_whole_pixels_of_it(records):
     np.testing.assert_array_equal(inputs["lst_kelvin"][..., 0], norm_l4(target[..., 0], 4))
     with pytest.raises(ConfigError, match=r"crop_pixels.*whole pixels.*found 6.*multiple of 4"):
         ds.make_dataset(folder, "train", replace(settings, crop_pixels=6), training=True)
+
+
+def test_python_waits_at_exit_until_no_pipeline_calls_it():
+    """Threads of tf.data that enter Python when it goes away would never end."""
+    calls, ended = ds._Calls(), []
+    call = calls.counted(lambda number: time.sleep(0.02) or ended.append(number))
+    thread = threading.Thread(target=lambda: [call(number) for number in range(10)])
+    thread.start()
+    calls.rest()
+    assert ended == list(range(10))
+    thread.join()
+    started = time.monotonic()
+    calls.rest()
+    assert time.monotonic() - started < 1
