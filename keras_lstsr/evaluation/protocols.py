@@ -22,8 +22,7 @@ from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
 from keras_lstsr.errors import ConfigError, GridError
-from keras_lstsr.evaluation.result import MAIN_METRICS
-from keras_lstsr.evaluation.scoring import ImageMaps
+from keras_lstsr.evaluation.result import MAIN_METRICS, ImageMaps
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.registration import Shift, shifted
 from keras_lstsr.grids.resample import block_mean, norm_l4, upsample_bicubic

@@ -11,6 +11,7 @@ from keras_lstsr.config import NETWORK_SHAPES, GuidedModelConfig, ModelConfig, N
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.grids.resample import upsample_bicubic
 from keras_lstsr.models.registry import NETWORKS, CoreNetwork, build_model, register_network
+from keras_lstsr.testing.rasters import lst_values
 
 VARIANTS = ("strided", "maxpool")
 
@@ -21,11 +22,6 @@ def settings(**changes) -> ModelConfig:
     )
 
 
-def scene(*shape: int, seed: int = 0) -> np.ndarray:
-    values = np.random.default_rng(seed).normal(295, 8, (1, *shape, 1))
-    return values.astype(np.float32)
-
-
 def answer(model: keras.Model, lst_kelvin: np.ndarray) -> np.ndarray:
     return keras.ops.convert_to_numpy(model({"lst_kelvin": lst_kelvin}, training=False))
 
@@ -34,7 +30,7 @@ def answer(model: keras.Model, lst_kelvin: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (5, 3), (16, 16), (17, 23)])
 def test_any_size_from_one_coarse_pixel_on(variant, size):
     model = build_model(settings(variant=variant, depth=4))
-    fine = answer(model, scene(*size))
+    fine = answer(model, lst_values(1, *size, 1))
     assert fine.shape == (1, 4 * size[0], 4 * size[1], 1)
     assert np.isfinite(fine).all()
 
@@ -55,7 +51,7 @@ def test_the_global_skip_keeps_float32_kelvin(variant, policy):
         model = build_model(settings(variant=variant, zero_initial_residual=True))
     finally:
         keras.config.set_dtype_policy(previous)
-    coarse = scene(9, 11)
+    coarse = lst_values(1, 9, 11, 1)
     fine = answer(model, coarse)
     assert fine.dtype == np.float32
     expected = upsample_bicubic(coarse[..., 0].astype(np.float64), 4)[..., None]
@@ -71,7 +67,7 @@ def test_the_global_skip_keeps_float32_kelvin(variant, policy):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_gaps_stay_gaps_and_spoil_nothing_else(variant):
-    coarse = scene(12, 12)
+    coarse = lst_values(1, 12, 12, 1)
     coarse[0, 3:5, 7, 0] = np.nan
     fine = answer(build_model(settings(variant=variant)), coarse)
     gaps = np.kron(np.isnan(coarse[0, :, :, 0]), np.ones((4, 4), bool))
@@ -102,7 +98,7 @@ def test_a_step_with_gaps_leaves_finite_weights():
     from keras_lstsr.losses import MaskedMeanSquaredError
 
     model = build_model(settings())
-    coarse = scene(8, 8)
+    coarse = lst_values(1, 8, 8, 1)
     coarse[0, 2, 2] = np.nan
     target = np.repeat(np.repeat(coarse, 4, 1), 4, 2)
     model.compile("sgd", MaskedMeanSquaredError())
@@ -120,7 +116,7 @@ def test_a_saved_model_answers_alike_in_a_fresh_process(variant, tmp_path):
     model = build_model(settings(variant=variant))
     loss = MixedGradientLoss.report(edge_crop=3, ndvi_scale_kelvin=-12.5)
     model.compile("adam", loss, metrics=[RootMeanSquareErrorKelvin()])
-    coarse = scene(9, 10)
+    coarse = lst_values(1, 9, 10, 1)
     coarse[0, 1, 1] = np.nan
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "coarse.npy", coarse)
@@ -164,7 +160,7 @@ def test_a_registered_network_is_known_by_name(monkeypatch):
     register_network("own", CoreNetwork(build), shape, replace=True)
     config = ModelConfig(architecture="own", width=2, offset_kelvin=295.0, scale_kelvin=9.0)
     assert config.shape == {"width": 2, "depth": 3}
-    coarse = scene(5, 3)
+    coarse = lst_values(1, 5, 3, 1)
     # Untrained it is its upsampling.
     bicubic = upsample_bicubic(coarse[..., 0], 4)
     np.testing.assert_allclose(answer(build_model(config), coarse)[..., 0], bicubic, atol=1e-3)
