@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from keras_lstsr.errors import ProductError
-from keras_lstsr.grids.align import guide_on_fine_grid
+from keras_lstsr.grids.align import CLEARLY_FINER, guide_on_fine_grid, relative_pixel_size
 from keras_lstsr.grids.door import placed
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.registration import Shift, shifted
 from keras_lstsr.grids.resample import block_mean
-from keras_lstsr.grids.warp import warp_spline
+from keras_lstsr.grids.warp import warp_area, warp_spline
 from keras_lstsr.records.sample import Encoding, Sample
 from keras_lstsr.records.schema import Origin
 
@@ -158,7 +158,8 @@ def nested(scene: SceneSample, factor: int, shift: Shift | None = None) -> Sampl
     """Brings LST, guides and truth onto nested grids.
 
     A truth of another instrument is moved by its shift, masked (see ``usable_truth``), and
-    brought onto the fine grid by a cubic spline, which smooths less than bilinear interpolation.
+    brought onto the fine grid by a cubic spline, which smooths less than bilinear interpolation;
+    by area where its pixels are clearly finer than the fine grid's.
 
     Args:
         scene: Any scene.
@@ -202,7 +203,8 @@ def _truth_in_place(scene: SceneSample, factor: int, shift: Shift | None) -> NDA
     if shift is not None:
         truth = shifted(truth, shift)
     fine = Grid.of(scene.lst, "lst").finer(factor)
-    return _values(warp_spline(truth.where(usable_truth(truth)), fine))
+    finer = relative_pixel_size(Grid.of(truth, "truth"), fine) < CLEARLY_FINER
+    return _values((warp_area if finer else warp_spline)(truth.where(usable_truth(truth)), fine))
 
 
 def _values(raster: xr.DataArray) -> NDArray[np.float32]:

@@ -101,6 +101,18 @@ def test_cold_truth_and_its_surroundings_are_left_out():
     assert np.isfinite(truth[44, 44]) and np.isfinite(truth[40, 33])
 
 
+def test_a_clearly_finer_truth_is_averaged():
+    made = made_scene(coarse_pixels=20)
+    rng = np.random.default_rng(0)
+    finer = 300 + rng.normal(0, 5, (4 * 80, 4 * 80))
+    sample = nested(replace(made, truth=utm_raster(finer, 62.5, name="lst_kelvin")), 4)
+    valid = np.isfinite(sample.truth_kelvin)
+    # 6 of its own pixels are eroded all round.
+    assert valid[2:-2, 2:-2].all() and not valid[0].any()
+    means = finer.reshape(80, 4, 80, 4).mean(axis=(1, 3))
+    np.testing.assert_allclose(sample.truth_kelvin[valid], means[valid], atol=1e-3)
+
+
 def test_a_truth_that_lst_was_made_of_is_taken_as_it_is():
     made = replace(made_scene(coarse_pixels=8), origin="degraded")
     sample = nested(made, 4)
