@@ -19,7 +19,7 @@ from keras_lstsr.config.guides import GUIDES, guide_named
 from keras_lstsr.errors import ConfigError, ProductError
 from keras_lstsr.products import aster, granule, mod09gq, mod11a1, raster
 from keras_lstsr.products.band import read_band
-from keras_lstsr.products.hdfeos import HdfEosFile, check_is_hdf4
+from keras_lstsr.products.hdfeos import HDF4_MAGIC, HdfEosFile
 from keras_lstsr.products.quality import POLICIES, REASONS, Rejection, check_policy
 from keras_lstsr.products.scene import rejection_reason
 
@@ -30,6 +30,7 @@ __all__ = [
     "HdfProduct",
     "Rejection",
     "guide_layer",
+    "is_hdf",
     "lst_layers",
     "open_guide",
     "open_product",
@@ -165,7 +166,7 @@ def open_product(
             found=repr(product),
             expected=", ".join(product_names()),
         )
-    if _is_hdf(path, product):
+    if is_hdf(path) if product is None else product in HDF_PRODUCTS:
         names = ("quantity", "scale", "offset", "nodata", "unit")
         for name, value in zip(names, (quantity, scale, offset, nodata, unit), strict=True):
             if value is not None:
@@ -182,16 +183,12 @@ def open_product(
     return _open_raster(path, product, options)
 
 
-def _is_hdf(path: Path, product: str | None) -> bool:
-    if product is not None:
-        return product in HDF_PRODUCTS
-    if path.suffix.lower() in _HDF_SUFFIXES:
-        return True
-    try:
-        check_is_hdf4(path)
-    except ProductError:
-        return False
-    return True
+def is_hdf(path: Path) -> bool:
+    """Returns whether a file is HDF4, by the ending of its name or by its first bytes."""
+    if path.suffix.lower() in _HDF_SUFFIXES or not path.is_file():
+        return path.suffix.lower() in _HDF_SUFFIXES
+    with path.open("rb") as file:
+        return file.read(len(HDF4_MAGIC)) == HDF4_MAGIC
 
 
 def _open_hdf(
@@ -318,7 +315,7 @@ def open_guide(
         ConfigError: If there is no such guide, or an option is invalid.
     """
     guide = guide_named(name)
-    if not _is_hdf(Path(path), None):
+    if not is_hdf(Path(path)):
         options = {"quantity": name, **options}
     scene = open_product(path, qc_policy=qc_policy, **options)
     layer = guide_layer(scene, name)
