@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lstsr.records.arrays import FloatArray, Rasters
+from keras_lstsr.records.arrays import FloatArray
 from keras_lstsr.records.batch_settings import SPREAD, BatchSettings
 from keras_lstsr.records.codec import parse_sample
-from keras_lstsr.records.reading import SHARDS_AT_A_TIME, check_split, store_of
+from keras_lstsr.records.reading import SHARDS_AT_A_TIME, check_split, decoded_split
 from keras_lstsr.records.schema import Feature
-from keras_lstsr.records.variation import FEEDING_THREADS, CropBatches, varied
+from keras_lstsr.records.variation import FEEDING_THREADS, CropBatches
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -44,8 +44,8 @@ def make_dataset(
     """Makes the batches of a split.
 
     Two datasets made alike give the same batches in the same order. In training, whole samples are
-    shuffled, turned and varied anew in each pass; with ``crop_pixels`` the batches are random crops
-    without end, and batch ``i`` is the same whatever was taken before.
+    shuffled and turned anew in each pass; with ``crop_pixels`` the batches are random crops,
+    varied, without end, and batch ``i`` is the same whatever was taken before.
 
     Args:
         records_dir: The records folder.
@@ -81,8 +81,8 @@ def make_dataset(
     factor = metadata.scale_factor
     count = metadata.counts[split]  # type: ignore[index]  # check_split checked it
     if crops:
-        store = store_of(Path(records_dir), split, files, count, settings)
-        batches = CropBatches(store, settings, factor, seed)
+        samples = decoded_split(Path(records_dir), split, files, count, settings)
+        batches = CropBatches(samples, settings, factor, seed)
         return _crop_dataset(batches, settings, factor, first_batch)
     side = -(-metadata.patch_size // factor) * factor
     if settings.task == "1km_to_250m":
@@ -115,11 +115,10 @@ def make_dataset(
     dataset = dataset.map(
         lambda sample: _as_task_sees(sample, settings, factor), num_parallel_calls=tf.data.AUTOTUNE
     )
-    if training and (settings.turns or settings.variation is not None):
+    if training and settings.turns:
         numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
         dataset = tf.data.Dataset.zip(dataset, numbers).map(
-            lambda sample, number: _changed(sample, number, settings),
-            num_parallel_calls=tf.data.AUTOTUNE,
+            augment, num_parallel_calls=tf.data.AUTOTUNE
         )
     dataset = dataset.map(
         lambda sample: _inputs_and_target(sample, settings, factor),
@@ -240,37 +239,6 @@ def augment(sample: dict[str, Any], number: tf.Tensor) -> dict[str, Any]:
     return tf.nest.map_structure(turn, sample)
 
 
-def _changed(sample: dict[str, Any], number: tf.Tensor, settings: BatchSettings) -> dict[str, Any]:
-    """Turns and varies a sample; guides that the target is to show are kept from before."""
-    import tensorflow as tf
-
-    if settings.turns:
-        sample = augment(sample, number)
-    if settings.variation is None:
-        return sample
-    variation, names = settings.variation, list(sample["guides"])
-
-    def vary(number: NDArray[np.int64], *values: FloatArray) -> list[FloatArray]:
-        lst, *guides = values[: 1 + len(names)]
-        truth = values[1 + len(names)] if len(values) > 1 + len(names) else None
-        rasters = Rasters(lst, dict(zip(names, guides, strict=True)), truth)
-        rng = np.random.default_rng(int(number))
-        other = varied(rasters, variation, rng)
-        parts = [other.lst_kelvin, *other.guides.values()]
-        return parts if other.truth_kelvin is None else [*parts, other.truth_kelvin]
-
-    parts = [sample[Feature.LST], *sample["guides"].values()]
-    parts += [sample[Feature.TRUTH]] if Feature.TRUTH in sample else []
-    kinds = [tf.float32] * len(parts)
-    changed = tf.numpy_function(_CALLS.counted(vary), [number, *parts], kinds, stateful=False)
-    changed = [tf.ensure_shape(new, old.shape) for new, old in zip(changed, parts, strict=True)]
-    result = {**sample, "before": sample["guides"], Feature.LST: changed[0]}
-    result["guides"] = dict(zip(names, changed[1:], strict=False))
-    if Feature.TRUTH in sample:
-        result[Feature.TRUTH] = changed[-1]
-    return result
-
-
 def _blocks(raster: tf.Tensor, factor: int) -> tf.Tensor:
     import tensorflow as tf
 
@@ -325,5 +293,5 @@ def _inputs_and_target(
             observed = tf.cast(tf.equal(sample[Feature.ORIGIN], "observed"), tf.float32)
             channels.append(tf.fill(fine.shape, observed))
         else:
-            channels.append(sample.get("before", guides)[name])
+            channels.append(guides[name])
     return inputs, tf.stack(channels, axis=-1)
