@@ -69,9 +69,6 @@ HDF_PRODUCTS = {
 }
 """By the short name in their metadata; ``register_product`` adds others."""
 
-_RASTER_QUANTITIES = {aster.PRODUCT: "lst"} | {
-    f"{quantity.upper()}_GEOTIFF": quantity for quantity in ("lst", *GUIDES)
-}
 _LST_VARIABLES = ("lst_day_kelvin", "lst_night_kelvin", "lst_kelvin")
 _HDF_SUFFIXES = {".hdf", ".hdf4", ".h4"}
 
@@ -99,7 +96,12 @@ def register_product(name: str, product: HdfProduct, *, replace: bool = False) -
 
 def product_names() -> tuple[str, ...]:
     """Returns the names of the products that ``open_product`` reads."""
-    return (*HDF_PRODUCTS, *_RASTER_QUANTITIES)
+    return (*HDF_PRODUCTS, *_raster_quantities())
+
+
+def _raster_quantities() -> dict[str, str]:
+    """The quantity that each product holds which comes as GeoTIFF."""
+    return {aster.PRODUCT: "lst"} | {f"{name.upper()}_GEOTIFF": name for name in ("lst", *GUIDES)}
 
 
 def open_product(
@@ -228,16 +230,17 @@ def _product_from_fields(file: HdfEosFile) -> str:
 
 
 def _open_raster(path: Path, product: str | None, options: raster.RasterOptions) -> xr.Dataset:
-    if product is not None and options.quantity not in (None, _RASTER_QUANTITIES[product]):
+    quantity = None if product is None else _raster_quantities()[product]
+    if quantity is not None and options.quantity not in (None, quantity):
         raise ConfigError(
             "quantity and product contradict each other",
             field="quantity",
             found=options.quantity,
-            expected=_RASTER_QUANTITIES[product],
+            expected=quantity,
         )
     band = read_band(path)
-    if product is not None:
-        options = replace(options, quantity=_RASTER_QUANTITIES[product])
+    if quantity is not None:
+        options = replace(options, quantity=quantity)
     elif options.quantity in (None, "lst") and aster.is_aster(band):
         product = aster.PRODUCT
     if product == aster.PRODUCT:
