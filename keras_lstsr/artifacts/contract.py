@@ -15,10 +15,11 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from keras_lstsr.config.guides import GUIDES, guide_named
 from keras_lstsr.errors import ModelError
+from keras_lstsr.files import validated
 
 CONTRACT_FILE = "contract.json"
 CONTRACT_SIGNATURE = "contract"
@@ -163,16 +164,8 @@ class Contract(BaseModel):
         Raises:
             ModelError: If the text is no contract of a known version.
         """
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise ModelError(
-                f"the model's contract is invalid: {first['msg']}",
-                path=source,
-                field=".".join(str(part) for part in first["loc"]) or None,
-                action="Export the model again with this version of keras-lstsr.",
-            ) from error
+        action = "Export the model again with this version of keras-lstsr."
+        return validated(cls, text, ModelError, path=source, action=action)
 
     @classmethod
     def read(cls, saved_model: str | PathLike[str]) -> Contract:

@@ -8,13 +8,11 @@ import io
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from keras_lstsr.config import ExperimentConfig
-from keras_lstsr.errors import ConfigError
+from keras_lstsr.config import ExperimentConfig, SettingsFile
 from keras_lstsr.files import write_text_whole
 from keras_lstsr.training.fit import TrainingResult, train
 from keras_lstsr.training.progress import TrainingProgress
@@ -24,7 +22,7 @@ from keras_lstsr.training.tracking import Tracker, parent_run
 SUMMARY_FILE = "summary.csv"
 
 
-class Sweep(BaseModel):
+class Sweep(SettingsFile):
     """A sweep's file.
 
     Attributes:
@@ -33,37 +31,19 @@ class Sweep(BaseModel):
         runs: Run name → settings that differ, by dotted name (``loss.alpha: 0.01``).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str
     base: dict[str, Any]
     runs: dict[str, dict[str, Any]] = Field(min_length=1)
 
     @classmethod
-    def from_yaml(cls, path: str | PathLike[str]) -> Sweep:
+    def from_yaml(cls, path: str | PathLike[str]) -> Self:
         """Reads and validates a sweep's file.
 
         Raises:
             ConfigError: If it cannot be read, is no sweep, or one of its runs is invalid; the
                 message names the run and the setting.
         """
-        path = Path(path)
-        try:
-            sweep = cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise ConfigError(
-                "the sweep cannot be read", path=path, found=error.strerror
-            ) from error
-        except yaml.YAMLError as error:
-            raise ConfigError("the sweep is no valid YAML", path=path, found=str(error)) from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise ConfigError(
-                first["msg"],
-                path=path,
-                field=".".join(map(str, first["loc"])) or None,
-                expected="name, base (settings) and runs (name → settings that differ)",
-            ) from error
+        sweep = super().from_yaml(path)
         for name in sweep.runs:
             sweep.config(name, source=path)
         return sweep

@@ -47,7 +47,7 @@ def test_a_contract_of_another_version_or_damaged_is_refused(contract, tmp_path)
     with pytest.raises(ModelError, match=r"no readable contract.*keras-lstsr export"):
         Contract.read(tmp_path)
     (tmp_path / "contract.json").write_text("{half")
-    with pytest.raises(ModelError, match=r"contract\.json.*invalid"):
+    with pytest.raises(ModelError, match=r"contract\.json.*damaged"):
         Contract.read(tmp_path)
 
 
