@@ -96,7 +96,7 @@ def read_mapping(
     if content is None and language == "YAML":
         return {}
     if not isinstance(content, dict):
-        problem, found = "the file holds no settings by name", type(content).__name__
+        problem, found = "the file holds no values by name", type(content).__name__
         raise kind(problem, path=path, found=found, expected="a mapping", action=action)
     return content
 
