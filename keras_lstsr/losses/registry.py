@@ -43,13 +43,7 @@ PRESETS: dict[str, dict[str, Mapping[str, Any]]] = {
 _NOT_OPTIONS = {"self", "name", "reduction", "dtype", "alpha"}
 
 
-def register_loss(
-    name: str,
-    loss: type[keras.losses.Loss],
-    needs: LossNeeds | None = None,
-    *,
-    replace: bool = False,
-) -> None:
+def register_loss(name: str, loss: type[keras.losses.Loss], needs: LossNeeds | None = None) -> None:
     """Makes a loss known under a name: to settings, ``build_loss`` and training.
 
     Args:
@@ -57,12 +51,11 @@ def register_loss(
         loss: The class; its constructor's arguments are the loss's options. It must return a value
             per sample or per pixel, or replicas will not add up.
         needs: What it asks of data and network; by default fine LST and nothing else.
-        replace: Whether a loss of that name may be replaced.
 
     Raises:
         ConfigError: If the name is taken.
     """
-    if not replace and name in LOSS_NEEDS:
+    if name in LOSS_NEEDS:
         raise ConfigError(
             "there is a loss of this name",
             field="loss.name",

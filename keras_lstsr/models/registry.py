@@ -89,21 +89,18 @@ NETWORKS: dict[str, CoreNetwork] = {
 """By architecture; ``keras_lstsr.config.NETWORK_SHAPES`` has the settings of each."""
 
 
-def register_network(
-    name: str, network: CoreNetwork, shape: NetworkShape | None = None, *, replace: bool = False
-) -> None:
+def register_network(name: str, network: CoreNetwork, shape: NetworkShape | None = None) -> None:
     """Makes a network known under a name: to settings, ``build_model`` and training.
 
     Args:
         name: What ``model.architecture`` calls it.
         network: How it is built.
         shape: Which settings it has beside its width; by default none.
-        replace: Whether a network of that name may be replaced.
 
     Raises:
         ConfigError: If the name is taken.
     """
-    if not replace and (name in NETWORK_SHAPES or name == GUIDED):
+    if name in NETWORK_SHAPES or name == GUIDED:
         raise ConfigError(
             "there is a network of this name",
             field="model.architecture",

@@ -125,10 +125,11 @@ def test_detail_by_name_and_option():
 
 
 def test_a_registered_loss_is_known_by_name(monkeypatch):
-    monkeypatch.setitem(LOSS_NEEDS, "own", LossNeeds())
-    monkeypatch.setitem(LOSSES, "own", MaskedMeanSquaredError)
+    for table in (LOSS_NEEDS, LOSSES):
+        monkeypatch.setitem(table, "own", None)  # taken out again at the end
+        del table["own"]
     needs = LossNeeds(fine_truth=False)
-    register_loss("own", MaskedMeanSquaredError, needs, replace=True)
+    register_loss("own", MaskedMeanSquaredError, needs)
     config = LossConfig(name="own", options={"scale_kelvin": 5.0})
     assert build_loss(config).scale_kelvin == 5.0 and not config.needs_fine_truth
     with pytest.raises(ConfigError, match=r"loss\.name.*mse"):

@@ -151,7 +151,8 @@ def test_the_guided_network_is_built_from_its_settings():
 
 def test_a_registered_network_is_known_by_name(monkeypatch):
     for table in (NETWORK_SHAPES, NETWORKS):
-        monkeypatch.setitem(table, "own", None)
+        monkeypatch.setitem(table, "own", None)  # taken out again at the end
+        del table["own"]
 
     def build(config: ModelConfig) -> keras.Model:
         x = field = keras.Input((None, None, 1))
@@ -161,7 +162,7 @@ def test_a_registered_network_is_known_by_name(monkeypatch):
         return keras.Model(field, keras.layers.Add()([field, x]))
 
     shape = NetworkShape({"depth": 3}, depths=(1, 5))
-    register_network("own", CoreNetwork(build), shape, replace=True)
+    register_network("own", CoreNetwork(build), shape)
     config = ModelConfig(architecture="own", width=2, offset_kelvin=295.0, scale_kelvin=9.0)
     assert config.shape == {"width": 2, "depth": 3}
     coarse = scene(5, 3)
