@@ -36,6 +36,7 @@ from keras_lstsr.records.rasters import RasterReader
 from keras_lstsr.records.sample import Sample
 from keras_lstsr.records.scene_sample import FileSource
 from keras_lstsr.records.scenes import (
+    RasterScene,
     SceneItem,
     plan_scenes,
     samples_of,
@@ -168,14 +169,17 @@ class PlanTruths(beam.PTransform):
 class SurveySceneFn(beam.DoFn):
     """Surveys a scene with truth; what cannot be read goes to the output ``dead``."""
 
-    def process(self, element: FileSource) -> Iterator[Any]:
+    def process(self, element: FileSource | RasterScene) -> Iterator[Any]:
         """Yields the ``SceneSurvey``."""
         try:
             yield survey_scene(element)
         except (LstsrError, OSError) as error:
             Metrics.counter(COUNTERS, "dead_letters").inc()
-            letter = DeadLetter(path=str(element.paths[0]), reason=str(error))
-            yield beam.pvalue.TaggedOutput("dead", letter)
+            if isinstance(element, RasterScene):
+                path = element.item.lst.path
+            else:
+                path = str(element.paths[0])
+            yield beam.pvalue.TaggedOutput("dead", DeadLetter(path=path, reason=str(error)))
 
 
 class CutFn(beam.DoFn):
@@ -190,7 +194,7 @@ class CutFn(beam.DoFn):
         tally = CutTally()
         scenes: dict[str, SceneInfo]
         if isinstance(element, SceneItem):
-            source, scenes = element.survey.info, {element.survey.name: element.scene_info}
+            source, scenes = element.survey.info, {element.survey.name: element.scene}
             cut = samples_of(element, self._settings, tally)
         else:
             partners = {name: guide.granule_id for name, guide in element.guides.items()}

@@ -113,7 +113,7 @@ def main(pairs: Path, pretrained: Path, output: Path) -> None:
     from keras_lstsr.evaluation.compare import compare
     from keras_lstsr.evaluation.cross_validation import OutOfFold
     from keras_lstsr.evaluation.methods import parse_method
-    from keras_lstsr.evaluation.publish import write_evaluation
+    from keras_lstsr.evaluation.run import write_evaluation
     from keras_lstsr.evaluation.sources import pairs_set
 
     predictions = out_of_fold(pretrained)

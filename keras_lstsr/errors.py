@@ -39,6 +39,22 @@ class LstsrError(Exception):
         self.action = action
         super().__init__(self._message())
 
+    def restated(
+        self,
+        path: str | PathLike[str] | None,
+        field: str | None = None,
+        kind: type[LstsrError] | None = None,
+    ) -> LstsrError:
+        """Returns the same error naming the file, and as another field or kind if given."""
+        return (kind or type(self))(
+            self.problem,
+            path=path,
+            field=field or self.field,
+            found=self.found,
+            expected=self.expected,
+            action=self.action,
+        )
+
     def _message(self) -> str:
         where = ": ".join(part for part in (self.path, self.field) if part)
         text = f"{where}: {self.problem}" if where else self.problem

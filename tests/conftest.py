@@ -1,12 +1,16 @@
-"""Fixtures that find the real data, where it is there."""
+"""Real data where it is there, the papers' networks a second time, and tiny models."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+
+from keras_lstsr.testing import models
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,34 +34,21 @@ def lstsr_reference(lstsr_data: Path) -> Path:
     return folder
 
 
-def _random_model(*, width: int = 4, depth: int = 2, seed: int = 0) -> Any:
-    """A network with random weights and BatchNorm statistics that adds some 0.3 K of detail."""
-    import numpy as np
-
-    from keras_lstsr.config import ModelConfig
-    from keras_lstsr.models.registry import build_model
-
-    model = build_model(
-        ModelConfig(width=width, depth=depth, offset_kelvin=290.0, scale_kelvin=10.0)
-    )
-    rng = np.random.default_rng(seed)
-    weights = []
-    for variable in model.weights:
-        shape = variable.shape
-        if "variance" in variable.path:
-            weights.append(rng.uniform(0.5, 1.5, shape))
-        elif len(shape) < 2:
-            weights.append(rng.normal(0, 0.15, shape))
-        else:
-            weights.append(rng.normal(0, 2.5 / np.sqrt(np.prod(shape[:-1])), shape))
-    model.set_weights(weights)
-    return model
+@pytest.fixture(scope="session")
+def reference_networks() -> ModuleType:
+    """The papers' networks written down a second time, in ``tests/models``."""
+    path = ROOT / "tests" / "models" / "reference_networks.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")
 def tiny_model() -> Any:
-    """A small network of ``build_model`` with random weights."""
-    return _random_model()
+    """See ``testing.models.tiny_model``."""
+    return models.tiny_model()
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +57,7 @@ def tiny_models_dir(tiny_model: Any, tmp_path_factory: pytest.TempPathFactory) -
     from keras_lstsr.artifacts.export import export_saved_model
 
     folder = tmp_path_factory.mktemp("models") / "lstsr"
-    export_saved_model(_random_model(seed=1), folder, provenance={"run_name": "older"})
+    export_saved_model(models.tiny_model(seed=1), folder, provenance={"run_name": "older"})
     export_saved_model(
         tiny_model, folder, provenance={"run_name": "tiny", "dataset_fingerprint": "f" * 64}
     )
@@ -75,25 +66,14 @@ def tiny_models_dir(tiny_model: Any, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def untrained_guided_model() -> Any:
-    """A small network of ``build_guided`` that adds nothing to its first guess."""
-    from keras_lstsr.config import GuidedModelConfig
-    from keras_lstsr.models.guided import build_guided
-
-    return build_guided(GuidedModelConfig(width=4))
+    """A small guided network that adds nothing to its first guess."""
+    return models.tiny_guided_model(seed=None)
 
 
 @pytest.fixture(scope="session")
-def tiny_guided_model(untrained_guided_model: Any) -> Any:
+def tiny_guided_model() -> Any:
     """The same with random weights: it adds some 0.2 K, and its spread varies."""
-    import keras
-    import numpy as np
-
-    model = keras.models.clone_model(untrained_guided_model)
-    rng = np.random.default_rng(0)
-    model.set_weights(
-        [rng.normal(0, 1 / np.sqrt(np.prod(w.shape[:-1])), w.shape) for w in model.get_weights()]
-    )
-    return model
+    return models.tiny_guided_model()
 
 
 @pytest.fixture(scope="session")

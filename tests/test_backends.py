@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import mlflow
@@ -18,7 +19,8 @@ from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.testing.records import vegetated_sample
 from keras_lstsr.testing.training import write_vegetated_records
 from keras_lstsr.training.fit import train
-from tests.conftest import ROOT
+
+ROOT = Path(__file__).resolve().parents[1]
 
 needs_jax = pytest.mark.skipif(
     importlib.util.find_spec("jax") is None, reason="JAX is not installed"
@@ -62,7 +64,7 @@ def under_jax(*arguments, timeout=600):
 
 @pytest.fixture(scope="module")
 def on_jax(tmp_path_factory):
-    """The report of ``tests.training.under_jax``, and the folder that it worked in."""
+    """The report of ``tests/training/under_jax.py``, and the folder that it worked in."""
     folder = tmp_path_factory.mktemp("jax")
     write_vegetated_records(folder / "records", {"train": 16, "validation": 6, "test": 4})
     (folder / "settings.yaml").write_text(yaml.safe_dump(SETTINGS))
@@ -75,7 +77,7 @@ def on_jax(tmp_path_factory):
     sample = vegetated_sample(200, "test", side=12)
     ndvi = sample.guides["ndvi"][None, ..., None]
     np.savez(folder / "guided.npz", lst_kelvin=sample.lst_kelvin[None, ..., None], ndvi=ndvi)
-    told = under_jax("tests.training.under_jax", folder)
+    told = under_jax("tests.without_tensorflow", "tests/training/under_jax.py", folder)
     return json.loads(told.splitlines()[-1]), folder
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 
-from keras_lstsr.errors import LstsrError, ProductError
+from keras_lstsr.errors import GridError, LstsrError, ProductError
 
 
 def test_message_holds_every_part():
@@ -32,3 +32,12 @@ def test_survives_pickling():
     assert type(again) is ProductError
     assert str(again) == str(error)
     assert (again.path, again.found) == ("a.hdf", 3)
+
+
+def test_an_error_is_restated_about_a_file():
+    error = GridError("bad", field="transform", found=1, expected=2, action="Do it.")
+    restated = error.restated("a.tif", kind=ProductError)
+    assert type(restated) is ProductError
+    assert str(restated) == "a.tif: transform: bad; found 1; expected 2. Do it."
+    assert str(error.restated(None, "lst")) == "lst: bad; found 1; expected 2. Do it."
+    assert type(error.restated(None)) is GridError

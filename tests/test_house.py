@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_imports_go_one_way():
@@ -56,6 +57,18 @@ def test_no_rooms_without_a_name():
         for path in (ROOT / room).rglob("*.py")
     }
     assert not names & banned
+
+
+def test_tests_import_nothing_from_tests():
+    # What several tests need stands in keras_lstsr.testing, or is a fixture.
+    found = []
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = ["tests" if node.level else str(node.module)]
+            found += [f"{path}:{node.lineno}" for name in names if name.split(".")[0] == "tests"]
+    assert not found
 
 
 def test_every_command_is_there():

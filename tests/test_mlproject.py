@@ -18,7 +18,8 @@ from mlflow.projects._project_spec import load_project
 from beam_jobs.rasters_to_tfrecords import build_parser
 from keras_lstsr.cli.main import cli
 from keras_lstsr.testing.training import TINY, write_vegetated_records
-from tests.conftest import ROOT
+
+ROOT = Path(__file__).resolve().parents[1]
 
 ENTRIES = (
     *("main", "prepare", "train", "cross-validate", "pretrain"),

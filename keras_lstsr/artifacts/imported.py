@@ -82,14 +82,7 @@ def import_weights(
     try:
         report = load_torch_weights(model, state_dict, architecture)
     except ModelError as error:
-        raise ModelError(
-            error.problem,
-            path=file,
-            field=error.field,
-            found=error.found,
-            expected=error.expected,
-            action=error.action,
-        ) from error
+        raise error.restated(file) from error
     info = RunInfo(
         run_name=config.name,
         status="finished",

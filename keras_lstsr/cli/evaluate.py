@@ -235,8 +235,7 @@ def _check(options: dict[str, Any]) -> None:
 def _table(result: Any) -> Any:
     from rich.table import Table
 
-    from keras_lstsr.evaluation.publish import SHOWN_METRICS
-    from keras_lstsr.evaluation.report.tables import HEADINGS, format_value
+    from keras_lstsr.evaluation.report.tables import HEADINGS, SHOWN_METRICS, format_value
 
     summary = result.summary()
     shown = [name for name in SHOWN_METRICS if name in next(iter(summary.values()))]
@@ -266,7 +265,7 @@ def _log(
     evaluations: list[Any], paths: list[Path], models: list[str], options: dict[str, Any]
 ) -> None:
     from keras_lstsr.evaluation.methods import label_and_path
-    from keras_lstsr.evaluation.publish import log_to_mlflow
+    from keras_lstsr.evaluation.run import log_to_mlflow
 
     results = [result for evaluation in evaluations for result in evaluation.results]
     labelled = {label: Path(path) for label, path in map(label_and_path, models)}

@@ -73,7 +73,7 @@ class DataConfig(Settings):
         min_valid_share: Part of a crop's target pixels that have a value, at least.
         degraded_share: Share of the crops that are drawn from samples whose LST was made from
             their own fine truth, where there are such; None lets all samples count alike.
-        variation: How training samples are varied; None leaves them as they are.
+        variation: How crops are varied; None leaves them as they are.
         licences: Under which the data may be used, for the model's card: of ``"observed"`` LST,
             guides and truth, and of ``"degraded"`` fine LST.
     """
@@ -90,6 +90,7 @@ class DataConfig(Settings):
 
     @model_validator(mode="after")
     def _share_of_crops(self) -> Self:
-        if self.degraded_share is not None and self.crop_pixels is None:
-            raise ValueError("degraded_share is a share of crops: set crop_pixels, too")
+        for name in ("degraded_share", "variation"):
+            if getattr(self, name) is not None and self.crop_pixels is None:
+                raise ValueError(f"{name} is of crops: set crop_pixels, too")
         return self

@@ -10,12 +10,22 @@ import numpy as np
 import xarray as xr
 
 from keras_lstsr.errors import GridError, ProductError
-from keras_lstsr.evaluation.evidence import Collector, representative_images, scene_maps
 from keras_lstsr.evaluation.methods import Method
 from keras_lstsr.evaluation.protocols import ScoringProtocol
-from keras_lstsr.evaluation.report.content import Evaluation, SceneMaps, shift_text
-from keras_lstsr.evaluation.result import BenchmarkResult
-from keras_lstsr.evaluation.scoring import MINIMUM_SCORED_PIXELS, ImageMaps, score_maps
+from keras_lstsr.evaluation.report.content import (
+    Collector,
+    Evaluation,
+    SceneMaps,
+    representative_images,
+    scene_maps,
+    shift_text,
+)
+from keras_lstsr.evaluation.result import (
+    MINIMUM_SCORED_PIXELS,
+    BenchmarkResult,
+    ImageMaps,
+    score_maps,
+)
 from keras_lstsr.grids.registration import Shift
 from keras_lstsr.grids.resample import block_mean
 from keras_lstsr.records.scene_sample import SampleSource, SceneSample

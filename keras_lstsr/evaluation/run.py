@@ -1,17 +1,28 @@
-"""A whole evaluation: scores methods on sets of samples, writes tables and reports."""
+"""A whole evaluation: scores methods on sets of samples, writes tables, reports, MLflow's run."""
 
 from __future__ import annotations
 
+import csv
+import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from keras_lstsr import __version__
-from keras_lstsr.errors import ConfigError
+from keras_lstsr.errors import ConfigError, LstsrError
 from keras_lstsr.evaluation.compare import Progress, SampleSet, compare
 from keras_lstsr.evaluation.methods import Method, PredictorMethod
-from keras_lstsr.evaluation.publish import REPORT_NAME, write_evaluation
 from keras_lstsr.evaluation.report.content import Evaluation
+from keras_lstsr.evaluation.report.html import TITLE, write_html_report
+from keras_lstsr.evaluation.report.tables import summary_metrics, write_tables
+from keras_lstsr.evaluation.result import BASELINE, BenchmarkResult
+from keras_lstsr.records.truth import SetRegistration
+
+REPORT_NAME = "report.html"
+REGISTRATION_TABLE = "registration.csv"
+EXPERIMENT = "lstsr-evaluation"
 
 
 def evaluate(
@@ -56,3 +67,128 @@ def evaluate(
         paths += write_evaluation(evaluation, output, report=name)
         evaluations.append(evaluation)
     return evaluations, paths
+
+
+def write_evaluation(
+    evaluation: Evaluation,
+    folder: str | PathLike[str],
+    *,
+    report: str = REPORT_NAME,
+    title: str = TITLE,
+) -> list[Path]:
+    """Writes the tables of all results, the HTML report, and ``registration.csv`` if there is one.
+
+    All is written beside the folder first and then moved, so that an error leaves nothing there.
+
+    Args:
+        evaluation: The evaluation.
+        folder: Where to; made if it is not there. Files of the same names are replaced.
+        report: Name of the HTML file.
+        title: Its title.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        LstsrError: If the folder cannot be written to.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as name:
+            partial = Path(name)
+            paths = [
+                path for result in evaluation.results for path in write_tables(result, partial)
+            ]
+            if evaluation.registration is not None:
+                paths.append(_write_registration(evaluation.registration, partial))
+            paths.append(write_html_report(partial / report, evaluation, title=title))
+            return [path.replace(folder / path.name) for path in paths]
+    except OSError as error:
+        raise LstsrError(
+            "the results cannot be written",
+            path=folder,
+            found=error.strerror or error,
+            expected="a folder that may be written to",
+            action="Choose another output.",
+        ) from error
+
+
+def _write_registration(registration: SetRegistration, folder: Path) -> Path:
+    path = folder / REGISTRATION_TABLE
+    rows = {
+        **registration.shifts,
+        "constant": registration.constant,
+        "constant_whole_pixels": registration.whole_pixels,
+    }
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["pair", "row_pixels", "column_pixels", "quality"])
+        for name, shift in rows.items():
+            # Shifts are found to a hundredth of a pixel.
+            writer.writerow(
+                [name, *(f"{v:.2f}" for v in (shift.rows, shift.columns)), f"{shift.quality:.3f}"]
+            )
+    return path
+
+
+def log_to_mlflow(
+    results: Sequence[BenchmarkResult],
+    paths: Sequence[Path],
+    *,
+    run_folders: Mapping[str, Path],
+    run_name: str,
+    parameters: Mapping[str, Any],
+    tracking_uri: str | None = None,
+    experiment: str | None = None,
+) -> list[str]:
+    """Logs the figures and files of an evaluation to MLflow.
+
+    Each model that is a run folder gets its own figures and bicubic's in the run that trained it.
+    Where no model is one, or none was trained with MLflow, the evaluation is a run of its own.
+
+    Args:
+        results: The benchmarks.
+        paths: Tables and report.
+        run_folders: Method → run folder.
+        run_name: Name of a run of its own.
+        parameters: Settings of a run of its own.
+        tracking_uri: Where a run of its own is kept; None: MLflow's setting.
+        experiment: Experiment of a run of its own; None: MLflow's setting, else
+            ``lstsr-evaluation``.
+
+    Returns:
+        The ids of the runs.
+
+    Raises:
+        MissingExtraError: If MLflow is not installed.
+    """
+    from keras_lstsr.training.tracking import Tracker, log_evaluation
+
+    figures = summary_metrics(results)
+    run_ids = []
+    for method, run_folder in run_folders.items():
+        names = [f"{result.name}.{m}." for result in results for m in (method, BASELINE)]
+        own = {_allowed(k): v for k, v in figures.items() if k.startswith(tuple(names))}
+        run_id = log_evaluation(run_folder, own, paths)
+        if run_id is not None:
+            run_ids.append(run_id)
+    if run_ids:
+        return run_ids
+    tracker = Tracker(experiment=experiment, tracking_uri=tracking_uri)
+    run_id = tracker.start(
+        run_name=run_name, experiment=EXPERIMENT, parameters=parameters, tags={"kind": "evaluation"}
+    )
+    try:
+        tracker.log_summary({_allowed(name): value for name, value in figures.items()})
+        tracker.log_files(paths, "evaluation")
+    except BaseException:
+        tracker.finish("FAILED")
+        raise
+    tracker.finish()
+    return [run_id]
+
+
+def _allowed(name: str) -> str:
+    """Replaces what MLflow does not allow in a metric's name, e.g. the ``=`` of an option."""
+    return re.sub(r"[^\w\-./: ]", "-", name)

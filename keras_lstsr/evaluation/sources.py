@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
-from keras_lstsr.errors import ConfigError, ProductError
+from keras_lstsr.errors import ConfigError
 from keras_lstsr.evaluation.compare import SampleSet
 from keras_lstsr.evaluation.protocols import (
     OWN_TRUTH_METRICS,
@@ -20,136 +19,10 @@ from keras_lstsr.evaluation.protocols import (
     Warp,
 )
 from keras_lstsr.evaluation.result import MAIN_METRICS
-from keras_lstsr.files import sha256_of
-from keras_lstsr.products import guide_layer, lst_layers, open_guide, open_product
 from keras_lstsr.records.pairs import find_pairs
 from keras_lstsr.records.scene_sample import LoadedScene, SceneSample
 from keras_lstsr.records.schema import load_metadata
 from keras_lstsr.records.truth import Coregistration
-
-_Key = tuple[str, str, str]
-"""Tile, date, and time of day; the last is empty for a guide."""
-
-
-@dataclass(frozen=True)
-class SceneFiles:
-    """The files of a scene with truth.
-
-    Attributes:
-        name: Names the scene.
-        group: Scenes of one group share ground.
-        day_night: Which layer of LST and truth.
-        lst: Coarse LST.
-        truth: True fine LST.
-        guides: Name of a guide → its file.
-    """
-
-    name: str
-    group: str
-    day_night: str
-    lst: Path
-    truth: Path
-    guides: Mapping[str, Path] = field(default_factory=dict)
-
-    def load(self) -> SceneSample:
-        """Reads the rasters in physical units.
-
-        Raises:
-            ProductError: If a raster cannot be read.
-        """
-        scene = open_product(self.lst)
-        return SceneSample(
-            self.name,
-            self.group,
-            day_night=self.day_night,
-            lst=lst_layers(scene)[self.day_night],
-            guides={
-                name: guide_layer(open_guide(name, path), name)
-                for name, path in self.guides.items()
-            },
-            truth=lst_layers(open_product(self.truth))[self.day_night],
-            files={p.name: sha256_of(p) for p in (self.lst, *self.guides.values(), self.truth)},
-            product=scene.attrs["product"],
-            tile=scene.attrs["tile"],
-            acquisition_date=scene.attrs["acquisition_date"],
-        )
-
-
-def find_scenes(lst: str, truth: str, guides: Mapping[str, str] | None = None) -> list[SceneFiles]:
-    """Finds scenes and the truth and guides that belong to them.
-
-    Args:
-        lst: Glob of 1 km rasters.
-        truth: Glob of 250 m LST rasters; each belongs to the LST of its tile, date and time of day.
-        guides: Name of a guide → glob of its rasters; each belongs to the LST of its tile and date.
-
-    Returns:
-        The scenes that have a truth, in the order of their files.
-
-    Raises:
-        ProductError: If a glob matches nothing, nothing has a truth, a scene with truth lacks a
-            guide, or two rasters would do.
-    """
-    truths = _by_key(truth)
-    of_guide = {name: _by_key(pattern, name) for name, pattern in (guides or {}).items()}
-    found = []
-    for path in _matches(lst):
-        scene = open_product(path)
-        tile, date = scene.attrs["tile"], scene.attrs["acquisition_date"]
-        for day_night in lst_layers(scene):
-            if (tile, date, day_night) not in truths:
-                continue
-            name = f"{path.stem} {day_night}"
-            for guide, files in of_guide.items():
-                if (tile, date, "") not in files:
-                    raise ProductError(
-                        f"scene {name} has no {guide} of the same tile and date",
-                        path=path,
-                        found=f"tile {tile or 'unknown'}, date {date or 'unknown'}",
-                        expected=f"a partner among {(guides or {})[guide]}",
-                    )
-            found.append(
-                SceneFiles(
-                    name=name,
-                    group=tile or path.stem,
-                    day_night=day_night,
-                    lst=path,
-                    truth=truths[tile, date, day_night],
-                    guides={guide: files[tile, date, ""] for guide, files in of_guide.items()},
-                )
-            )
-    if not found:
-        raise ProductError(
-            "no scene has a truth of the same tile, date and day or night",
-            path=lst,
-            expected=f"a partner among {truth}",
-            action="Check both globs with keras-lstsr inspect.",
-        )
-    return found
-
-
-def _by_key(pattern: str, guide: str | None = None) -> dict[_Key, Path]:
-    found: dict[_Key, Path] = {}
-    for path in _matches(pattern):
-        scene = open_product(path) if guide is None else open_guide(guide, path)
-        for day_night in lst_layers(scene) if guide is None else ("",):
-            key = scene.attrs["tile"], scene.attrs["acquisition_date"], day_night
-            if key in found:
-                raise ProductError(
-                    "two rasters are of the same tile, date and time of day",
-                    path=path,
-                    found=f"{found[key].name} and {path.name}",
-                    action="Name only one of them in the glob.",
-                )
-            found[key] = path
-    return found
-
-
-def _matches(pattern: str) -> list[Path]:
-    paths = sorted(glob.glob(pattern, recursive=True))
-    if not paths:
-        raise ProductError("no file matches", path=pattern, action="Quote the glob and check it.")
-    return [Path(path) for path in paths]
 
 
 @dataclass(frozen=True)
@@ -265,9 +138,14 @@ def records_set(
 def scenes_set(
     lst: str, truth: str, guides: Mapping[str, str] | None = None, *, limit: int | None = None
 ) -> SampleSet:
-    """Returns whole scenes whose truth lies on the grid that nests in LST; see ``find_scenes``."""
+    """Returns whole scenes whose truth lies on the grid that nests in LST.
+
+    See ``evaluation.scenes.find_scenes`` for arguments and errors.
+    """
+    from keras_lstsr.evaluation.scenes import find_scenes
+
     return SampleSet(
-        data=f"“{lst}”",
+        data=f"“{Path(lst).name}”",
         sources=find_scenes(lst, truth, guides)[:limit],
         protocols=[NestedProtocol("scenes", "1 km → 250 m, whole scenes", clear_of_gaps=True)],
         guided=bool(guides),

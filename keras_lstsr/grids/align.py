@@ -15,6 +15,8 @@ from keras_lstsr.grids.warp import warp_area, warp_bilinear
 
 # A guide whose pixels are wider than this many fine pixels holds no detail of the fine grid.
 _COARSEST_GUIDE = 1.5
+CLEARLY_FINER = 1 / _COARSEST_GUIDE
+"""Pixels narrower than this many fine pixels are averaged by area instead of interpolated."""
 
 
 def guide_on_fine_grid(
@@ -78,7 +80,7 @@ def _window(
 
 
 def _warp(guide: Placed, fine: Grid) -> NDArray[np.float32]:
-    relative = _relative_pixel_size(guide.grid, fine)
+    relative = relative_pixel_size(guide.grid, fine)
     if relative > _COARSEST_GUIDE:
         raise GridError(
             "the guide is coarser than the fine grid",
@@ -88,15 +90,15 @@ def _warp(guide: Placed, fine: Grid) -> NDArray[np.float32]:
             expected=f"at most {_COARSEST_GUIDE} times",
             action="Use a guide of about the fine grid's pixels, e.g. 250 m for LST of 1 km.",
         )
-    warp = warp_area if relative < 1 / _COARSEST_GUIDE else warp_bilinear
+    warp = warp_area if relative < CLEARLY_FINER else warp_bilinear
     return np.asarray(warp(guide.raster.astype(np.float32), fine).values)
 
 
-def _relative_pixel_size(guide: Grid, fine: Grid) -> float:
-    """Width of the guide's middle pixel, as the square root of its area, in fine pixels."""
-    row, column = guide.height / 2, guide.width / 2
-    x, y = guide.transform @ (np.array([column, column + 1, column]), np.array([row, row, row + 1]))
-    transformer = Transformer.from_crs(guide.crs, fine.crs, always_xy=True)
+def relative_pixel_size(grid: Grid, fine: Grid) -> float:
+    """Returns the width of a grid's middle pixel, the square root of its area, in fine pixels."""
+    row, column = grid.height / 2, grid.width / 2
+    x, y = grid.transform @ (np.array([column, column + 1, column]), np.array([row, row, row + 1]))
+    transformer = Transformer.from_crs(grid.crs, fine.crs, always_xy=True)
     moved_x, moved_y = (np.asarray(axis) for axis in transformer.transform(x, y))
     east = (moved_x[1] - moved_x[0], moved_y[1] - moved_y[0])
     south = (moved_x[2] - moved_x[0], moved_y[2] - moved_y[0])

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 from os import PathLike
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import rioxarray  # noqa: F401  (registers the .rio accessor)
 import xarray as xr
 from affine import Affine
-from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from keras_lstsr.errors import GridError
@@ -31,8 +30,7 @@ _UNITS = {
 _SAME_PLACE = 0.01
 
 
-@dataclass(frozen=True, eq=False)
-class Oriented:
+class Oriented(NamedTuple):
     """A raster turned north-up, and what tells where it lies.
 
     Attributes:
@@ -47,12 +45,8 @@ class Oriented:
     raster: xr.DataArray
     crs: CRS
     transform: Affine
-    dimensions: tuple[tuple[str, Any], ...]
-    flipped: tuple[str, ...]
-
-    def error(self, problem: str, role: str, **details: Any) -> GridError:
-        """Makes the error that names the raster."""
-        return _error(self.raster, role, problem, **details)
+    dimensions: tuple[tuple[str, Any], ...] = ()
+    flipped: tuple[str, ...] = ()
 
 
 def raster_name(raster: xr.DataArray, role: str) -> str:
@@ -72,53 +66,37 @@ def oriented(raster: object, role: str) -> Oriented:
     """
     raster = checked_raster(raster, role)
     axes = spatial_axes(raster)
+    error = partial(GridError, path=raster.encoding.get("source"), field=raster_name(raster, role))
     if sorted(axes.values()) != ["x", "y"]:
-        raise _error(
-            raster,
-            role,
+        raise error(
             "its dimensions along y and x cannot be told",
             found=f"dimensions {', '.join(map(str, raster.dims)) or 'none'}",
             expected="dimensions y and x, or latitude and longitude",
             action='Rename them: raster.rename({"…": "y", "…": "x"}).',
         )
-    if any(raster.sizes[name] != 1 for name in raster.dims if name not in axes):
-        raise _error(
-            raster,
-            role,
-            "the raster is not one band",
-            found=dict(raster.sizes),
-            expected="dimensions y and x",
-            action="Select one band, e.g. with .isel(band=0).",
-        )
     extra = [name for name in raster.dims if name not in axes]
+    if any(raster.sizes[name] != 1 for name in extra):
+        action = "Select one band, e.g. with .isel(band=0)."
+        raise error("the raster is not one band", found=dict(raster.sizes), action=action)
     # A dimension cannot take a name that another coordinate has.
     taken = [name for name in ("y", "x") if name in raster.coords and name not in raster.dims]
-    result = raster.squeeze(extra, drop=True).drop_vars(taken)
-    result = result.rename(axes).transpose("y", "x")
-    if result.rio.crs is None:
-        raise _error(
-            raster,
-            role,
-            "the raster has no CRS",
-            action='Write the right one with .rio.write_crs("EPSG:…"), or gdal_edit.py -a_srs.',
-        )
-    dimensions = tuple((axes[name], name) for name in raster.dims if name in axes)
-    tag = _tagged_transform(result)
+    turned = raster.squeeze(extra, drop=True).drop_vars(taken).rename(axes).transpose("y", "x")
+    crs, tag = turned.rio.crs, _tagged_transform(turned)
+    if crs is None:
+        action = 'Write the right one with .rio.write_crs("EPSG:…"), or gdal_edit.py -a_srs.'
+        raise error("the raster has no CRS", action=action)
     if tag is not None and (tag.b or tag.d):
-        return Oriented(result, result.rio.crs, tag, dimensions, ())
-    found: dict[str, tuple[float, float]] = {}
-    flipped = []
-    for axis, sign in (("y", -1), ("x", 1)):
-        tagged = None if tag is None else ((tag.f, tag.e) if axis == "y" else (tag.c, tag.a))
-        if _runs_backwards(_centres(result, axis, role), tagged, sign):
-            flipped.append(axis)
-            result = result.isel({axis: slice(None, None, -1)})
-        if tagged is not None and tagged[1] * sign < 0:
-            tagged = (tagged[0] + tagged[1] * result.sizes[axis], -tagged[1])
-        found[axis] = _edge_and_step(result, axis, tagged, role)
-    (top, down), (left, right) = found["y"], found["x"]
-    transform = Affine(right, 0.0, left, 0.0, down, top)
-    return Oriented(result, result.rio.crs, transform, dimensions, tuple(flipped))
+        return Oriented(turned, crs, tag)
+    top, down, up = _along(turned, "y", -1, None if tag is None else (tag.f, tag.e), error)
+    left, right, back = _along(turned, "x", 1, None if tag is None else (tag.c, tag.a), error)
+    flipped = tuple(axis for axis, other in (("y", up), ("x", back)) if other)
+    return Oriented(
+        turned.isel({axis: slice(None, None, -1) for axis in flipped}),
+        crs,
+        Affine(right, 0.0, left, 0.0, down, top),
+        tuple((axes[name], name) for name in raster.dims if name in axes),
+        flipped,
+    )
 
 
 def spatial_axes(raster: xr.DataArray) -> dict[Any, str]:
@@ -153,72 +131,60 @@ def _tagged_transform(raster: xr.DataArray) -> Affine | None:
     return tag if usable else None
 
 
-def _centres(raster: xr.DataArray, axis: str, role: str) -> NDArray[Any] | None:
-    if axis not in raster.coords:
-        return None
-    centres = np.asarray(raster.coords[axis].values)
-    if centres.dtype.kind not in "iuf" or not np.isfinite(centres).all():
-        found = f"{axis} of type {centres.dtype}"
-        raise _error(raster, role, "its coordinates are no finite numbers", found=found)
-    return centres
+def _along(
+    raster: xr.DataArray,
+    axis: str,
+    sign: int,
+    tag: tuple[float, float] | None,
+    error: partial[GridError],
+) -> tuple[float, float, bool]:
+    """Returns the outer edge of the first pixel, the step to the next, and whether to flip.
 
-
-def _runs_backwards(
-    centres: NDArray[Any] | None, tagged: tuple[float, float] | None, sign: int
-) -> bool:
-    if centres is None:
-        return tagged is not None and tagged[1] * sign < 0
-    return centres.size > 1 and (float(centres[-1]) - float(centres[0])) * sign < 0
-
-
-def _edge_and_step(
-    raster: xr.DataArray, axis: str, tagged: tuple[float, float] | None, role: str
-) -> tuple[float, float]:
-    """Returns the outer edge of the first pixel and the step to the next.
-
-    The tag's numbers are taken where the coordinates are those of its pixels, as in a window of
-    the file, since they are exact. Elsewhere the tag is stale.
+    The tag's edge and step are taken where the coordinates are those of its pixels, as in a window
+    of the file, since they are exact. Elsewhere the tag is stale.
     """
-    centres, length = _centres(raster, axis, role), raster.sizes[axis]
-    if centres is None or length == 0:
-        if tagged is None:
-            raise _error(
-                raster,
-                role,
+    length, backwards = raster.sizes[axis], tag is not None and tag[1] * sign < 0
+    if tag is not None and backwards:
+        tag = (tag[0] + tag[1] * length, -tag[1])
+    centres = np.asarray(raster.coords[axis].values) if axis in raster.coords else np.array([])
+    if centres.size == 0:
+        if tag is None:
+            raise error(
                 "the raster has neither coordinates nor a transform",
                 action="Open it with keras_lstsr.open_product, or give it the coordinates of its "
                 "pixels' centres.",
             )
-        return tagged
+        return *tag, backwards
+    if centres.dtype.kind not in "iuf" or not np.isfinite(centres).all():
+        raise error("its coordinates are no finite numbers", found=f"{axis} of {centres.dtype}")
+    backwards = bool((float(centres[-1]) - float(centres[0])) * sign < 0)
+    rounding = 0.0
+    if centres.dtype.kind == "f":
+        rounding = 4 * float(np.finfo(centres.dtype).eps) * float(np.abs(centres).max())
+    centres = centres[::-1] if backwards else centres
     first, last = float(centres[0]), float(centres[-1])
-    rounding = 4 * np.finfo(centres.dtype).eps * abs(first) if centres.dtype.kind == "f" else 0.0
-    if tagged is not None:
-        start, step = tagged
-        begin = round((first - start) / step - 0.5)
-        places = start + step * (begin + np.array([0.5, length - 0.5]))
-        if np.abs(places - (first, last)).max() <= _SAME_PLACE * abs(step) + rounding:
-            return start + step * begin, step
-    if length == 1:
-        if tagged is None:
-            raise _error(
-                raster,
-                role,
-                "the size of its pixels is unknown, as there is only one row or column",
-                action="Give it a transform with .rio.write_transform.",
-            )
-        return first - tagged[1] / 2, tagged[1]
-    step = (last - first) / (length - 1)
+    if length > 1:
+        step = (last - first) / (length - 1)
+    elif tag is not None:
+        step = tag[1]
+    else:
+        raise error(
+            "the size of its pixels is unknown, as there is only one row or column",
+            action="Give it a transform with .rio.write_transform.",
+        )
     off = np.abs(centres - (first + step * np.arange(length))).max()
     if step == 0 or off > _SAME_PLACE * abs(step) + rounding:
-        raise _error(
-            raster,
-            role,
+        raise error(
             "its coordinates are not evenly spaced",
             found=f"coordinate {axis}",
-            expected="pixels of one size",
             action="Warp or interpolate it onto a regular grid.",
         )
-    return first - step / 2, step
+    if tag is not None:
+        begin = round((first - tag[0]) / tag[1] - 0.5)
+        places = tag[0] + tag[1] * (begin + np.array([0.5, length - 0.5]))
+        if np.abs(places - (first, last)).max() <= _SAME_PLACE * abs(tag[1]) + rounding:
+            return tag[0] + tag[1] * begin, tag[1], backwards
+    return first - step / 2, step, backwards
 
 
 def checked_raster(given: object, role: str) -> xr.DataArray:
@@ -240,8 +206,3 @@ def checked_raster(given: object, role: str) -> xr.DataArray:
         problem, found = "this is no raster", type(given).__name__
         action = "Give an xarray.DataArray with coordinates and a CRS, as open_product returns it."
     raise GridError(problem, field=role, found=found, action=action)
-
-
-def _error(raster: xr.DataArray, role: str, problem: str, **details: Any) -> GridError:
-    path = raster.encoding.get("source")
-    return GridError(problem, path=path, field=raster_name(raster, role), **details)

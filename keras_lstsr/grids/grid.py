@@ -20,7 +20,7 @@ from pyproj import CRS, Transformer
 from rasterio.errors import RasterioError
 
 from keras_lstsr.errors import GridError
-from keras_lstsr.grids.axes import Oriented, oriented
+from keras_lstsr.grids.axes import Oriented, oriented, raster_name
 from keras_lstsr.grids.modis import canonical_crs
 
 # Pixels that agree to this part of a pixel over the whole raster are the same pixels; delivered
@@ -92,18 +92,14 @@ class Grid:
             return cls.of_oriented(oriented(source, role), role)
         try:
             with rasterio.open(source) as opened:
-                if opened.crs is None or opened.transform == Affine.identity():
-                    missing = "CRS" if opened.crs is None else "transform"
-                    raise GridError(
-                        f"the raster has no {missing}",
-                        path=source,
-                        action="Write it with gdal_edit.py -a_srs and -a_ullr.",
-                    )
-                return cls(opened.crs, opened.transform, opened.shape)
+                crs, transform, shape = opened.crs, opened.transform, opened.shape
         except RasterioError as error:
-            raise GridError(
-                "this file cannot be read as a raster", path=source, found=str(error)
-            ) from error
+            problem = "this file cannot be read as a raster"
+            raise GridError(problem, path=source, found=str(error)) from error
+        if crs is None or transform == Affine.identity():
+            action = "Write them with gdal_edit.py -a_srs and -a_ullr."
+            raise GridError("the raster has no CRS or no transform", path=source, action=action)
+        return cls(crs, transform, shape)
 
     @classmethod
     def of_oriented(cls, found: Oriented, role: str) -> Grid:
@@ -112,13 +108,8 @@ class Grid:
         try:
             return cls(found.crs, found.transform, (height, width))
         except GridError as error:
-            raise found.error(
-                error.problem,
-                role,
-                found=error.found,
-                expected=error.expected,
-                action=error.action,
-            ) from None
+            path, name = found.raster.encoding.get("source"), raster_name(found.raster, role)
+            raise error.restated(path, name) from None
 
     @property
     def height(self) -> int:

@@ -20,6 +20,8 @@ from keras_lstsr.grids.modis import modis_sinusoidal_crs
 _SEGMENTS_PER_SIDE = 16
 # Pixels: corners of grids on one lattice differ by rounding.
 _TOUCHING = 1e-3
+# What lies further apart than this on the ground does not touch, however edges bend.
+_MARGIN_PIXELS = 4
 
 
 def share_ground(grids: Sequence[Grid]) -> list[int]:
@@ -110,8 +112,26 @@ def covered(grid: Grid, others: Sequence[Grid]) -> NDArray[np.bool_]:
     """
     marked = np.zeros(grid.shape, np.bool_)
     for other in others:
-        marked |= _covered_by(grid, other)
+        if _may_touch(grid, other):
+            marked |= _covered_by(grid, other)
     return marked
+
+
+def _may_touch(grid: Grid, other: Grid) -> bool:
+    """Tells at a glance whether grids lie apart; most of a large set do."""
+    ours, theirs = _outline(grid), _outline(other)
+    if ours is None or theirs is None:
+        return True
+    margin = _MARGIN_PIXELS * (ours.area / (grid.height * grid.width)) ** 0.5
+    return bool(shapely.dwithin(ours, theirs, margin))
+
+
+@lru_cache(maxsize=1024)
+def _outline(grid: Grid) -> shapely.Geometry | None:
+    try:
+        return on_ground([grid.footprint], grid.crs)[0]
+    except GridError:
+        return None  # beyond the globe in parts
 
 
 def _covered_by(grid: Grid, other: Grid) -> NDArray[np.bool_]:

@@ -156,9 +156,7 @@ def read_state_dict(path: str | PathLike[str]) -> dict[str, Any]:
     except ModelError as error:
         if error.path is not None:
             raise
-        raise ModelError(
-            error.problem, path=path, found=error.found, expected=error.expected
-        ) from error
+        raise error.restated(path) from error
 
 
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:

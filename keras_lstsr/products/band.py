@@ -160,11 +160,4 @@ def _checked_grid(source: Any, path: Path) -> Grid:
     try:
         return Grid(crs, transform, source.shape)
     except GridError as error:
-        raise ProductError(
-            error.problem,
-            path=path,
-            field=error.field,
-            found=error.found,
-            expected=error.expected,
-            action=error.action,
-        ) from None
+        raise error.restated(path, kind=ProductError) from None

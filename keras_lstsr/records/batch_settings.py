@@ -28,7 +28,7 @@ class BatchSettings:
         min_valid_share: Part of a crop's target pixels that have a value, at least.
         degraded_share: Share of the crops that are drawn from samples whose LST was made from
             their own truth, where there are such; None lets all samples count alike.
-        variation: How training samples are varied; None leaves them as they are.
+        variation: How crops are varied; None leaves them as they are.
         turns: Turn and flip training samples, all rasters alike.
         shuffle_buffer: Samples held for shuffling; 0 keeps the order of the shards. Does not
             matter where crops are drawn.

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from keras_lstsr.errors import ConfigError, GridError
+from keras_lstsr.errors import ConfigError
 from keras_lstsr.grids.align import guide_on_fine_grid
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.resample import upsample_nearest
@@ -197,7 +197,7 @@ def cut_patches(
     corners = patch_corners(context.window, settings.patch_size, settings.stride)
     guides: dict[str, xr.DataArray] = {}
     grid = Grid.of(next(iter(layers.values())), "lst")
-    size = settings.patch_size
+    size, most = settings.patch_size, settings.max_missing_fraction
     date = str(scene.attrs.get("acquisition_date", ""))
     for day_night, layer in layers.items():
         lst = np.asarray(layer.values, dtype=np.float32)
@@ -207,65 +207,53 @@ def cut_patches(
         for row, column in corners:
             tally.candidates[day_night] += 1
             window = slice(row, row + size), slice(column, column + size)
-            if too_much_missing(lst[window], settings.max_missing_fraction):
-                rejected[missing_reason(codes[window])] += 1
-                continue
-            if alone:
-                rejected[no_partner(alone[0])] += 1
-                continue
             cut: dict[str, NDArray[np.float32]] = {}
-            for guide in settings.guides:
-                if guide not in guides:
-                    read = read_guides[guide]()
-                    guides[guide] = guide_on_fine_grid(read, layer, SCALE_FACTOR)
-                cut[guide] = _fine_window(guides[guide], guide, row, column, size)
-                if too_much_missing(cut[guide], settings.max_missing_fraction):
-                    rejected[missing(guide)] += 1
-                    break
+            reason = ""
+            if too_much_missing(lst[window], most):
+                reason = missing_reason(codes[window])
+            elif alone:
+                reason = no_partner(alone[0])
             else:
-                place, split, reason = place_and_split(context, (row, column), date, settings)
-                if split is None:
-                    rejected[reason] += 1
-                    continue
-                tally.accepted[day_night] += 1
-                yield Sample(
-                    name=f"{name}/{_corner_name(row, column)}",
-                    lst_kelvin=lst[window].copy(),
-                    guides=cut,
-                    truth_kelvin=None,
-                    grid=grid.window(*window),
-                    day_night=day_night,
-                    product=scene.attrs["product"],
-                    tile=scene.attrs.get("tile", ""),
-                    acquisition_date=date,
-                    place=place,
-                    split=split,
-                    scene=name,
-                    group=context.group,
-                    row=row,
-                    column=column,
-                    encodings={"lst_kelvin": Encoding.of(layer)}
-                    | {guide: Encoding.of(guides[guide]) for guide in cut},
-                )
+                guides = guides or {
+                    guide: guide_on_fine_grid(read_guides[guide](), layer, SCALE_FACTOR)
+                    for guide in settings.guides
+                }
+                cut = {guide: _fine(raster, window) for guide, raster in guides.items()}
+                gaps = (missing(n) for n, values in cut.items() if too_much_missing(values, most))
+                reason = next(gaps, "")
+            place, split, misfit = place_and_split(context, (row, column), date, settings)
+            if reason or split is None:
+                rejected[reason or misfit] += 1
+                continue
+            tally.accepted[day_night] += 1
+            yield Sample(
+                name=f"{name}/{_corner_name(row, column)}",
+                lst_kelvin=lst[window].copy(),
+                guides=cut,
+                truth_kelvin=None,
+                grid=grid.window(*window),
+                day_night=day_night,
+                product=scene.attrs["product"],
+                tile=scene.attrs.get("tile", ""),
+                acquisition_date=date,
+                place=place,
+                split=split,
+                scene=name,
+                group=context.group,
+                row=row,
+                column=column,
+                encodings={"lst_kelvin": Encoding.of(layer)}
+                | {guide: Encoding.of(raster) for guide, raster in guides.items()},
+            )
+
+
+def _fine(guide: xr.DataArray, window: tuple[slice, slice]) -> NDArray[np.float32]:
+    rows, columns = (slice(p.start * SCALE_FACTOR, p.stop * SCALE_FACTOR) for p in window)
+    return guide.values[rows, columns].astype(np.float32, copy=True)
 
 
 def _corner_name(row: int, column: int) -> str:
     return f"r{row:05d}c{column:05d}"
-
-
-def _fine_window(
-    guide: xr.DataArray, name: str, row: int, column: int, size: int
-) -> NDArray[np.float32]:
-    top, left, side = row * SCALE_FACTOR, column * SCALE_FACTOR, size * SCALE_FACTOR
-    window = guide.values[top : top + side, left : left + side].astype(np.float32, copy=True)
-    if window.shape != (side, side):
-        raise GridError(
-            "the guide does not lie on LST's fine grid",
-            field=name,
-            found=window.shape,
-            expected=(side, side),
-        )
-    return window
 
 
 def cut_whole(whole: Sample, settings: CutSettings, tally: CutTally) -> Iterator[Sample]:

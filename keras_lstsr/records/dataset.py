@@ -6,6 +6,10 @@ TensorFlow is imported by the functions: what reads records without it is in
 
 from __future__ import annotations
 
+import atexit
+import threading
+import time
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +17,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lstsr.records.arrays import FloatArray, Rasters
+from keras_lstsr.records.arrays import FloatArray
 from keras_lstsr.records.batch_settings import SPREAD, BatchSettings
 from keras_lstsr.records.codec import parse_sample
-from keras_lstsr.records.reading import SHARDS_AT_A_TIME, check_split, store_of
+from keras_lstsr.records.reading import SHARDS_AT_A_TIME, check_split, decoded_split
 from keras_lstsr.records.schema import Feature
-from keras_lstsr.records.variation import FEEDING_THREADS, CropBatches, varied
+from keras_lstsr.records.variation import FEEDING_THREADS, CropBatches
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+# Seconds between looks at the pipelines' calls at exit, and looks without a call that are enough.
+_LOOK_SECONDS, _QUIET_LOOKS, _MOST_LOOKS = 0.01, 5, 500
 
 
 def make_dataset(
@@ -37,8 +44,8 @@ def make_dataset(
     """Makes the batches of a split.
 
     Two datasets made alike give the same batches in the same order. In training, whole samples are
-    shuffled, turned and varied anew in each pass; with ``crop_pixels`` the batches are random crops
-    without end, and batch ``i`` is the same whatever was taken before.
+    shuffled and turned anew in each pass; with ``crop_pixels`` the batches are random crops,
+    varied, without end, and batch ``i`` is the same whatever was taken before.
 
     Args:
         records_dir: The records folder.
@@ -74,8 +81,8 @@ def make_dataset(
     factor = metadata.scale_factor
     count = metadata.counts[split]  # type: ignore[index]  # check_split checked it
     if crops:
-        store = store_of(Path(records_dir), split, files, count, settings)
-        batches = CropBatches(store, settings, factor, seed)
+        samples = decoded_split(Path(records_dir), split, files, count, settings)
+        batches = CropBatches(samples, settings, factor, seed)
         return _crop_dataset(batches, settings, factor, first_batch)
     side = -(-metadata.patch_size // factor) * factor
     if settings.task == "1km_to_250m":
@@ -108,11 +115,10 @@ def make_dataset(
     dataset = dataset.map(
         lambda sample: _as_task_sees(sample, settings, factor), num_parallel_calls=tf.data.AUTOTUNE
     )
-    if training and (settings.turns or settings.variation is not None):
+    if training and settings.turns:
         numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
         dataset = tf.data.Dataset.zip(dataset, numbers).map(
-            lambda sample, number: _changed(sample, number, settings),
-            num_parallel_calls=tf.data.AUTOTUNE,
+            augment, num_parallel_calls=tf.data.AUTOTUNE
         )
     dataset = dataset.map(
         lambda sample: _inputs_and_target(sample, settings, factor),
@@ -130,6 +136,51 @@ def _in_order(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)
 
 
+class _Calls:
+    """Calls of Python from the threads of tf.data, which must have ended when Python exits.
+
+    A thread that wants to enter an interpreter that is going away never returns, and TensorFlow
+    waits for it for ever. A pipeline that nobody takes from comes to rest once its buffers are
+    full.
+    """
+
+    def __init__(self) -> None:
+        self._begun = self._running = 0
+        self._watched = False
+        self._lock = threading.Lock()
+
+    def counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns the function; Python waits for its calls when it exits."""
+
+        def call(*values: Any) -> Any:
+            with self._lock:
+                self._begun += 1
+                self._running += 1
+            try:
+                return function(*values)
+            finally:
+                with self._lock:
+                    self._running -= 1
+
+        if not self._watched:
+            self._watched = True
+            atexit.register(self.rest)
+        return call
+
+    def rest(self) -> None:
+        """Waits until no call has begun for a while and none is running, for 5 s at most."""
+        quiet = 0
+        for _ in range(_MOST_LOOKS):
+            before = self._begun
+            time.sleep(_LOOK_SECONDS)
+            quiet = quiet + 1 if before == self._begun and not self._running else 0
+            if quiet == _QUIET_LOOKS:
+                return
+
+
+_CALLS = _Calls()
+
+
 def _crop_dataset(
     batches: CropBatches, settings: BatchSettings, factor: int, first_batch: int
 ) -> tf.data.Dataset:
@@ -144,9 +195,8 @@ def _crop_dataset(
         return [*(inputs[name] for name in names), target]
 
     def named(number: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        *inputs, target = tf.numpy_function(
-            drawn, [number], [tf.float32] * (len(names) + 1), stateful=False
-        )
+        kinds = [tf.float32] * (len(names) + 1)
+        *inputs, target = tf.numpy_function(call, [number], kinds, stateful=False)
         known = {
             name: tf.ensure_shape(
                 values, [size, *([coarse] * 2 if name == names[0] else [fine] * 2), 1]
@@ -155,6 +205,7 @@ def _crop_dataset(
         }
         return known, tf.ensure_shape(target, [size, fine, fine, channels])
 
+    call = _CALLS.counted(drawn)
     numbers = tf.data.Dataset.range(first_batch, np.iinfo(np.int64).max)
     return _in_order(numbers.map(named, num_parallel_calls=FEEDING_THREADS))
 
@@ -186,36 +237,6 @@ def augment(sample: dict[str, Any], number: tf.Tensor) -> dict[str, Any]:
         return tf.ensure_shape(raster, shape)
 
     return tf.nest.map_structure(turn, sample)
-
-
-def _changed(sample: dict[str, Any], number: tf.Tensor, settings: BatchSettings) -> dict[str, Any]:
-    """Turns and varies a sample; guides that the target is to show are kept from before."""
-    import tensorflow as tf
-
-    if settings.turns:
-        sample = augment(sample, number)
-    if settings.variation is None:
-        return sample
-    variation, names = settings.variation, list(sample["guides"])
-
-    def vary(number: NDArray[np.int64], *values: FloatArray) -> list[FloatArray]:
-        lst, *guides = values[: 1 + len(names)]
-        truth = values[1 + len(names)] if len(values) > 1 + len(names) else None
-        rasters = Rasters(lst, dict(zip(names, guides, strict=True)), truth)
-        rng = np.random.default_rng(int(number))
-        other = varied(rasters, variation, rng)
-        parts = [other.lst_kelvin, *other.guides.values()]
-        return parts if other.truth_kelvin is None else [*parts, other.truth_kelvin]
-
-    parts = [sample[Feature.LST], *sample["guides"].values()]
-    parts += [sample[Feature.TRUTH]] if Feature.TRUTH in sample else []
-    changed = tf.numpy_function(vary, [number, *parts], [tf.float32] * len(parts), stateful=False)
-    changed = [tf.ensure_shape(new, old.shape) for new, old in zip(changed, parts, strict=True)]
-    result = {**sample, "before": sample["guides"], Feature.LST: changed[0]}
-    result["guides"] = dict(zip(names, changed[1:], strict=False))
-    if Feature.TRUTH in sample:
-        result[Feature.TRUTH] = changed[-1]
-    return result
 
 
 def _blocks(raster: tf.Tensor, factor: int) -> tf.Tensor:
@@ -272,5 +293,5 @@ def _inputs_and_target(
             observed = tf.cast(tf.equal(sample[Feature.ORIGIN], "observed"), tf.float32)
             channels.append(tf.fill(fine.shape, observed))
         else:
-            channels.append(sample.get("before", guides)[name])
+            channels.append(guides[name])
     return inputs, tf.stack(channels, axis=-1)

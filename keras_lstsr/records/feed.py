@@ -15,8 +15,8 @@ import numpy as np
 
 from keras_lstsr.records.arrays import Batch, batch_of, filled_up, turned
 from keras_lstsr.records.batch_settings import BatchSettings
-from keras_lstsr.records.reading import check_split, input_side, store_of
-from keras_lstsr.records.variation import FEEDING_THREADS, CropBatches, varied
+from keras_lstsr.records.reading import check_split, decoded_split, input_side
+from keras_lstsr.records.variation import FEEDING_THREADS, CropBatches
 
 
 class SampleFeed(keras.utils.PyDataset):
@@ -65,7 +65,7 @@ class SampleFeed(keras.utils.PyDataset):
         self._settings, self._training, self._seed = settings, training, seed
         self._factor = metadata.scale_factor
         self._side = input_side(metadata, settings)
-        self._samples = store_of(Path(records_dir), split, files, count, settings)
+        self._samples = decoded_split(Path(records_dir), split, files, count, settings)
         batches = count // size if drop_remainder else -(-count // size)
         self._crops: CropBatches | None = None
         if crops:
@@ -76,7 +76,7 @@ class SampleFeed(keras.utils.PyDataset):
         self.begin_pass(0)
 
     def begin_pass(self, number: int) -> None:
-        """Shuffles, and draws what changes each sample in this pass.
+        """Shuffles and draws the symmetries of a pass.
 
         Args:
             number: Counted from 0; an epoch's number.
@@ -102,21 +102,9 @@ class SampleFeed(keras.utils.PyDataset):
             filled_up(self._samples[number], self._side, self._side, self._factor)
             for number in chosen
         ]
-        if not self._training:
-            return batch_of(whole, settings, self._factor)
-        if settings.turns:
+        if self._training and settings.turns:
             whole = [
                 turned(rasters, int(self._symmetries[number]))
                 for rasters, number in zip(whole, chosen, strict=True)
             ]
-        seen = whole
-        if settings.variation is not None:
-            seen = [
-                varied(
-                    rasters,
-                    settings.variation,
-                    np.random.default_rng([self._seed, self._pass, number]),
-                )
-                for rasters, number in zip(whole, chosen, strict=True)
-            ]
-        return batch_of(seen, settings, self._factor, whole)
+        return batch_of(whole, settings, self._factor)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from keras_lstsr.config.guides import guide_named
 from keras_lstsr.errors import RecordsError
-from keras_lstsr.records.arrays import Batch, batch_of, filled_up, task_view
+from keras_lstsr.records.arrays import Rasters, task_view
 from keras_lstsr.records.batch_settings import BatchSettings
 from keras_lstsr.records.codec import decode_sample
 from keras_lstsr.records.sample import Sample
 from keras_lstsr.records.schema import SPLITS, DatasetMetadata, Split, load_metadata
-from keras_lstsr.records.store import RasterStore
+from keras_lstsr.records.store import stored
 from keras_lstsr.records.tfrecord import read_shard
 
 # Shards read at a time; the order of records depends on it, so it is fixed.
@@ -124,9 +124,9 @@ def check_split(
     return metadata, files
 
 
-def store_of(
+def decoded_split(
     folder: Path, split: str, files: list[Path], count: int, settings: BatchSettings
-) -> RasterStore:
+) -> list[Rasters]:
     """Decodes a split, in the order in which tf.data reads it.
 
     Args:
@@ -141,16 +141,16 @@ def store_of(
     """
     records = _interleave([read_shard(path) for path in files])
     views = (task_view(decode_sample(record), settings) for record in records)
-    store = RasterStore(views, in_memory=settings.cache)
-    if len(store) != count:
+    samples = stored(views, in_memory=settings.cache)
+    if len(samples) != count:
         raise RecordsError(
             f"the shards of the split {split} are not complete",
             path=folder,
-            found=f"{len(store)} samples",
+            found=f"{len(samples)} samples",
             expected=count,
             action="Copy the whole folder again, or prepare the records again.",
         )
-    return store
+    return samples
 
 
 def _interleave(shards: list[Iterator[bytes]]) -> Iterator[bytes]:
@@ -173,30 +173,3 @@ def input_side(metadata: DatasetMetadata, settings: BatchSettings) -> int:
     return (
         -(-metadata.patch_size // factor) if settings.task == "4km_to_1km" else metadata.patch_size
     )
-
-
-def load_arrays(
-    records_dir: str | PathLike[str],
-    split: str,
-    settings: BatchSettings,
-    *,
-    limit: int | None = None,
-) -> Batch:
-    """Loads a split as ``make_dataset`` gives it for validation, as one batch in NumPy.
-
-    Args:
-        records_dir: The records folder.
-        split: ``train``, ``validation`` or ``test``.
-        settings: What a batch holds; its size does not matter.
-        limit: At most so many samples.
-
-    Returns:
-        Inputs and target, see ``make_dataset``; the batch holds all samples.
-
-    Raises:
-        RecordsError: See ``make_dataset``.
-    """
-    metadata, _ = check_split(records_dir, split, settings, full_batches=False)
-    side, factor = input_side(metadata, settings), metadata.scale_factor
-    views = (task_view(sample, settings) for sample in iterate_samples(records_dir, split, limit))
-    return batch_of([filled_up(view, side, side, factor) for view in views], settings, factor)

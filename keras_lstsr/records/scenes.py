@@ -25,7 +25,6 @@ from keras_lstsr.records.cutting import (
     scene_name,
     split_of_scene,
 )
-from keras_lstsr.records.masks import extent_of
 from keras_lstsr.records.places import locate, place_name
 from keras_lstsr.records.planning import TruthItem, check_date, groups_of
 from keras_lstsr.records.rasters import LST, TRUTH, RasterReader
@@ -35,13 +34,13 @@ from keras_lstsr.records.scene_sample import (
     SampleSource,
     SceneSample,
     cropped_to_guides,
+    extent_of,
     nested,
 )
 from keras_lstsr.records.schema import (
     SCALE_FACTOR,
     DeadLetter,
     GridInfo,
-    Origin,
     SceneInfo,
     SourceInfo,
     Split,
@@ -75,12 +74,6 @@ class RasterScene:
         lst = self.item.lst
         truth = self.item.truth.sha256[:16]
         return f"{scene_name(lst.granule_id, lst.sha256, self.item.layer)}/{truth}"
-
-    @property
-    def paths(self) -> list[Path]:
-        """The files, that of LST first."""
-        item = self.item
-        return [Path(each.path) for each in (item.lst, *item.guides.values(), item.truth)]
 
     def load(self) -> SceneSample:
         """Reads the rasters; of LST what lies on the truth's ground.
@@ -135,23 +128,15 @@ class SceneSurvey:
     Attributes:
         source: Gives the scene.
         info: What ``dataset.json`` is to tell of its LST.
-        group: Scenes of one group share ground; "" where only the plan tells.
-        day_night: ``day``, ``night`` or ``unknown``.
-        origin: ``observed`` or ``degraded``.
+        scene: What it is to tell of the scene; its group is "" where only the plan tells.
         acquisition_date: ISO date; "" if unknown.
-        grid: Of its LST, cropped to its guides.
-        files: Name of each file → SHA-256.
         shift: How far the truth lies from where it says, where this scene alone tells it clearly.
     """
 
     source: SampleSource
     info: SourceInfo
-    group: str
-    day_night: str
-    origin: Origin
+    scene: SceneInfo
     acquisition_date: str
-    grid: Grid
-    files: Mapping[str, str]
     shift: Shift | None
 
     @property
@@ -166,31 +151,17 @@ class SceneItem:
 
     Attributes:
         survey: The scene.
-        group: Scenes of one group share ground.
+        scene: What ``dataset.json`` tells of it.
         place: Name of the ground it lies on.
         split: Where its samples belong.
         shift: By what its truth is moved; None where it lies right.
     """
 
     survey: SceneSurvey
-    group: str
+    scene: SceneInfo
     place: str
     split: Split
     shift: Shift | None
-
-    @property
-    def scene_info(self) -> SceneInfo:
-        """What ``dataset.json`` tells of the scene."""
-        survey, shift = self.survey, self.shift
-        return SceneInfo(
-            group=self.group,
-            origin=survey.origin,
-            day_night=survey.day_night,
-            grid=GridInfo.of(survey.grid),
-            files=dict(survey.files),
-            truth_shift_pixels=None if shift is None else (shift.rows, shift.columns),
-            own_shift=survey.shift is not None,
-        )
 
 
 @dataclass(frozen=True)
@@ -202,7 +173,7 @@ class ScenePlan:
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
 
-def survey_scene(source: FileSource, factor: int = SCALE_FACTOR) -> SceneSurvey:
+def survey_scene(source: FileSource | RasterScene, factor: int = SCALE_FACTOR) -> SceneSurvey:
     """Surveys a scene with truth.
 
     Args:
@@ -216,15 +187,17 @@ def survey_scene(source: FileSource, factor: int = SCALE_FACTOR) -> SceneSurvey:
     scene = cropped_to_guides(source.load(), factor)
     observed = scene.origin == "observed"
     return SceneSurvey(
-        source=source,
-        info=source.info if isinstance(source, RasterScene) else _info_of(source, scene),
-        group=scene.group,
-        day_night=scene.day_night,
-        origin=scene.origin,
-        acquisition_date=scene.acquisition_date,
-        grid=Grid.of(scene.lst, "lst"),
-        files=scene.files,
-        shift=clear_shift(shift_of_scene(scene, factor)) if observed else None,
+        source,
+        source.info if isinstance(source, RasterScene) else _info_of(source, scene),
+        SceneInfo(
+            group=scene.group,
+            origin=scene.origin,
+            day_night=scene.day_night,
+            grid=GridInfo.of(Grid.of(scene.lst, "lst")),
+            files=dict(scene.files),
+        ),
+        scene.acquisition_date,
+        clear_shift(shift_of_scene(scene, factor)) if observed else None,
     )
 
 
@@ -266,15 +239,16 @@ def plan_scenes(surveys: Iterable[SceneSurvey], settings: CutSettings) -> SceneP
     components = _components(list(known.values()))
     places: dict[str, str] = {}
     for survey, component in zip(known.values(), components, strict=True):
-        family = locate(survey.grid, anchor="raster").family
+        family = locate(survey.scene.grid.grid, anchor="raster").family
         name = place_name(family, (0, 0, 0, 0))
         places[component] = min(name, places.get(component, name))
     common = common_shift(survey.shift for survey in known.values())
     for survey, component in zip(known.values(), components, strict=True):
-        shift = None if survey.origin == "degraded" else survey.shift or common
+        observed = survey.scene.origin == "observed"
+        shift = (survey.shift or common) if observed else None
         try:
             check_date(survey.acquisition_date, survey.info.path, settings)
-            if shift is None and survey.origin == "observed":
+            if observed and shift is None:
                 raise ProductError(
                     "nothing tells where its truth lies",
                     path=survey.info.path,
@@ -287,21 +261,26 @@ def plan_scenes(surveys: Iterable[SceneSurvey], settings: CutSettings) -> SceneP
         place = places[component]
         split = split_of_scene(place, survey.acquisition_date, settings.split)
         if split is None:
-            plan.rejected.append(with_rejection(survey.info, survey.day_night, "split_mismatch"))
+            layer = survey.scene.day_night
+            plan.rejected.append(with_rejection(survey.info, layer, "split_mismatch"))
             continue
-        plan.items.append(
-            SceneItem(survey, survey.group or f"ground-{component}", place, split, shift)
-        )
+        decided = {
+            "group": survey.scene.group or f"ground-{component}",
+            "truth_shift_pixels": None if shift is None else (shift.rows, shift.columns),
+            "own_shift": survey.shift is not None,
+        }
+        scene = survey.scene.model_copy(update=decided)
+        plan.items.append(SceneItem(survey, scene, place, split, shift))
     return plan
 
 
 def _components(surveys: Sequence[SceneSurvey]) -> list[str]:
     """Names what hangs together by shared ground or by a group."""
-    found = groups_of([survey.grid for survey in surveys])
+    found = groups_of([survey.scene.grid.grid for survey in surveys])
     first: dict[str, str] = {}
     for number, survey in enumerate(surveys):
         one = found[number]
-        other = first.setdefault(survey.group, one) if survey.group else one
+        other = first.setdefault(survey.scene.group, one) if survey.scene.group else one
         if one != other:
             found = [other if name == one else name for name in found]
             first = {group: other if name == one else name for group, name in first.items()}
@@ -321,5 +300,5 @@ def samples_of(item: SceneItem, settings: CutSettings, tally: CutTally) -> Itera
         GridError: If a raster does not fit.
     """
     whole = nested(item.survey.source.load(), SCALE_FACTOR, item.shift)
-    whole = replace(whole, group=item.group, place=item.place, split=item.split)
+    whole = replace(whole, group=item.scene.group, place=item.place, split=item.split)
     yield from cut_whole(whole, settings, tally)

@@ -8,6 +8,7 @@ the only place that knows the names; it imports no TensorFlow.
 from __future__ import annotations
 
 import json
+import shlex
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,6 @@ from pyproj import CRS
 
 from keras_lstsr.errors import RecordsError
 from keras_lstsr.grids.grid import Grid
-from keras_lstsr.records.former import command_of_version_1
 
 # Raised whenever a reader of the former version would misread the new one.
 SCHEMA_VERSION = 2
@@ -345,9 +345,7 @@ def load_metadata(records_dir: str | PathLike[str]) -> DatasetMetadata:
             field="schema_version",
             found=version,
             expected=SCHEMA_VERSION,
-            action=f"Make them anew: {command_of_version_1(content)}"
-            if version == 1
-            else PREPARE_AGAIN,
+            action=_making_anew(content) if version == 1 else PREPARE_AGAIN,
         )
     try:
         return DatasetMetadata.model_validate(content)
@@ -359,3 +357,15 @@ def load_metadata(records_dir: str | PathLike[str]) -> DatasetMetadata:
             field=".".join(str(part) for part in first["loc"]),
             action=PREPARE_AGAIN,
         ) from error
+
+
+def _making_anew(content: dict[str, Any]) -> str:
+    """Says how to make records of version 1 anew, from what they tell of their sources."""
+    words = ["keras-lstsr", "prepare", "--input"]
+    for role, prefix in (("lst", ""), ("ndvi", "ndvi=")):
+        paths = [Path(each["path"]) for each in content.get("sources", ()) if each["role"] == role]
+        # All files of the same folder and kind.
+        patterns = dict.fromkeys(f"{prefix}{path.parent}/*{path.suffix}" for path in paths)
+        words += [*(["--guide"] if prefix and patterns else []), *patterns]
+    command = shlex.join([*words, "--output", "DIR"])
+    return f"Make them anew, with the options of before (settings in the file): {command}"

@@ -10,6 +10,7 @@ import pytest
 from keras_lstsr.artifacts.contract import Contract, check_kelvin
 from keras_lstsr.config.guides import GUIDES
 from keras_lstsr.errors import ModelError
+from keras_lstsr.testing.rasters import lst_values
 
 
 @pytest.fixture
@@ -17,10 +18,6 @@ def contract():
     return Contract.of_model(
         model_version=3, scale_factor=4, minimum_size_pixels=4, provenance={"run_name": "r"}
     )
-
-
-def kelvin(*shape):
-    return np.random.default_rng(0).uniform(270, 320, shape).astype(np.float32)
 
 
 def test_json_round_trip_and_meaning(contract):
@@ -55,7 +52,7 @@ def test_a_contract_of_another_version_or_damaged_is_refused(contract, tmp_path)
 
 
 def test_a_fitting_input_passes_unchanged_as_float32(contract):
-    values = kelvin(2, 5, 7, 1)
+    values = lst_values(2, 5, 7, 1)
     values[0, 0, 0, 0] = np.nan
     checked = contract.checked(values.astype(np.float64))["lst_kelvin"]
     assert checked.dtype == np.float32
@@ -65,11 +62,11 @@ def test_a_fitting_input_passes_unchanged_as_float32(contract):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (kelvin(5, 7), r"wrong shape; found \[5, 7\]"),
-        (kelvin(1, 5, 7, 2), r"wrong shape; found \[1, 5, 7, 2\]"),
-        (kelvin(0, 5, 7, 1), "wrong shape"),
-        (kelvin(1, 3, 7, 1), "too small.*3 × 7 pixels.*at least 4 × 4"),
-        (kelvin(1, 5, 7, 1).astype(np.int16), "no floating-point numbers; found int16"),
+        (lst_values(5, 7), r"wrong shape; found \[5, 7\]"),
+        (lst_values(1, 5, 7, 2), r"wrong shape; found \[1, 5, 7, 2\]"),
+        (lst_values(0, 5, 7, 1), "wrong shape"),
+        (lst_values(1, 3, 7, 1), "too small.*3 × 7 pixels.*at least 4 × 4"),
+        (lst_values(1, 5, 7, 1).astype(np.int16), "no floating-point numbers; found int16"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(contract, values, message):
@@ -80,11 +77,11 @@ def test_what_does_not_fit_is_refused_by_name(contract, values, message):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (kelvin(6, 6) - 273.15, "median .*degrees Celsius.*273.15"),
-        (kelvin(6, 6) / 0.02, "MODIS's integers: multiply by 0.02"),
-        (np.where(np.eye(6) > 0, 0, kelvin(6, 6)), "6 of 36 values.*fill values.*NaN"),
-        (np.where(np.eye(6) > 0, np.inf, kelvin(6, 6)), "6 of 36 values"),
-        (kelvin(6, 6) * 10, "scale, offset and unit"),
+        (lst_values(6, 6) - 273.15, "median .*degrees Celsius.*273.15"),
+        (lst_values(6, 6) / 0.02, "MODIS's integers: multiply by 0.02"),
+        (np.where(np.eye(6) > 0, 0, lst_values(6, 6)), "6 of 36 values.*fill values.*NaN"),
+        (np.where(np.eye(6) > 0, np.inf, lst_values(6, 6)), "6 of 36 values"),
+        (lst_values(6, 6) * 10, "scale, offset and unit"),
     ],
 )
 def test_values_that_are_no_kelvin_are_refused_and_named(values, message):
@@ -193,7 +190,7 @@ def test_a_contract_of_version_2_is_read_as_a_guided_model(guided_contract):
 def test_a_fitting_guide_passes_and_none_stands_for_missing_throughout(guided_contract):
     values = np.random.default_rng(0).uniform(-1, 1, (2, 20, 28, 1))
     values[0, 0, 0, 0] = np.nan
-    lst = kelvin(2, 5, 7, 1)
+    lst = lst_values(2, 5, 7, 1)
     checked = guided_contract.checked(lst, {"ndvi": values})
     assert list(checked) == ["lst_kelvin", "ndvi"]
     assert checked["ndvi"].dtype == np.float32
@@ -216,18 +213,18 @@ def test_a_fitting_guide_passes_and_none_stands_for_missing_throughout(guided_co
 )
 def test_a_guide_that_does_not_fit_is_refused_by_name(guided_contract, guide, message):
     with pytest.raises(ModelError, match=f"ndvi: .*{message}"):
-        guided_contract.checked(kelvin(1, 5, 7, 1), {"ndvi": guide})
+        guided_contract.checked(lst_values(1, 5, 7, 1), {"ndvi": guide})
 
 
 def test_a_model_of_one_image_takes_no_guide(contract):
-    assert list(contract.checked(kelvin(1, 5, 7, 1))) == ["lst_kelvin"]
+    assert list(contract.checked(lst_values(1, 5, 7, 1))) == ["lst_kelvin"]
     with pytest.raises(ModelError, match="ndvi: this model takes no guide; found inputs"):
-        contract.checked(kelvin(1, 5, 7, 1), {"ndvi": np.zeros((1, 20, 28, 1))})
+        contract.checked(lst_values(1, 5, 7, 1), {"ndvi": np.zeros((1, 20, 28, 1))})
 
 
 def test_a_guide_of_another_name_is_refused(guided_contract):
     with pytest.raises(ModelError, match=r"water: this model takes no such guide; found .*ndvi"):
-        guided_contract.checked(kelvin(1, 5, 7, 1), {"water": np.zeros((1, 20, 28, 1))})
+        guided_contract.checked(lst_values(1, 5, 7, 1), {"water": np.zeros((1, 20, 28, 1))})
 
 
 def test_a_guide_that_the_model_needs_cannot_be_left_out(guided_contract):
@@ -235,7 +232,7 @@ def test_a_guide_that_the_model_needs_cannot_be_left_out(guided_contract):
     needed = ndvi.model_copy(update={"optional": False})
     demanding = guided_contract.model_copy(update={"inputs": (lst, needed)})
     with pytest.raises(ModelError, match="ndvi: this model cannot do without the guide"):
-        demanding.checked(kelvin(1, 5, 7, 1))
+        demanding.checked(lst_values(1, 5, 7, 1))
 
 
 @pytest.mark.parametrize("name", list(GUIDES))
@@ -245,7 +242,7 @@ def test_every_guide_is_checked_by_its_own_range_and_unit(name):
         model_version=1, scale_factor=2, minimum_size_pixels=1, guides=[name], provenance={}
     )
     assert contract.guides[name].units == guide.units
-    lst, (low, high) = kelvin(1, 2, 2, 1), guide.valid_range
+    lst, (low, high) = lst_values(1, 2, 2, 1), guide.valid_range
     for end in (low, high, np.nan):
         contract.checked(lst, {name: np.full((1, 4, 4, 1), end)})
     for beyond in (low - 1, high + 1):
@@ -257,6 +254,6 @@ def test_a_guide_that_this_version_does_not_know_is_checked_by_the_contract(guid
     text = guided_contract.to_json().replace('"ndvi"', '"haze"')
     contract = Contract.from_json(text)
     fine = np.full((1, 20, 28, 1), 0.5)
-    assert list(contract.checked(kelvin(1, 5, 7, 1), {"haze": fine})) == ["lst_kelvin", "haze"]
+    assert list(contract.checked(lst_values(1, 5, 7, 1), {"haze": fine})) == ["lst_kelvin", "haze"]
     with pytest.raises(ModelError, match=r"haze: these values cannot be haze.*-1 to 1"):
-        contract.checked(kelvin(1, 5, 7, 1), {"haze": fine + 1})
+        contract.checked(lst_values(1, 5, 7, 1), {"haze": fine + 1})

@@ -17,9 +17,8 @@ from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError, ModelError
 from keras_lstsr.grids.resample import upsample_bicubic, upsample_bilinear
 from keras_lstsr.inference.loading import load_predictor
+from keras_lstsr.testing.rasters import utm_grid, write_geotiff
 from keras_lstsr.testing.training import write_vegetated_records
-from tests.cli.test_predict import write_lst
-from tests.models.reference_networks import forward, state_dict
 
 SHAPES = {
     "mrunet-strided": {"width": 2, "bridge_blocks": 0},
@@ -30,10 +29,10 @@ SHAPES = {
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def files(tmp_path_factory, reference_networks):
     folder = tmp_path_factory.mktemp("weights")
     for architecture, shape in SHAPES.items():
-        weights = state_dict(architecture, **shape)
+        weights = reference_networks.state_dict(architecture, **shape)
         # Trained residuals are small; a mirrored field would leave the range of temperatures.
         for name in weights:
             if name.startswith("out"):
@@ -58,14 +57,16 @@ def import_run(files, architecture, output, *options):
 
 
 @pytest.mark.parametrize("architecture", list(SHAPES))
-def test_a_run_folder_that_predicts_what_the_reference_does(files, tmp_path, architecture):
+def test_a_run_folder_that_predicts_what_the_reference_does(
+    files, tmp_path, architecture, reference_networks
+):
     result = import_run(files, architecture, tmp_path / "run")
     assert result.exit_code == 0, result.output
     coarse = np.random.default_rng(0).uniform(280, 320, (8, 12)).astype(np.float32)
     fine = load_predictor(tmp_path / "run").predict(coarse[None, :, :, None])
     field = upsample_bilinear(coarse.astype(np.float64), 4) / 333.32
     weights = dict(np.load(files / f"{architecture}.npz"))
-    expected = 333.32 * forward(architecture, weights, field)
+    expected = 333.32 * reference_networks.forward(architecture, weights, field)
     assert np.abs(expected - 333.32 * field).max() > 0.05
     np.testing.assert_allclose(fine.lst_kelvin[0, :, :, 0], expected, rtol=0, atol=5e-4)
 
@@ -93,7 +94,7 @@ def test_the_folder_says_where_the_weights_come_from(files, tmp_path):
     assert (model.normalisation, model.upsampling) == ("max", "bilinear")
 
 
-def test_normalisation_and_upsampling_are_options(files, tmp_path):
+def test_normalisation_and_upsampling_are_options(files, tmp_path, reference_networks):
     options = ("--normalisation-scale", 340, "--upsampling", "bicubic")
     import_run(files, "vdsr", tmp_path / "run", *options)
     content = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
@@ -102,7 +103,7 @@ def test_normalisation_and_upsampling_are_options(files, tmp_path):
     coarse = np.random.default_rng(0).uniform(280, 320, (3, 5)).astype(np.float32)
     fine = load_predictor(tmp_path / "run").predict(coarse[None, :, :, None])
     field = upsample_bicubic(coarse.astype(np.float64), 4) / 340
-    expected = 340 * forward("vdsr", dict(np.load(files / "vdsr.npz")), field)
+    expected = 340 * reference_networks.forward("vdsr", dict(np.load(files / "vdsr.npz")), field)
     np.testing.assert_allclose(fine.lst_kelvin[0, :, :, 0], expected, rtol=0, atol=5e-4)
 
 
@@ -123,16 +124,17 @@ def test_evaluate_scores_it(files, tmp_path):
     result = run("evaluate", tmp_path / "run", "--records", records, "--output", scores)
     assert result.exit_code == 0, result.output
     summary = json.loads((scores / "patches_test.json").read_text())["summary"]
-    assert summary["model"]["images"] == 2
+    assert summary["run"]["images"] == 2
     # The network adds a little to bilinear, so it scores near bicubic and not as bicubic.
-    assert 0.01 < abs(summary["model"]["rmse_kelvin"] - summary["bicubic"]["rmse_kelvin"]) < 1
+    assert 0.01 < abs(summary["run"]["rmse_kelvin"] - summary["bicubic"]["rmse_kelvin"]) < 1
 
 
 def test_predict_writes_a_map_with_it(files, tmp_path):
     import_run(files, "dmcn", tmp_path / "run")
     values = np.random.default_rng(0).uniform(280, 310, (9, 11)).astype(np.float32)
     values[3, 4] = np.nan
-    lst = write_lst(tmp_path / "lst_2021-08-15_day.tif", values, nodata=np.nan)
+    path = tmp_path / "lst_2021-08-15_day.tif"
+    lst = write_geotiff(path, values, utm_grid(values.shape, 1000.0), units="K", nodata=np.nan)
     result = run("predict", lst, "--model", tmp_path / "run", "--output", tmp_path / "fine.tif")
     assert result.exit_code == 0, result.output
     with rasterio.open(tmp_path / "fine.tif") as file:

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from keras_lstsr.cli.inspect import command
 from keras_lstsr.products import mod09gq, mod11a1, open_product
 from keras_lstsr.products.summary import summarise
+from keras_lstsr.testing.rasters import utm_grid, write_geotiff
 
 _path = Path(__file__).resolve().parent.parent / "products" / "conftest.py"
 _spec = importlib.util.spec_from_file_location("hdfeos_files", _path)
@@ -124,23 +125,9 @@ def test_reflectance_granule(tmp_path):
 
 @pytest.fixture
 def raw_tif(tmp_path):
-    import rasterio
-    from affine import Affine
-
+    stored = np.array([[0, 14000, 14500]], np.uint16)
     path = tmp_path / "LST2006_02_18.LST_Night_1km.tif"
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        count=1,
-        height=1,
-        width=3,
-        dtype="uint16",
-        crs="EPSG:32633",
-        transform=Affine(1000.0, 0, 360000.0, 0, -1000.0, 5156000.0),
-    ) as target:
-        target.write(np.array([[[0, 14000, 14500]]], np.uint16))
-    return path
+    return write_geotiff(path, stored, utm_grid(stored.shape, 1000.0))
 
 
 def test_options_of_a_geotiff(raw_tif):

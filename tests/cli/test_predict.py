@@ -13,28 +13,17 @@ from affine import Affine
 from click.testing import CliRunner
 
 from keras_lstsr.cli import main as cli_main
+from keras_lstsr.testing.rasters import utm_grid, write_geotiff
 
-TRANSFORM = Affine(1000, 0, 400_000, 0, -1000, 5_000_000)
-
-
-def write_lst(path, values, *, units="K", **profile):
-    height, width = values.shape
-    profile = {
-        "driver": "GTiff", "width": width, "height": height, "count": 1,
-        "dtype": values.dtype.name, "crs": "EPSG:32633", "transform": TRANSFORM, **profile,
-    }  # fmt: skip
-    with rasterio.open(path, "w", **profile) as file:
-        file.write(values, 1)
-        if units:
-            file.units = (units,)
-    return path
+GRID = utm_grid((20, 30), 1000.0)
 
 
 @pytest.fixture
 def kelvin_file(tmp_path):
     values = np.random.default_rng(0).uniform(280, 310, (20, 30)).astype(np.float32)
     values[3, 4] = np.nan
-    return write_lst(tmp_path / "lst_2021-08-15_day.tif", values, nodata=np.nan)
+    path = tmp_path / "lst_2021-08-15_day.tif"
+    return write_geotiff(path, values, GRID, units="K", nodata=np.nan)
 
 
 def run(*arguments, monkeypatch, capsys):
@@ -110,13 +99,13 @@ def test_errors_are_clear_end_with_status_2_and_write_nothing(
     rng = np.random.default_rng(0)
     values = rng.uniform(280, 310, (20, 30)).astype(np.float32)
     path, options = tmp_path / "lst.tif", ["--model", tiny_models_dir]
-    write_lst(path, values)
+    write_geotiff(path, values, GRID, units="K")
     if case == "celsius":
-        write_lst(path, values - 273.15)
+        write_geotiff(path, values - 273.15, GRID, units="K")
     elif case == "raw integers":
-        write_lst(path, (values * 50).astype(np.uint16), units="", nodata=0)
+        write_geotiff(path, (values * 50).astype(np.uint16), GRID, nodata=0)
     elif case == "all cloud":
-        write_lst(path, np.full_like(values, np.nan))
+        write_geotiff(path, np.full_like(values, np.nan), GRID, units="K")
     elif case == "no file":
         path = tmp_path / "nothing.tif"
     elif case == "no model":
@@ -142,7 +131,7 @@ def test_units_scale_and_nodata_can_be_told(tiny_models_dir, tmp_path, monkeypat
     rng = np.random.default_rng(0)
     stored = rng.integers(14_000, 15_500, (20, 30)).astype(np.uint16)
     stored[2, 2] = 0
-    write_lst(tmp_path / "lst.tif", stored, units="")
+    write_geotiff(tmp_path / "lst.tif", stored, GRID)
     output = tmp_path / "out.tif"
     code, text = run(
         tmp_path / "lst.tif", "--model", tiny_models_dir, "--output", output, "--scale", 0.02,
@@ -327,7 +316,7 @@ def test_a_served_guided_model_predicts_the_same_file(
     from serving.local_server import LocalServer
 
     ndvi = np.random.default_rng(1).integers(0, 9000, (80, 120)).astype(np.int16)
-    write_lst(tmp_path / "vi.tif", ndvi, units="", transform=TRANSFORM @ Affine.scale(0.25))
+    write_geotiff(tmp_path / "vi.tif", ndvi, GRID.finer(4))
     results = []
     with LocalServer(tiny_guided_models_dir, port=0) as server:
         for name, option, value in (
@@ -355,7 +344,7 @@ def test_guides_go_by_name_and_their_options_too(
     kelvin_file, tiny_guided_models_dir, tmp_path, monkeypatch, capsys
 ):
     ndvi = np.random.default_rng(1).integers(0, 9000, (80, 120)).astype(np.int16)
-    write_lst(tmp_path / "vi.tif", ndvi, units="", transform=TRANSFORM @ Affine.scale(0.25))
+    write_geotiff(tmp_path / "vi.tif", ndvi, GRID.finer(4))
     ways = {
         "short": ["--ndvi", tmp_path / "vi.tif", "--ndvi-scale", 0.0001, "--ndvi-nodata", -3000],
         "long": ["--guide", f"ndvi={tmp_path / 'vi.tif'}", "--guide-option", "ndvi.scale=0.0001",

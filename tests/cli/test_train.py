@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -16,7 +17,8 @@ from keras_lstsr.cli.main import cli
 from keras_lstsr.cli.run_options import apply_settings
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.testing.training import TINY, write_vegetated_records
-from tests.conftest import ROOT
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # Sweeps and the pretraining have tests of their own, test_sweep.py and test_pretrain.py.
 OTHERS = ("sweep", "pretrain")

@@ -18,7 +18,7 @@ from keras_lstsr.evaluation.protocols import (
     NestedProtocol,
     ReportProtocol,
 )
-from keras_lstsr.evaluation.scoring import METRICS
+from keras_lstsr.evaluation.result import METRICS
 from keras_lstsr.evaluation.sources import pairs_set
 from keras_lstsr.records.pairs import find_pairs
 from keras_lstsr.records.scene_sample import LoadedScene

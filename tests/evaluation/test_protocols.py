@@ -16,7 +16,7 @@ from keras_lstsr.evaluation.protocols import (
     ReportProtocol,
     warped,
 )
-from keras_lstsr.evaluation.scoring import METRICS, score_maps
+from keras_lstsr.evaluation.result import METRICS, score_maps
 from keras_lstsr.grids.registration import Shift
 from keras_lstsr.grids.resample import block_mean, norm_l4
 from keras_lstsr.sharpening import sharpen

@@ -14,8 +14,7 @@ from keras_lstsr.evaluation.report.tables import (
     summary_metrics,
     write_tables,
 )
-from keras_lstsr.evaluation.result import BenchmarkResult, ImageScore
-from keras_lstsr.evaluation.scoring import ImageMaps, score_maps
+from keras_lstsr.evaluation.result import BenchmarkResult, ImageMaps, ImageScore, score_maps
 from keras_lstsr.testing.samples import texture
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_lstsr.errors import GridError
-from keras_lstsr.evaluation.scoring import (
+from keras_lstsr.evaluation.result import (
     METRICS,
     QUARTER_METRICS,
     SCORED_METRICS,

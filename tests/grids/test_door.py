@@ -193,6 +193,10 @@ WRONG = {
         numbered().assign_coords(y=[9.0, 8.0, 6.0, 5.0]),
         "lst_kelvin: its coordinates are not evenly spaced",
     ),
+    "shuffled": (
+        numbered().isel(y=[0, 2, 1, 3]),
+        "lst_kelvin: its coordinates are not evenly spaced",
+    ),
     "text": (
         numbered().assign_coords(x=["a", "b", "c"]),
         "lst_kelvin: its coordinates are no finite numbers",

@@ -244,7 +244,7 @@ def test_the_grid_of_a_file(tmp_path):
         pass
     with (
         pytest.warns(rasterio.errors.NotGeoreferencedWarning),
-        pytest.raises(GridError, match=r"nowhere\.tif: the raster has no transform"),
+        pytest.raises(GridError, match=r"nowhere\.tif: the raster has no CRS or no transform"),
     ):
         Grid.of(nowhere)
     with pytest.raises(GridError, match=r"missing\.tif: this file cannot be read"):

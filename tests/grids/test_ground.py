@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pyproj import CRS, Transformer
 
 from keras_lstsr.errors import GridError
+from keras_lstsr.grids import ground
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.ground import covered, share_ground
 
@@ -88,3 +89,15 @@ def test_covered_across_crs_marks_all_that_touch():
     assert marked[inside].all()
     assert inside.sum() < marked.sum() < inside.sum() + 80
     assert not marked[:9].any()
+
+
+@given(row=st.floats(-30, 30), column=st.floats(-30, 30), south=st.booleans())
+@settings(deadline=None, max_examples=60)
+def test_what_is_left_out_at_a_glance_touches_nothing(row, column, south):
+    """Grids of two CRSs, near and beside each other: the glance changes nothing."""
+    ours = Grid(CRS.from_epsg(32633), Affine(250, 0, 4e5, 0, -250, 5e6), (12, 12))
+    x, y = Transformer.from_crs(ours.crs, "EPSG:3035", always_xy=True).transform(4e5, 5e6)
+    size = 900.0 if south else 70.0
+    corner = Affine(size, 0, x + 250 * column, 0, -size, y - 250 * row)
+    theirs = Grid(CRS.from_epsg(3035), corner, (9, 15))
+    np.testing.assert_array_equal(covered(ours, [theirs]), ground._covered_by(ours, theirs))

@@ -4,24 +4,21 @@ import numpy as np
 import pytest
 import rasterio
 import rioxarray  # noqa: F401
-import xarray as xr
-from affine import Affine
 from PIL import Image
 
 from keras_lstsr.errors import GridError
 from keras_lstsr.inference.cog import write_cog, write_quicklook
 from keras_lstsr.products import open_product
+from keras_lstsr.testing.rasters import modis_grid
 
-SINUSOIDAL = "+proj=sinu +lon_0=0 +x_0=0 +y_0=0 +R=6371007.181 +units=m +no_defs"
-TRANSFORM = Affine(231.65635826, 0, -4447802.079066, 0, -231.65635826, 1111950.519767)
+GRID = modis_grid((700, 1300), tile="h14v08", pixels_per_tile=4800)
 
 
 @pytest.fixture
 def raster():
     values = np.random.default_rng(0).uniform(280, 320, (700, 1300)).astype(np.float32)
     values[:60, :90] = np.nan
-    array = xr.DataArray(values, dims=("y", "x"), name="lst_kelvin_fine")
-    return array.rio.write_crs(SINUSOIDAL).rio.write_transform(TRANSFORM)
+    return GRID.raster(values, name="lst_kelvin_fine")
 
 
 def test_the_file_is_a_cog_with_the_values_grid_and_tags(raster, tmp_path):
@@ -34,7 +31,7 @@ def test_the_file_is_a_cog_with_the_values_grid_and_tags(raster, tmp_path):
         assert file.overviews(1) == [2, 4]
         assert file.profile["compress"] == "deflate"
         assert np.isnan(file.nodata)
-        assert file.transform == TRANSFORM
+        assert file.transform == GRID.transform
         assert file.crs == raster.rio.crs
         assert file.units == ("K",)
         assert file.descriptions == ("lst_kelvin_fine",)
@@ -78,8 +75,7 @@ def test_a_raster_without_crs_is_refused(raster, tmp_path):
 
 
 def test_the_quicklook_is_a_picture_with_grey_gaps(raster, tmp_path):
-    coarse = raster[::4, ::4].drop_vars("spatial_ref").rio.write_crs(SINUSOIDAL)
-    coarse = coarse.rio.write_transform(TRANSFORM @ Affine.scale(4))
+    coarse = GRID.coarser(4).raster(raster.values[::4, ::4])
     fine = raster.copy(data=np.repeat(np.repeat(coarse.values, 4, 0), 4, 1))
     path = tmp_path / "lst.png"
     write_quicklook(coarse, fine, path, title="MOD11A1\n2019-11-01 day")

@@ -25,6 +25,7 @@ from keras_lstsr.inference.loading import (
 from keras_lstsr.inference.predictor import Predictor
 from keras_lstsr.inference.remote import server_address
 from keras_lstsr.testing.models import write_model_folder
+from keras_lstsr.testing.rasters import guide_values, lst_values
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +41,9 @@ def run_dir(tiny_model, tmp_path_factory):
     return folder
 
 
-def kelvin(*shape, gaps=True):
-    rng = np.random.default_rng(4)
-    values = rng.uniform(280, 310, (*shape, 1)).astype(np.float32)
-    if gaps:
-        values[rng.random(values.shape) < 0.1] = np.nan
-    return values
-
-
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 17, 23), (1, 5, 7), (2, 1, 2), (1, 64, 33)])
 def test_keras_and_saved_model_agree_at_any_size(predictors, shape):
-    values = kelvin(*shape)
+    values = lst_values(*shape, 1, gaps=0.1)
     results = [predictor.predict(values).lst_kelvin for predictor in predictors]
     batch, height, width = shape
     for result in results:
@@ -62,7 +55,7 @@ def test_keras_and_saved_model_agree_at_any_size(predictors, shape):
 
 
 def test_the_network_under_test_really_adds_detail(predictors):
-    values = kelvin(1, 32, 32, gaps=False)
+    values = lst_values(1, 32, 32, 1)
     fine = predictors[1].predict(values)
     older = SavedModelPredictor(predictors[1].path.parent / "1").predict(values)
     assert np.abs(fine.lst_kelvin - older.lst_kelvin).max() > 0.1  # other weights, another result
@@ -81,11 +74,11 @@ def test_both_are_predictors_of_one_provenance(predictors, tiny_model):
 def test_celsius_raw_integers_and_wrong_shapes_are_refused(predictors, number):
     predictor = predictors[number]
     with pytest.raises(ModelError, match="degrees Celsius"):
-        predictor.predict(kelvin(1, 8, 8) - 273.15)
+        predictor.predict(lst_values(1, 8, 8, 1) - 273.15)
     with pytest.raises(ModelError, match="MODIS's integers"):
-        predictor.predict(kelvin(1, 8, 8) * 50)
+        predictor.predict(lst_values(1, 8, 8, 1) * 50)
     with pytest.raises(ModelError, match="wrong shape"):
-        predictor.predict(kelvin(1, 8, 8)[..., 0])
+        predictor.predict(lst_values(1, 8, 8, 1)[..., 0])
 
 
 def test_whatever_holds_a_model_is_recognised(run_dir, tiny_models_dir):
@@ -171,20 +164,12 @@ def guided(tiny_guided_model, tiny_guided_models_dir):
     return KerasPredictor(tiny_guided_model), SavedModelPredictor(tiny_guided_models_dir)
 
 
-def guide(*shape, gaps=True):
-    rng = np.random.default_rng(5)
-    values = rng.uniform(-0.1, 0.9, (*shape, 1)).astype(np.float32)
-    if gaps:
-        values[rng.random(values.shape) < 0.1] = np.nan
-    return values
-
-
 @pytest.mark.parametrize("with_guide", [True, False])
 @pytest.mark.parametrize("shape", [(1, 16, 16), (2, 17, 23), (1, 1, 3)])
 def test_guided_keras_and_saved_model_agree_at_any_size(guided, shape, with_guide):
-    values = kelvin(*shape)
+    values = lst_values(*shape, 1, gaps=0.1)
     batch, height, width = shape
-    guides = {"ndvi": guide(batch, 4 * height, 4 * width)} if with_guide else {}
+    guides = {"ndvi": guide_values(batch, 4 * height, 4 * width, 1, gaps=0.1)} if with_guide else {}
     first, second = (predictor.predict(values, guides) for predictor in guided)
     missing = np.repeat(np.repeat(np.isnan(values), 4, axis=1), 4, axis=2)
     for one, other in (
@@ -206,11 +191,11 @@ def test_guided_keras_and_saved_model_agree_at_any_size(guided, shape, with_guid
 
 
 def test_no_guide_is_a_guide_that_is_missing_throughout(guided):
-    values = kelvin(1, 12, 12)
+    values = lst_values(1, 12, 12, 1, gaps=0.1)
     nothing = np.full((1, 48, 48, 1), np.nan, np.float32)
     without, missing, with_ndvi = (
         guided[0].predict(values, guides).lst_kelvin
-        for guides in ({}, {"ndvi": nothing}, {"ndvi": guide(1, 48, 48)})
+        for guides in ({}, {"ndvi": nothing}, {"ndvi": guide_values(1, 48, 48, 1, gaps=0.1)})
     )
     np.testing.assert_array_equal(missing, without)
     assert np.nanmax(np.abs(with_ndvi - without)) > 0.1
@@ -224,9 +209,9 @@ def test_predictors_say_which_guides_they_take(predictors, guided):
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_model_of_one_image_refuses_a_guide_and_gives_no_std(predictors, number):
-    values = kelvin(1, 8, 8)
+    values = lst_values(1, 8, 8, 1)
     with pytest.raises(ModelError, match="takes no guide"):
-        predictors[number].predict(values, {"ndvi": guide(1, 32, 32)})
+        predictors[number].predict(values, {"ndvi": guide_values(1, 32, 32, 1)})
     prediction = predictors[number].predict(values)
     assert prediction.std_kelvin is None and prediction.guide_followed is None
 
@@ -234,15 +219,17 @@ def test_a_model_of_one_image_refuses_a_guide_and_gives_no_std(predictors, numbe
 @pytest.mark.parametrize("number", [0, 1])
 def test_guides_that_do_not_fit_are_refused(guided, number):
     with pytest.raises(ModelError, match="fine grid"):
-        guided[number].predict(kelvin(1, 8, 8), {"ndvi": guide(1, 8, 8)})
+        guided[number].predict(lst_values(1, 8, 8, 1), {"ndvi": guide_values(1, 8, 8, 1)})
     with pytest.raises(ModelError, match="cannot be NDVI"):
-        guided[number].predict(kelvin(1, 8, 8), {"ndvi": guide(1, 32, 32) * 10_000})
+        guided[number].predict(
+            lst_values(1, 8, 8, 1), {"ndvi": guide_values(1, 32, 32, 1) * 10_000}
+        )
     with pytest.raises(ModelError, match="water: this model takes no such guide"):
-        guided[number].predict(kelvin(1, 8, 8), {"water": guide(1, 32, 32)})
+        guided[number].predict(lst_values(1, 8, 8, 1), {"water": guide_values(1, 32, 32, 1)})
 
 
 def test_an_untrained_guided_model_is_bicubic_without_a_guide(untrained_guided_model):
-    values = kelvin(1, 20, 24, gaps=False)
+    values = lst_values(1, 20, 24, 1)
     prediction = KerasPredictor(untrained_guided_model).predict(values)
     expected = upsample_bicubic(values[0, ..., 0], 4)
     np.testing.assert_allclose(prediction.lst_kelvin[0, ..., 0], expected, rtol=0, atol=1e-3)
@@ -284,7 +271,7 @@ def test_missing_or_damaged_pretrained_files_get_clear_errors(shipped, tmp_path)
 @pytest.mark.slow
 def test_a_guided_model_predicts_the_same_on_jax(tiny_guided_model, guided, tmp_path):
     tiny_guided_model.save(tmp_path / "model.keras")
-    values, ndvi = kelvin(1, 12, 12), guide(1, 48, 48)
+    values, ndvi = lst_values(1, 12, 12, 1, gaps=0.1), guide_values(1, 48, 48, 1, gaps=0.1)
     np.savez(tmp_path / "in.npz", lst=values, ndvi=ndvi)
     code = (
         "import sys, numpy as np; from pathlib import Path\n"

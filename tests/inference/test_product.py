@@ -7,7 +7,6 @@ import pytest
 import rasterio
 import rioxarray  # noqa: F401
 import xarray as xr
-from affine import Affine
 from PIL import Image
 
 from keras_lstsr.errors import GridError, LstsrError, ModelError, ProductError
@@ -26,8 +25,9 @@ from keras_lstsr.inference.scene import predict_scene
 from keras_lstsr.inference.tiles import TileSettings
 from keras_lstsr.products import guide_layer, open_product
 from keras_lstsr.simulate import simulate_scenes
+from keras_lstsr.testing.rasters import utm_grid, write_geotiff
 
-TRANSFORM = Affine(1000, 0, 400_000, 0, -1000, 5_000_000)
+GRID = utm_grid((37, 53), 1000.0)
 
 
 def layer(name, values, rejected=None):
@@ -86,14 +86,7 @@ def geotiff(tmp_path):
     stored = rng.integers(14_000, 15_500, (37, 53)).astype(np.uint16)
     stored[5:9, 10:20] = 0
     path = tmp_path / "LST2006_01_09.LST_Day_1km.tif"
-    profile = {
-        "driver": "GTiff", "width": 53, "height": 37, "count": 1, "dtype": "uint16",
-        "crs": "EPSG:32633", "transform": TRANSFORM, "nodata": 0,
-    }  # fmt: skip
-    with rasterio.open(path, "w", **profile) as file:
-        file.write(stored, 1)
-        file.scales = (0.02,)
-    return path
+    return write_geotiff(path, stored, GRID, scale=0.02, nodata=0)
 
 
 def test_a_geotiff_becomes_a_cog_with_provenance_and_quicklook(geotiff, tiny_models_dir, tmp_path):
@@ -115,7 +108,7 @@ def test_a_geotiff_becomes_a_cog_with_provenance_and_quicklook(geotiff, tiny_mod
     coarse = open_product(geotiff)["lst_kelvin"]
     with rasterio.open(done.outputs.map) as file:
         tags, fine = file.tags(), file.read(1)
-        assert file.transform == TRANSFORM @ Affine.scale(0.25)
+        assert file.transform == GRID.finer(4).transform
         assert file.crs == "EPSG:32633"
         assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
     missing = np.repeat(np.repeat(np.isnan(coarse.values), 4, 0), 4, 1)
@@ -170,24 +163,13 @@ def predicted(lst, predictor, output, ndvi=None, options=None):
     return predict_product(LstInput(lst), predictor, Outputs(output, quicklook=False), guides)
 
 
-def write_ndvi(path, values, transform, *, crs="EPSG:32633", **profile):
-    height, width = values.shape
-    profile = {
-        "driver": "GTiff", "width": width, "height": height, "count": 1,
-        "dtype": values.dtype.name, "crs": crs, "transform": transform, **profile,
-    }  # fmt: skip
-    with rasterio.open(path, "w", **profile) as file:
-        file.write(values, 1)
-    return path
-
-
 @pytest.fixture
 def ndvi_file(tmp_path):
     """NDVI under the LST GeoTIFF, of another day, missing in the last 20 columns."""
     values = np.random.default_rng(1).uniform(0, 0.9, (148, 212)).astype(np.float32)
     values[:, -20:] = np.nan
     path = tmp_path / "greenness_2006-01-05.tif"
-    return write_ndvi(path, values, TRANSFORM @ Affine.scale(0.25), nodata=np.nan)
+    return write_geotiff(path, values, GRID.finer(4), nodata=np.nan)
 
 
 def test_granules_of_lst_and_ndvi_become_a_map_and_its_uncertainty(granules, guided, tmp_path):
@@ -248,7 +230,7 @@ def test_a_geotiff_of_ndvi_needs_no_tags_and_its_gaps_and_date_are_told(
 def test_scaled_integers_of_ndvi_are_told_apart(geotiff, guided, tmp_path):
     stored = np.random.default_rng(1).integers(0, 9000, (148, 212)).astype(np.int16)
     stored[0, 0] = -3000
-    path = write_ndvi(tmp_path / "vi.tif", stored, TRANSFORM @ Affine.scale(0.25))
+    path = write_geotiff(tmp_path / "vi.tif", stored, GRID.finer(4))
     with pytest.raises(ProductError, match=r"raw integers instead of NDVI"):
         predicted(geotiff, guided, tmp_path / "fine.tif", path)
     options = {"scale": 0.0001, "nodata": -3000, "date": "2006-01-10"}
@@ -304,7 +286,7 @@ def test_ndvi_that_cannot_belong_to_the_scene_is_refused(
         predicted(granules.mod11a1, guided, output, granules.mod11a1)
     with pytest.raises(ProductError, match=r"nothing\.tif"):
         predicted(granules.mod11a1, guided, output, tmp_path / "nothing.tif")
-    empty = write_ndvi(tmp_path / "e.tif", np.full((9, 9), np.nan, np.float32), TRANSFORM)
+    empty = write_geotiff(tmp_path / "e.tif", np.full((9, 9), np.nan, np.float32), GRID)
     with pytest.raises(ProductError, match="NDVI has no valid pixel"):
         predicted(geotiff, guided, output, empty)
     with pytest.raises(ModelError, match="takes no guide"):

@@ -3,15 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from keras_lstsr.grids.resample import block_mean
 from keras_lstsr.inference.quality import GuideUse, guide_use, made_consistent, share_text
 
 
 def noise(*shape, seed=0):
     return np.random.default_rng(seed).uniform(0, 0.8, shape).astype(np.float32)
-
-
-def block_mean(values):
-    return values.reshape(values.shape[0] // 4, 4, -1, 4).mean(axis=(1, 3))
 
 
 def use_of(lst, ndvi, followed=None):
@@ -20,7 +17,7 @@ def use_of(lst, ndvi, followed=None):
 
 def test_the_explained_share_is_that_of_a_line():
     ndvi = noise(80, 80)
-    coarse = block_mean(ndvi)
+    coarse = block_mean(ndvi, 4)
     exact = use_of(300 - 12 * coarse, ndvi)
     assert exact.explained_share == pytest.approx(1, abs=1e-6)
     assert (exact.missing_shares, exact.constant, exact.notes()) == ({"ndvi": 0}, False, [])
@@ -31,7 +28,7 @@ def test_the_explained_share_is_that_of_a_line():
 
 def test_the_missing_share_counts_fine_pixels_with_lst_only():
     ndvi = noise(16, 20)
-    lst = 300 - 20 * block_mean(ndvi)
+    lst = 300 - 20 * block_mean(ndvi, 4)
     lst[0] = np.nan
     ndvi[:4] = np.nan  # under the gap: does not matter
     ndvi[4:8, :6] = np.nan
@@ -65,7 +62,7 @@ def test_without_common_pixels_nothing_is_known():
 
 def test_several_guides_explain_together_and_are_named_apart():
     ndvi, elevation = noise(80, 80), 1000 * noise(80, 80, seed=1)
-    lst = 300 - 12 * block_mean(ndvi) - 0.006 * block_mean(elevation)
+    lst = 300 - 12 * block_mean(ndvi, 4) - 0.006 * block_mean(elevation, 4)
     elevation[:20, :20] = np.nan
     use = guide_use(lst, {"ndvi": ndvi, "elevation": elevation}, 4)
     assert use.explained_share == pytest.approx(1, abs=1e-6)
@@ -77,7 +74,7 @@ def test_several_guides_explain_together_and_are_named_apart():
 
 def test_the_unfollowed_share_counts_fine_pixels_with_lst_and_guide():
     ndvi = noise(16, 20)
-    lst = 300 - 20 * block_mean(ndvi)
+    lst = 300 - 20 * block_mean(ndvi, 4)
     followed = np.full((16, 20), 0.9, np.float32)
     lst[0], followed[:4] = np.nan, np.nan
     ndvi[4:8, :10] = np.nan
@@ -101,13 +98,15 @@ def test_only_no_share_is_written_as_none(share, text):
 def test_what_a_correction_took_and_left_is_told():
     rng = np.random.default_rng(0)
     fine = rng.normal(300, 2, (32, 40)).astype(np.float32)
-    lst = block_mean(fine) + rng.normal(0, 0.5, (8, 10)).astype(np.float32)
+    lst = block_mean(fine, 4) + rng.normal(0, 0.5, (8, 10)).astype(np.float32)
     lst[0, 0], fine[4, 4] = np.nan, np.nan
     result, correction = made_consistent(fine, lst, "block")
     known = np.ones((8, 10), bool)
     known[0, 0] = known[1, 1] = False
-    np.testing.assert_allclose(block_mean(result)[known], lst[known], atol=0.011)
-    np.testing.assert_allclose(correction.before[known], (lst - block_mean(fine))[known], atol=1e-4)
+    np.testing.assert_allclose(block_mean(result, 4)[known], lst[known], atol=0.011)
+    np.testing.assert_allclose(
+        correction.before[known], (lst - block_mean(fine, 4))[known], atol=1e-4
+    )
     assert np.isnan(correction.before[~known]).all()
     assert correction.before_kelvin == pytest.approx(np.sqrt(np.nanmean(correction.before**2)))
     assert correction.left_kelvin < 0.01 and correction.notes() == []

@@ -3,68 +3,26 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import rioxarray  # noqa: F401
-import xarray as xr
 from affine import Affine
-from scipy.ndimage import gaussian_filter
+from pyproj import CRS
 
-from keras_lstsr.artifacts.contract import Contract
 from keras_lstsr.errors import GridError, ModelError
 from keras_lstsr.grids.consistency import consistency_residual
-from keras_lstsr.grids.resample import upsample_bicubic, upsample_nearest
+from keras_lstsr.grids.grid import Grid
+from keras_lstsr.grids.resample import block_mean, upsample_bicubic, upsample_nearest
 from keras_lstsr.grids.tiling import make_tiling
 from keras_lstsr.inference.loading import KerasPredictor
 from keras_lstsr.inference.predictor import Prediction
 from keras_lstsr.inference.scene import predict_scene
 from keras_lstsr.inference.tiles import TileSettings, predict_tiles
-
-SINUSOIDAL = "+proj=sinu +lon_0=0 +x_0=0 +y_0=0 +R=6371007.181 +units=m +no_defs"
-
-
-class NearestPredictor:
-    """Repeats pixels and adds what a test asks for; remembers the batches that it was given."""
-
-    def __init__(self, *, minimum_size_pixels: int = 1, tile_error: float = 0.0) -> None:
-        self.contract = Contract.of_model(
-            model_version=0,
-            scale_factor=4,
-            minimum_size_pixels=minimum_size_pixels,
-            provenance={},
-        )
-        self.scale_factor = 4
-        self.provenance: dict[str, str] = {}
-        self.tile_error = tile_error
-        self.shapes: list[tuple[int, ...]] = []
-
-    def predict(self, lst_kelvin, guides=None, *, outputs=None):
-        self.shapes.append(lst_kelvin.shape)
-        inputs = self.contract.checked(lst_kelvin, guides)
-        fine = upsample_nearest(inputs["lst_kelvin"][..., 0], 4)
-        return Prediction((fine + self.tile_error * len(self.shapes))[..., None])
+from keras_lstsr.testing.models import NearestPredictor
+from keras_lstsr.testing.rasters import lst_and_ndvi, lst_raster, lst_values, modis_grid, utm_grid
 
 
-def kelvin(height, width, *, gaps=0.0, seed=0):
-    rng = np.random.default_rng(seed)
-    values = 295 + 25 * gaussian_filter(rng.normal(size=(height, width)), 2)
-    if gaps:
-        texture = gaussian_filter(rng.normal(size=values.shape), 4)
-        values[texture > np.quantile(texture, 1 - gaps)] = np.nan
-    return values.astype(np.float32)
-
-
-def scene(values, *, transform=None, crs=SINUSOIDAL):
-    transform = transform or Affine(926.625433, 0, -4447802.079, 0, -926.625433, 1111950.52)
-    height, width = values.shape
-    array = xr.DataArray(
-        values,
-        coords={
-            "y": transform.f + transform.e * (np.arange(height) + 0.5),
-            "x": transform.c + transform.a * (np.arange(width) + 0.5),
-        },
-        dims=("y", "x"),
-        name="lst_day_kelvin",
-        attrs={"day_night": "day"},
-    )
-    return array.rio.write_crs(crs).rio.write_transform(transform)
+def scene(values):
+    """Values by day on a grid of MODIS."""
+    grid = modis_grid(values.shape, tile="h14v08")
+    return grid.raster(values, name="lst_day_kelvin", attrs={"day_night": "day"})
 
 
 def predicted(lst, predictor, guide=None, *, progress=None, **cut):
@@ -79,7 +37,7 @@ def fine_lst(*arguments, **options):
 
 
 def test_blending_keeps_what_all_tiles_agree_on_and_gaps_exactly():
-    values = kelvin(150, 133, gaps=0.3)
+    values = lst_values(150, 133, gaps=0.3)
     fine = fine_lst(scene(values), NearestPredictor(), tile_pixels=64, overlap_pixels=16)
     np.testing.assert_allclose(fine.values, upsample_nearest(values, 4), rtol=0, atol=1e-4)
     np.testing.assert_array_equal(np.isnan(fine.values), np.isnan(upsample_nearest(values, 4)))
@@ -90,7 +48,7 @@ def test_tiles_that_disagree_are_blended_without_seams():
     values = np.full((96, 96), 300, np.float32)
     fine = fine_lst(
         scene(values),
-        NearestPredictor(tile_error=1.0),
+        NearestPredictor(tile_error_kelvin=1.0),
         tile_pixels=64,
         overlap_pixels=32,
         batch_size=1,
@@ -106,7 +64,7 @@ def test_tiles_that_disagree_are_blended_without_seams():
 def test_tiles_give_what_the_whole_scene_gives(tiny_model, gaps):
     # 32 pixels of overlap cover the receptive field of a network of depth 2.
     predictor = KerasPredictor(tiny_model)
-    values = kelvin(150, 133, gaps=gaps)
+    values = lst_values(150, 133, gaps=gaps)
     whole = predictor.predict(values[None, ..., None]).lst_kelvin[0, ..., 0]
     tiled = fine_lst(scene(values), predictor, tile_pixels=64, overlap_pixels=32).values
     np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-3)
@@ -116,7 +74,7 @@ def test_tiles_give_what_the_whole_scene_gives(tiny_model, gaps):
 
 def test_the_order_of_the_tiles_does_not_matter(tiny_model):
     predictor = KerasPredictor(tiny_model)
-    values = kelvin(130, 100, gaps=0.2)
+    values = lst_values(130, 100, gaps=0.2)
     tiling = make_tiling(
         values.shape, tile_pixels=64, overlap_pixels=32, factor=4, alignment_pixels=16
     )
@@ -129,7 +87,7 @@ def test_the_order_of_the_tiles_does_not_matter(tiny_model):
 
 
 def test_tiles_without_a_valid_pixel_are_never_predicted():
-    values = kelvin(256, 256)
+    values = lst_values(256, 256)
     values[:, 128:] = np.nan
     predictor = NearestPredictor()
     counts = []
@@ -153,7 +111,7 @@ def test_a_scene_without_any_valid_pixel_is_all_missing_and_costs_nothing():
 
 @pytest.mark.parametrize(("height", "width"), [(5, 7), (1, 1), (300, 3), (64, 65)])
 def test_scenes_of_any_size(height, width):
-    values = kelvin(height, width)
+    values = lst_values(height, width)
     predictor = NearestPredictor(minimum_size_pixels=8)
     fine = fine_lst(scene(values), predictor, tile_pixels=64, overlap_pixels=16)
     np.testing.assert_allclose(fine.values, upsample_nearest(values, 4), rtol=0, atol=1e-4)
@@ -161,15 +119,15 @@ def test_scenes_of_any_size(height, width):
 
 
 @pytest.mark.parametrize(
-    ("transform", "crs"),
+    "grid",
     [
-        (Affine(926.62543306, 0, -4447802.079066, 0, -926.62543306, 1111950.519767), SINUSOIDAL),
-        (Affine(1000, 0, 400_000, 0, -1000, 5_000_000), "EPSG:32633"),
-        (Affine(0.01, 0, -118.5, 0, -0.01, 34.25), "EPSG:4326"),
+        modis_grid((20, 30), tile="h14v08"),
+        utm_grid((20, 30), 1000.0),
+        Grid(CRS(4326), Affine(0.01, 0, -118.5, 0, -0.01, 34.25), (20, 30)),
     ],
-)  # fmt: skip
-def test_the_fine_grid_nests_exactly(transform, crs):
-    coarse = scene(kelvin(20, 30), transform=transform, crs=crs)
+)
+def test_the_fine_grid_nests_exactly(grid):
+    coarse, transform = lst_raster(grid), grid.transform
     fine = fine_lst(coarse, NearestPredictor())
     nested = fine.rio.transform()
     assert nested @ Affine.scale(4) == transform
@@ -186,7 +144,7 @@ def test_the_fine_grid_nests_exactly(transform, crs):
 
 
 def test_a_window_of_a_scene_lies_where_it_was_cut():
-    whole = scene(kelvin(60, 80))
+    whole = scene(lst_values(60, 80))
     window = whole[16:48, 20:70]  # keeps the transform of the whole
     fine = fine_lst(window, NearestPredictor())
     expected = whole.rio.transform() @ Affine.translation(20, 16) @ Affine.scale(0.25)
@@ -196,7 +154,7 @@ def test_a_window_of_a_scene_lies_where_it_was_cut():
 
 def test_unusable_scenes_are_refused():
     predictor = NearestPredictor()
-    values = kelvin(20, 20)
+    values = lst_values(20, 20)
     with pytest.raises(GridError, match="band"):
         fine_lst(scene(values).expand_dims(band=2), predictor)
     with pytest.raises(GridError, match="has no CRS"):
@@ -224,31 +182,12 @@ def test_a_model_that_breaks_its_contract_is_found_out(broken, message):
         broken(honest(values, guides).lst_kelvin)
     )
     with pytest.raises(ModelError, match=message):
-        fine_lst(scene(kelvin(20, 20)), predictor)
-
-
-def ndvi_of(height, width, *, gaps=0.0, seed=1):
-    rng = np.random.default_rng(seed)
-    values = 0.4 + 1.2 * gaussian_filter(rng.normal(size=(4 * height, 4 * width)), 2)
-    values = np.clip(values, -0.2, 0.95)
-    if gaps:
-        texture = gaussian_filter(rng.normal(size=values.shape), 16)
-        values[texture > np.quantile(texture, 1 - gaps)] = np.nan
-    return values.astype(np.float32)
-
-
-def block_mean(values):
-    return values.reshape(values.shape[0] // 4, 4, -1, 4).mean(axis=(1, 3), dtype=np.float32)
+        fine_lst(scene(lst_values(20, 20)), predictor)
 
 
 def pair(height, width, *, lst_gaps=0.0, ndvi_gaps=0.0):
-    """LST that falls with NDVI by 15 K a unit, and NDVI on the fine grid."""
-    ndvi = ndvi_of(height, width)
-    lst = 305 - 15 * block_mean(ndvi) + 0.2 * (kelvin(height, width, gaps=lst_gaps) - 295)
-    ndvi[np.isnan(ndvi_of(height, width, gaps=ndvi_gaps))] = np.nan
-    coarse = scene(lst.astype(np.float32))
-    fine_grid = coarse.rio.transform() @ Affine.scale(0.25)
-    return coarse, scene(ndvi, transform=fine_grid).rename("ndvi")
+    grid = modis_grid((height, width), tile="h14v08")
+    return lst_and_ndvi(grid, lst_gaps=lst_gaps, ndvi_gaps=ndvi_gaps)
 
 
 @pytest.fixture(scope="module")
@@ -262,12 +201,11 @@ def guided(tiny_guided_model):
 
 
 def test_without_a_correction_the_result_is_the_local_regression(untrained):
-    ndvi = ndvi_of(40, 40)
-    coarse_ndvi = block_mean(ndvi)
-    lst = scene(305 - 15 * coarse_ndvi)
-    guide = scene(ndvi, transform=lst.rio.transform() @ Affine.scale(0.25))
+    lst, guide = pair(40, 40)
+    coarse_ndvi = block_mean(guide.values, 4)
+    lst.values[:] = 305 - 15 * coarse_ndvi
     fine = fine_lst(lst, untrained, guide)
-    detail = ndvi - upsample_bicubic(coarse_ndvi, 4)
+    detail = guide.values - upsample_bicubic(coarse_ndvi, 4)
     added = fine.values - upsample_bicubic(lst.values, 4)
     # The slope is drawn to zero by a guide variance of 1e-4 beside about 0.005.
     assert np.abs(added + 15 * detail).max() < 0.1 * 15 * np.abs(detail).max()
@@ -380,7 +318,7 @@ def test_windows_of_scenes_take_the_guide_that_lies_under_them(untrained):
 def test_a_guide_of_another_grid_is_warped_onto_the_fine_one(untrained):
     lst, guide = pair(30, 30)
     doubled = upsample_nearest(guide.values, 2)
-    finer = scene(doubled, transform=guide.rio.transform() @ Affine.scale(0.5))
+    finer = Grid.of(guide).finer(2).raster(doubled)
     np.testing.assert_allclose(
         fine_lst(lst, untrained, finer).values,
         fine_lst(lst, untrained, guide).values,
@@ -472,7 +410,7 @@ def test_guides_that_cannot_be_used_are_refused(guided, untrained, tiny_model):
         fine_lst(lst, KerasPredictor(tiny_model), guide)
     with pytest.raises(ModelError, match="cannot be NDVI"):
         fine_lst(lst, guided, guide * 10_000)
-    far = scene(guide.values, transform=guide.rio.transform() @ Affine.translation(9999, 0))
+    far = Grid.of(guide).shifted(0, 9999).raster(guide.values)
     with pytest.raises(GridError, match="does not overlap"):
         fine_lst(lst, guided, far)
     with pytest.raises(GridError, match="has no CRS"):

@@ -6,6 +6,7 @@ import functools
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -20,8 +21,8 @@ from keras_lstsr.losses import (
     PerceptualLoss,
     ScaleInvarianceFreeLoss,
 )
-from tests.conftest import ROOT
 
+ROOT = Path(__file__).resolve().parents[2]
 SHALLOW = {"weights": None, "layers": ["block1_conv1", "block2_conv1"]}
 REPORT = {"alpha": 0.5, "edge_crop": 2, "scale_kelvin": 30.0}
 LOSSES = {

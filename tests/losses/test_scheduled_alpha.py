@@ -14,7 +14,6 @@ from keras_lstsr.config import AlphaScheduleConfig
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.losses import AlphaWeight, MaskedMeanSquaredError, MixedGradientLoss
 from keras_lstsr.training.schedules import AlphaSchedule
-from tests.conftest import ROOT
 
 LINEAR = AlphaScheduleConfig(kind="linear", end=0.9, epochs=2)
 ALPHAS = [0.1, 0.5, 0.9, 0.9]
@@ -125,11 +124,11 @@ def test_jax_wants_alpha_among_the_models_state():
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute")
 def test_two_replicas_follow_alpha():
     program = """
-import keras, numpy as np, tensorflow as tf
+import keras, numpy as np, runpy, sys, tensorflow as tf, types
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from keras_lstsr.losses import AlphaWeight, MixedGradientLoss
-from tests.losses import test_scheduled_alpha as case
+case = types.SimpleNamespace(**runpy.run_path(sys.argv[1]))
 with tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"]).scope():
     loss = MixedGradientLoss(0.1)
     model = case.frozen_model(loss, [AlphaWeight(loss)])
@@ -139,8 +138,7 @@ np.testing.assert_allclose(history["loss"], case.expected_losses(case.ALPHAS), r
 np.testing.assert_allclose(history["val_loss"], case.expected_losses([0.9] * 4), rtol=1e-5)
 """
     done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
+        [sys.executable, "-c", program, __file__],
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
         capture_output=True,
         text=True,

@@ -20,7 +20,7 @@ from keras_lstsr.models.pixel_shuffle import PixelShuffle
 from keras_lstsr.models.registry import build_model
 from keras_lstsr.models.srcnn import build_srcnn
 from keras_lstsr.models.vdsr import build_vdsr
-from tests.models.reference_networks import conv, pixel_shuffle
+from keras_lstsr.testing.rasters import lst_values
 
 SMALL = {
     "mrunet": {"width": 2, "depth": 2},
@@ -39,18 +39,17 @@ def settings(architecture: str, **changes) -> ModelConfig:
     )
 
 
-def scene(*shape: int, seed: int = 0) -> np.ndarray:
-    values = np.random.default_rng(seed).normal(295, 8, (1, *shape, 1))
-    return values.astype(np.float32)
-
-
 def answer(model: keras.Model, inputs) -> np.ndarray:
     return keras.ops.convert_to_numpy(model(inputs, training=False))
 
 
-def numpy_conv(layer: keras.layers.Conv2D, x: np.ndarray, **options) -> np.ndarray:
-    weight, *bias = (keras.ops.convert_to_numpy(variable) for variable in layer.weights)
-    return conv(x, weight.transpose(3, 2, 0, 1), *bias, **options)
+@pytest.fixture
+def numpy_conv(reference_networks):
+    def conv(layer: keras.layers.Conv2D, x: np.ndarray, **options) -> np.ndarray:
+        weight, *bias = (keras.ops.convert_to_numpy(variable) for variable in layer.weights)
+        return reference_networks.conv(x, weight.transpose(3, 2, 0, 1), *bias, **options)
+
+    return conv
 
 
 @pytest.mark.parametrize("padding", ["zero", "reflect"])
@@ -58,7 +57,7 @@ def numpy_conv(layer: keras.layers.Conv2D, x: np.ndarray, **options) -> np.ndarr
 def test_any_size_from_one_coarse_pixel_on(architecture, padding):
     model = build_model(settings(architecture, padding=padding))
     for size in [(1, 1), (1, 3), (5, 2), (17, 9)]:
-        fine = answer(model, {"lst_kelvin": scene(*size)})
+        fine = answer(model, {"lst_kelvin": lst_values(1, *size, 1)})
         assert fine.shape == (1, 4 * size[0], 4 * size[1], 1)
         assert np.isfinite(fine).all()
 
@@ -67,7 +66,12 @@ def test_any_size_from_one_coarse_pixel_on(architecture, padding):
 @pytest.mark.parametrize("factor", [2, 3, 5])
 def test_any_scale_factor(architecture, factor):
     model = build_model(settings(architecture, scale_factor=factor))
-    assert answer(model, {"lst_kelvin": scene(3, 5)}).shape == (1, 3 * factor, 5 * factor, 1)
+    assert answer(model, {"lst_kelvin": lst_values(1, 3, 5, 1)}).shape == (
+        1,
+        3 * factor,
+        5 * factor,
+        1,
+    )
 
 
 @pytest.mark.parametrize("padding", ["zero", "reflect"])
@@ -84,7 +88,7 @@ def test_an_untrained_model_with_zero_residual_is_bicubic(architecture, policy, 
     convolutions = [la for la in core.layers if isinstance(la, keras.layers.Conv2D)]
     assert {la.compute_dtype for la in convolutions[:-1]} == {policy.removeprefix("mixed_")}
     assert convolutions[-1].compute_dtype == "float32"
-    coarse = scene(5, 6)
+    coarse = lst_values(1, 5, 6, 1)
     fine = answer(model, {"lst_kelvin": coarse})
     expected = upsample_bicubic(coarse[..., 0].astype(np.float64), 4)[..., None]
     assert fine.dtype == np.float32
@@ -93,7 +97,7 @@ def test_an_untrained_model_with_zero_residual_is_bicubic(architecture, policy, 
 
 @pytest.mark.parametrize("architecture", NEW)
 def test_gaps_stay_gaps_and_spoil_nothing_else(architecture):
-    coarse = scene(6, 7)
+    coarse = lst_values(1, 6, 7, 1)
     coarse[0, 3:5, 2, 0] = np.nan
     fine = answer(build_model(settings(architecture)), {"lst_kelvin": coarse})
     gaps = np.kron(np.isnan(coarse[0, :, :, 0]), np.ones((4, 4), bool))
@@ -115,7 +119,7 @@ def test_reflection_keeps_a_constant_field_constant_and_zeros_do_not(architectur
 
 
 def test_all_networks_answer_alike_in_a_fresh_process(tmp_path):
-    coarse = scene(5, 3)
+    coarse = lst_values(1, 5, 3, 1)
     coarse[0, 1, 1] = np.nan
     expected = {}
     for architecture in NEW:
@@ -149,7 +153,7 @@ def test_an_exported_model_takes_any_size(architecture, tmp_path):
     assert Contract.read(version).minimum_size_pixels == 1
     serve = tf.saved_model.load(str(version)).signatures["serving_default"]
     for size in [(1, 1), (2, 7), (9, 5)]:
-        coarse = scene(*size)
+        coarse = lst_values(1, *size, 1)
         fine = serve(lst_kelvin=tf.constant(coarse))["lst_kelvin_fine"].numpy()
         expected = answer(model, {"lst_kelvin": coarse})
         np.testing.assert_allclose(fine, expected, rtol=0, atol=5e-4)
@@ -167,7 +171,7 @@ def test_yardsticks_have_the_published_parameters(build, parameters):
     assert build().count_params() == parameters
 
 
-def test_srcnn_is_three_convolutions_and_the_input():
+def test_srcnn_is_three_convolutions_and_the_input(numpy_conv):
     model = build_srcnn(width=6)
     field = np.random.default_rng(0).normal(size=(11, 9)).astype(np.float32)
     x = field[None].astype(np.float64)
@@ -180,7 +184,7 @@ def test_srcnn_is_three_convolutions_and_the_input():
 
 
 @pytest.mark.parametrize(("factor", "padding"), [(4, "zero"), (6, "reflect")])
-def test_edsr_is_residual_blocks_and_pixel_shuffle(factor, padding):
+def test_edsr_is_residual_blocks_and_pixel_shuffle(factor, padding, numpy_conv, reference_networks):
     model = build_edsr(width=3, depth=2, scale_factor=factor, padding=padding)
     mode = {"zero": "constant", "reflect": "reflect"}[padding]
 
@@ -194,7 +198,7 @@ def test_edsr_is_residual_blocks_and_pixel_shuffle(factor, padding):
         x = numpy_layer(f"{block}_conv2", y) + x
     x = numpy_layer("body_conv", x) + head
     for stage, step in enumerate(shuffle_stages(factor), start=1):
-        x = pixel_shuffle(numpy_layer(f"up{stage}_conv", x), step)
+        x = reference_networks.pixel_shuffle(numpy_layer(f"up{stage}_conv", x), step)
     expected = numpy_layer("output_conv", x)[0]
     found = answer(model, field[None, :, :, None])[0, :, :, 0]
     assert found.shape == (5 * factor, 7 * factor)
@@ -207,7 +211,7 @@ def test_shuffle_stages_are_prime_factors():
 
 def test_edsr_adds_its_residual_to_upsampled_kelvin():
     model = build_model(settings("edsr"))
-    coarse = scene(3, 4)
+    coarse = lst_values(1, 3, 4, 1)
     residual = answer(model.get_layer("edsr"), (coarse - 295) / 9)
     upsampled = upsample_bicubic(coarse[..., 0].astype(np.float64), 4)[..., None]
     fine = answer(model, {"lst_kelvin": coarse})
@@ -218,7 +222,7 @@ def test_edsr_adds_its_residual_to_upsampled_kelvin():
 def test_padding_of_a_coarse_network_is_cropped_where_it_was_put(size):
     """The output of the mirrored scene, at the scene's place in it."""
     model = build_model(settings("edsr", padding="reflect"))
-    coarse = scene(*size)
+    coarse = lst_values(1, *size, 1)
     pads = [(0, max(2 - side, 0)) for side in size]
     mirrored = np.pad(coarse, [(0, 0), *pads, (0, 0)], mode="symmetric")
     whole = answer(model, {"lst_kelvin": mirrored})
@@ -232,7 +236,7 @@ def test_padding_of_a_coarse_network_is_cropped_where_it_was_put(size):
 
 def test_dmcn_takes_other_sizes_mirrored_to_multiples_of_four():
     model = build_model(settings("dmcn", scale_factor=3, upsampling="bilinear"))
-    coarse = scene(3, 2)  # 9 × 6 fine pixels, mirrored to 12 × 8
+    coarse = lst_values(1, 3, 2, 1)  # 9 × 6 fine pixels, mirrored to 12 × 8
     fine = answer(model, {"lst_kelvin": coarse})
     field = answer(keras.Model(model.inputs[0], model.get_layer("normalise").output), coarse)
     padded = np.pad(field, [(0, 0), (1, 2), (1, 1), (0, 0)], mode="symmetric")
@@ -267,12 +271,12 @@ def test_crop_takes_whole_coarse_pixels():
 
 
 @pytest.mark.parametrize("factor", [2, 3])
-def test_pixel_shuffle_has_pytorch_s_channel_order(factor):
+def test_pixel_shuffle_has_pytorch_s_channel_order(factor, reference_networks):
     values = np.random.default_rng(0).normal(size=(2, 3, 4, 5 * factor**2)).astype(np.float32)
     layer = PixelShuffle(factor)
     fine = keras.ops.convert_to_numpy(layer(values))
     for image, shuffled in zip(values, fine, strict=True):
-        expected = pixel_shuffle(image.transpose(2, 0, 1), factor)
+        expected = reference_networks.pixel_shuffle(image.transpose(2, 0, 1), factor)
         np.testing.assert_array_equal(shuffled.transpose(1, 2, 0).transpose(1, 2, 0), expected)
     shape = (None, None, 4, 5 * factor**2)
     assert layer.compute_output_shape(shape) == (None, None, 4 * factor, 5)
@@ -286,7 +290,7 @@ def test_pixel_shuffle_refuses_other_channel_counts():
 
 @pytest.mark.parametrize("padding", ["zero", "reflect"])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_convolution_pads_both_sides_alike(stride, padding):
+def test_convolution_pads_both_sides_alike(stride, padding, numpy_conv):
     field = keras.Input((None, None, 2))
     model = keras.Model(field, convolution(field, 3, 3, "c", stride=stride, padding=padding))
     image = np.random.default_rng(0).normal(size=(2, 8, 7)).astype(np.float32)
@@ -332,7 +336,7 @@ def test_a_step_trains_every_weight(architecture):
     before = [w.copy() for w in model.get_weights()]
     model.compile(keras.optimizers.SGD(1e-3), "mse", jit_compile=False)
     target = np.random.default_rng(1).normal(295, 8, (1, 32, 32, 1)).astype(np.float32)
-    model.train_on_batch({"lst_kelvin": scene(8, 8)}, target)
+    model.train_on_batch({"lst_kelvin": lst_values(1, 8, 8, 1)}, target)
     after = model.get_weights()
     assert all(np.isfinite(w).all() for w in after)
     moved = [v.path for v, a, b in zip(model.weights, before, after, strict=True) if (a != b).any()]

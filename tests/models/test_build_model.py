@@ -7,10 +7,12 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lstsr.config import NETWORK_SHAPES, GuidedModelConfig, ModelConfig, NetworkShape
+from keras_lstsr.config import NETWORKS, GuidedModelConfig, ModelConfig, Network
+from keras_lstsr.config.networks import register_network
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.grids.resample import upsample_bicubic
-from keras_lstsr.models.registry import NETWORKS, CoreNetwork, build_model, register_network
+from keras_lstsr.models.registry import build_model
+from keras_lstsr.testing.rasters import lst_values
 
 VARIANTS = ("strided", "maxpool")
 
@@ -21,11 +23,6 @@ def settings(**changes) -> ModelConfig:
     )
 
 
-def scene(*shape: int, seed: int = 0) -> np.ndarray:
-    values = np.random.default_rng(seed).normal(295, 8, (1, *shape, 1))
-    return values.astype(np.float32)
-
-
 def answer(model: keras.Model, lst_kelvin: np.ndarray) -> np.ndarray:
     return keras.ops.convert_to_numpy(model({"lst_kelvin": lst_kelvin}, training=False))
 
@@ -34,7 +31,7 @@ def answer(model: keras.Model, lst_kelvin: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (5, 3), (16, 16), (17, 23)])
 def test_any_size_from_one_coarse_pixel_on(variant, size):
     model = build_model(settings(variant=variant, depth=4))
-    fine = answer(model, scene(*size))
+    fine = answer(model, lst_values(1, *size, 1))
     assert fine.shape == (1, 4 * size[0], 4 * size[1], 1)
     assert np.isfinite(fine).all()
 
@@ -55,7 +52,7 @@ def test_the_global_skip_keeps_float32_kelvin(variant, policy):
         model = build_model(settings(variant=variant, zero_initial_residual=True))
     finally:
         keras.config.set_dtype_policy(previous)
-    coarse = scene(9, 11)
+    coarse = lst_values(1, 9, 11, 1)
     fine = answer(model, coarse)
     assert fine.dtype == np.float32
     expected = upsample_bicubic(coarse[..., 0].astype(np.float64), 4)[..., None]
@@ -71,7 +68,7 @@ def test_the_global_skip_keeps_float32_kelvin(variant, policy):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_gaps_stay_gaps_and_spoil_nothing_else(variant):
-    coarse = scene(12, 12)
+    coarse = lst_values(1, 12, 12, 1)
     coarse[0, 3:5, 7, 0] = np.nan
     fine = answer(build_model(settings(variant=variant)), coarse)
     gaps = np.kron(np.isnan(coarse[0, :, :, 0]), np.ones((4, 4), bool))
@@ -102,7 +99,7 @@ def test_a_step_with_gaps_leaves_finite_weights():
     from keras_lstsr.losses import MaskedMeanSquaredError
 
     model = build_model(settings())
-    coarse = scene(8, 8)
+    coarse = lst_values(1, 8, 8, 1)
     coarse[0, 2, 2] = np.nan
     target = np.repeat(np.repeat(coarse, 4, 1), 4, 2)
     model.compile("sgd", MaskedMeanSquaredError())
@@ -120,7 +117,7 @@ def test_a_saved_model_answers_alike_in_a_fresh_process(variant, tmp_path):
     model = build_model(settings(variant=variant))
     loss = MixedGradientLoss.report(edge_crop=3, ndvi_scale_kelvin=-12.5)
     model.compile("adam", loss, metrics=[RootMeanSquareErrorKelvin()])
-    coarse = scene(9, 10)
+    coarse = lst_values(1, 9, 10, 1)
     coarse[0, 1, 1] = np.nan
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "coarse.npy", coarse)
@@ -140,34 +137,35 @@ def test_a_saved_model_answers_alike_in_a_fresh_process(variant, tmp_path):
     assert json.loads((tmp_path / "loss.json").read_text()) == loss.get_config()
 
 
-def test_every_network_has_its_settings():
-    assert NETWORKS.keys() == NETWORK_SHAPES.keys()
-
-
 def test_the_guided_network_is_built_from_its_settings():
     model = build_model(GuidedModelConfig(width=2))
     assert {each.name for each in model.inputs} == {"lst_kelvin", "ndvi"}
 
 
 def test_a_registered_network_is_known_by_name(monkeypatch):
-    for table in (NETWORK_SHAPES, NETWORKS):
-        monkeypatch.setitem(table, "own", None)  # taken out again at the end
-        del table["own"]
+    monkeypatch.setitem(NETWORKS, "own", NETWORKS["vdsr"])
 
-    def build(config: ModelConfig) -> keras.Model:
+    def build(width: int, depth: int, kernel_pixels: int = 3) -> keras.Model:
         x = field = keras.Input((None, None, 1))
-        for _ in range(config.depth):
-            x = keras.layers.Conv2D(config.width, 3, padding="same", activation="relu")(x)
+        for _ in range(depth):
+            x = keras.layers.Conv2D(width, kernel_pixels, padding="same", activation="relu")(x)
         x = keras.layers.Conv2D(1, 3, padding="same", kernel_initializer="zeros")(x)
         return keras.Model(field, keras.layers.Add()([field, x]))
 
-    shape = NetworkShape({"depth": 3}, depths=(1, 5))
-    register_network("own", CoreNetwork(build), shape)
-    config = ModelConfig(architecture="own", width=2, offset_kelvin=295.0, scale_kelvin=9.0)
-    assert config.shape == {"width": 2, "depth": 3}
-    coarse = scene(5, 3)
+    own = Network(build, {"depth": 3}, depths=(1, 5))
+    register_network("own", own, replace=True)
+    scaling = {"offset_kelvin": 295.0, "scale_kelvin": 9.0}
+    config = ModelConfig(architecture="own", width=2, options={"kernel_pixels": 1}, **scaling)
+    assert config.shape == {"width": 2, "depth": 3, "kernel_pixels": 1}
+    coarse = lst_values(1, 5, 3, 1)
     # Untrained it is its upsampling.
     bicubic = upsample_bicubic(coarse[..., 0], 4)
-    np.testing.assert_allclose(answer(build_model(config), coarse)[..., 0], bicubic, atol=1e-3)
+    model = build_model(config)
+    np.testing.assert_allclose(answer(model, coarse)[..., 0], bicubic, atol=1e-3)
+    assert model.get_layer("own").layers[1].kernel.shape == (1, 1, 1, 2)
     with pytest.raises(ConfigError, match=r"model\.architecture.*guided"):
-        register_network("guided", CoreNetwork(build))
+        register_network("guided", own)
+    for option in ("kernel", "width", "name"):
+        wrong = ModelConfig(architecture="own", options={option: 1}, **scaling)
+        with pytest.raises(ConfigError, match=rf"options\.{option}.*no such.*kernel_pixels"):
+            build_model(wrong)

@@ -16,12 +16,9 @@ from keras_lstsr.models.layers import (
     Upsample,
 )
 from keras_lstsr.models.padding import CropToReference, PadToMinimum, PadToSkip, ReflectPad
+from keras_lstsr.testing.rasters import lst_values
 
 sides = st.integers(1, 9)
-
-
-def kelvin(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(230, 340, shape).astype(np.float32)
 
 
 def numpy(tensor) -> np.ndarray:
@@ -43,7 +40,7 @@ def compiled_with_unknown_sides(layer, channels: int = 1):
 @given(sides, sides, st.integers(2, 5), st.integers(0, 2**16))
 def test_upsample_is_grids_resample(method, height, width, factor, seed):
     define = {"bicubic": upsample_bicubic, "bilinear": upsample_bilinear}[method]
-    coarse = kelvin(2, height, width, 1, seed=seed)
+    coarse = lst_values(2, height, width, 1, seed=seed)
     fine = numpy(Upsample(factor, method)(coarse))
     expected = define(coarse[..., 0].astype(np.float64), factor)[..., None]
     np.testing.assert_allclose(fine, expected, rtol=0, atol=1e-4)
@@ -54,7 +51,7 @@ def test_upsample_with_unknown_sides(method):
     layer = Upsample(4, method)
     graph = compiled_with_unknown_sides(layer)
     for shape in ((1, 1, 1, 1), (2, 3, 7, 1), (1, 16, 16, 1)):
-        np.testing.assert_allclose(graph(kelvin(*shape)), layer(kelvin(*shape)), atol=1e-4)
+        np.testing.assert_allclose(graph(lst_values(*shape)), layer(lst_values(*shape)), atol=1e-4)
     assert layer.compute_output_shape((None, None, 5, 1)) == (None, None, 20, 1)
 
 
@@ -76,7 +73,7 @@ def test_align_corners_double_is_linear_interpolation_between_corners(height, wi
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (12, 40), (31, 32), (33, 8)])
 def test_pad_to_minimum_mirrors_and_crop_takes_it_off(shape):
-    values = kelvin(2, *shape, 1)
+    values = lst_values(2, *shape, 1)
     layer = PadToMinimum(32)
     padding = [(max(32 - side, 0) // 2, -(min(side - 32, 0) // 2)) for side in shape]
     expected = np.pad(values, [(0, 0), *padding, (0, 0)], mode="symmetric")
@@ -86,7 +83,7 @@ def test_pad_to_minimum_mirrors_and_crop_takes_it_off(shape):
 
 
 def test_reflect_pad_does_not_repeat_the_edge():
-    values = kelvin(1, 2, 5, 3)
+    values = lst_values(1, 2, 5, 3)
     expected = np.pad(values, [(0, 0), (1, 1), (1, 1), (0, 0)], mode="reflect")
     np.testing.assert_array_equal(ReflectPad(1)(values), expected)
     np.testing.assert_array_equal(compiled_with_unknown_sides(ReflectPad(1), 3)(values), expected)
@@ -94,13 +91,13 @@ def test_reflect_pad_does_not_repeat_the_edge():
 
 @pytest.mark.parametrize("skip", [(4, 6), (5, 6), (4, 7), (5, 7)])
 def test_pad_to_skip_reflects_one_after(skip):
-    up = kelvin(1, 4, 6, 2)
+    up = lst_values(1, 4, 6, 2)
     expected = np.pad(up, [(0, 0), (0, skip[0] - 4), (0, skip[1] - 6), (0, 0)], mode="reflect")
     np.testing.assert_array_equal(PadToSkip()([up, np.zeros((1, *skip, 3), "f4")]), expected)
 
 
 def test_normalise_and_back():
-    values = kelvin(1, 8, 8, 1)
+    values = lst_values(1, 8, 8, 1)
     scaled = NormaliseTemperature(290.0, 12.5)(values)
     np.testing.assert_allclose(scaled, (values - 290.0) / 12.5, rtol=1e-6)
     back = NormaliseTemperature(290.0, 12.5, inverse=True)(scaled)
@@ -111,14 +108,14 @@ def test_normalise_and_back():
 
 class TestFillGaps:
     def test_valid_pixels_pass_unchanged(self):
-        values = kelvin(3, 20, 24, 1)
+        values = lst_values(3, 20, 24, 1)
         gaps = np.random.default_rng(1).random(values.shape) < 0.4
         filled = numpy(FillGaps(290.0)(np.where(gaps, np.nan, values).astype(np.float32)))
         np.testing.assert_array_equal(filled[~gaps], values[~gaps])
         assert np.isfinite(filled).all()
 
     def test_a_single_gap_takes_the_mean_of_its_eight_neighbours(self):
-        values = kelvin(1, 7, 7, 1)
+        values = lst_values(1, 7, 7, 1)
         holed = values.copy()
         holed[0, 3, 4] = np.nan
         window = values[0, 2:5, 3:6, 0].astype(np.float64)
@@ -126,7 +123,7 @@ class TestFillGaps:
         assert numpy(FillGaps(290.0)(holed))[0, 3, 4, 0] == pytest.approx(expected, abs=1e-4)
 
     def test_brute_force_smallest_window(self):
-        values = kelvin(1, 15, 13, 1, seed=5)
+        values = lst_values(1, 15, 13, 1, seed=5)
         values[np.random.default_rng(2).random(values.shape) < 0.85] = np.nan
         field = values[0, :, :, 0].astype(np.float64)
         expected = field.copy()
@@ -154,9 +151,9 @@ class TestFillGaps:
 @settings(max_examples=10, deadline=None)
 @given(sides, sides, st.integers(0, 2**16))
 def test_mask_gaps_hits_exactly_the_fine_pixels_of_the_gaps(height, width, seed):
-    coarse = kelvin(2, height, width, 1, seed=seed)
+    coarse = lst_values(2, height, width, 1, seed=seed)
     coarse[np.random.default_rng(seed).random(coarse.shape) < 0.5] = np.nan
-    fine = kelvin(2, 4 * height, 4 * width, 1)
+    fine = lst_values(2, 4 * height, 4 * width, 1)
     masked = numpy(MaskGaps(4)([fine, coarse]))
     expected = np.kron(np.isnan(coarse[..., 0]), np.ones((1, 4, 4), bool))[..., None]
     np.testing.assert_array_equal(np.isnan(masked), expected)

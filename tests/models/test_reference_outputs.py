@@ -12,7 +12,6 @@ from keras_lstsr.models.dmcn import build_dmcn
 from keras_lstsr.models.mrunet import build_mrunet
 from keras_lstsr.models.torch_import import load_torch_weights
 from keras_lstsr.models.vdsr import build_vdsr
-from tests.models.reference_networks import entries, forward, state_dict
 
 PARAMETERS = {
     "mrunet-strided": 45_049_601,
@@ -74,23 +73,25 @@ def test_golden_outputs(architecture, lstsr_reference, golden_state_dict):
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("architecture", list(PARAMETERS))
-def test_the_listing_of_entries_is_the_reference_s(architecture, lstsr_reference):
+def test_the_listing_of_entries_is_the_reference_s(
+    architecture, lstsr_reference, reference_networks
+):
     name = f"arch_{FILES.get(architecture, architecture.replace('-', '_'))}.json"
     listing = json.loads((lstsr_reference / "golden" / name).read_text())["entries"]
     listed = {(e["name"], tuple(e["shape"]), e["module"], e["dead"]) for e in listing}
-    assert {tuple(entry) for entry in entries(architecture)} == listed
+    assert {tuple(entry) for entry in reference_networks.entries(architecture)} == listed
 
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("architecture", ["vdsr", "dmcn"])
 def test_the_second_writing_down_gives_the_reference_s_output(
-    architecture, lstsr_reference, golden_state_dict
+    architecture, lstsr_reference, golden_state_dict, reference_networks
 ):
     golden = lstsr_reference / "golden" / f"arch_{FILES.get(architecture, architecture)}"
     weights = golden_state_dict(golden.with_suffix(".json"))
     field = np.random.default_rng(0).uniform(0.8, 1.0, (64, 64)).astype(np.float32)
     expected = np.load(golden.with_suffix(".npz"))["output_64x64"][0, 0]
-    difference = np.abs(forward(architecture, weights, field) - expected).max()
+    difference = np.abs(reference_networks.forward(architecture, weights, field) - expected).max()
     assert difference <= 1e-5 * np.abs(expected).max()
 
 
@@ -98,13 +99,13 @@ def test_the_second_writing_down_gives_the_reference_s_output(
 @pytest.mark.real_data
 @pytest.mark.parametrize("architecture", ["mrunet-strided", "mrunet-maxpool"])
 def test_the_second_u_net_gives_the_reference_s_output(
-    architecture, lstsr_reference, golden_state_dict
+    architecture, lstsr_reference, golden_state_dict, reference_networks
 ):
     golden = lstsr_reference / "golden" / f"arch_{architecture.replace('-', '_')}"
     weights = golden_state_dict(golden.with_suffix(".json"))
     field = np.random.default_rng(0).uniform(0.8, 1.0, (64, 64)).astype(np.float32)
     expected = np.load(golden.with_suffix(".npz"))["output_64x64"][0, 0]
-    difference = np.abs(forward(architecture, weights, field) - expected).max()
+    difference = np.abs(reference_networks.forward(architecture, weights, field) - expected).max()
     assert difference <= 1e-5 * np.abs(expected).max()
 
 
@@ -120,12 +121,14 @@ def test_the_second_u_net_gives_the_reference_s_output(
         ("dmcn", {"width": 4}, [(4, 4), (8, 20), (32, 36)]),
     ],
 )
-def test_any_width_and_size_gives_the_second_writing_down_s_output(architecture, shape, sizes):
-    weights = state_dict(architecture, **shape)
+def test_any_width_and_size_gives_the_second_writing_down_s_output(
+    architecture, shape, sizes, reference_networks
+):
+    weights = reference_networks.state_dict(architecture, **shape)
     model = build(architecture, **shape)
     load_torch_weights(model, weights, architecture)
     for seed, (height, width) in enumerate(sizes):
         field = np.random.default_rng(seed).uniform(0.8, 1.0, (height, width)).astype(np.float32)
-        expected = forward(architecture, weights, field)
+        expected = reference_networks.forward(architecture, weights, field)
         difference = np.abs(answer(model, field) - expected).max()
         assert difference <= 2e-5 * np.abs(expected).max()

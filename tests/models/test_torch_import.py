@@ -20,7 +20,6 @@ from keras_lstsr.models.torch_import import (
     unwrap_state_dict,
 )
 from keras_lstsr.models.vdsr import build_vdsr
-from tests.models.reference_networks import entries, state_dict
 
 SHAPES = {
     "mrunet-strided": {"width": 2, "bridge_blocks": 2},
@@ -37,15 +36,23 @@ def build(architecture: str) -> keras.Model:
     return build_mrunet(architecture.removeprefix("mrunet-"), **SHAPES[architecture])
 
 
-def weights(architecture: str) -> dict[str, np.ndarray]:
-    return state_dict(architecture, **SHAPES[architecture])
+@pytest.fixture
+def entries(reference_networks):
+    return lambda architecture: reference_networks.entries(architecture, **SHAPES[architecture])
+
+
+@pytest.fixture
+def weights(reference_networks):
+    return lambda architecture: reference_networks.state_dict(architecture, **SHAPES[architecture])
 
 
 @pytest.mark.parametrize("architecture", list(SHAPES))
 class TestAnyNetwork:
-    def test_all_live_entries_are_imported_and_all_dead_ones_reported(self, architecture):
+    def test_all_live_entries_are_imported_and_all_dead_ones_reported(
+        self, architecture, weights, entries
+    ):
         report = load_torch_weights(build(architecture), weights(architecture), architecture)
-        listed = entries(architecture, **SHAPES[architecture])
+        listed = entries(architecture)
         live = {entry.name for entry in listed if not entry.dead}
         assert report.architecture == architecture
         assert set(report.imported) == live
@@ -54,12 +61,12 @@ class TestAnyNetwork:
         trained = [e for e in listed if not e.dead and "running" not in e.name]
         assert report.parameters == sum(int(np.prod(e.shape)) for e in trained)
 
-    def test_dead_entries_may_be_absent(self, architecture):
-        dead = {entry.name for entry in entries(architecture, **SHAPES[architecture]) if entry.dead}
+    def test_dead_entries_may_be_absent(self, architecture, weights, entries):
+        dead = {entry.name for entry in entries(architecture) if entry.dead}
         live = {name: v for name, v in weights(architecture).items() if name not in dead}
         assert load_torch_weights(build(architecture), live, architecture).ignored == ()
 
-    def test_a_missing_entry_is_named_and_nothing_is_changed(self, architecture):
+    def test_a_missing_entry_is_named_and_nothing_is_changed(self, architecture, weights):
         model, given = build(architecture), weights(architecture)
         before = model.get_weights()
         name = next(n for n in reversed(given) if n.startswith(("out", "choose2")))
@@ -69,10 +76,12 @@ class TestAnyNetwork:
         for old, new in zip(before, model.get_weights(), strict=True):
             np.testing.assert_array_equal(old, new)
 
-    def test_every_wrong_shape_is_named_and_nothing_is_changed(self, architecture):
+    def test_every_wrong_shape_is_named_and_nothing_is_changed(
+        self, architecture, weights, entries
+    ):
         model, given = build(architecture), weights(architecture)
         before = model.get_weights()
-        live = [e for e in entries(architecture, **SHAPES[architecture]) if not e.dead]
+        live = [e for e in entries(architecture) if not e.dead]
         for name, shape in ((e.name, e.shape) for e in live):
             wrong = {**given, name: np.zeros((*shape[:-1], shape[-1] + 1), np.float32)}
             with pytest.raises(ModelError, match="another shape") as caught:
@@ -82,12 +91,12 @@ class TestAnyNetwork:
         for old, new in zip(before, model.get_weights(), strict=True):
             np.testing.assert_array_equal(old, new)
 
-    def test_an_unexpected_entry_is_named(self, architecture):
+    def test_an_unexpected_entry_is_named(self, architecture, weights):
         given = {**weights(architecture), "attention.query.weight": np.zeros((2, 2), np.float32)}
         with pytest.raises(ModelError, match=r"^attention\.query\.weight: .*unexpected"):
             load_torch_weights(build(architecture), given, architecture)
 
-    def test_other_weights_are_refused_and_told_apart(self, architecture):
+    def test_other_weights_are_refused_and_told_apart(self, architecture, weights):
         for other in SHAPES:
             if other == architecture:
                 continue
@@ -95,7 +104,7 @@ class TestAnyNetwork:
                 load_torch_weights(build(architecture), weights(other), architecture)
             assert caught.value.field
 
-    def test_another_model_is_refused(self, architecture):
+    def test_another_model_is_refused(self, architecture, weights):
         for other in SHAPES:
             if other == architecture:
                 continue
@@ -103,7 +112,7 @@ class TestAnyNetwork:
                 load_torch_weights(build(other), weights(architecture), architecture)
 
 
-def test_kernels_are_turned_round():
+def test_kernels_are_turned_round(weights):
     model, given = build("mrunet-strided"), weights("mrunet-strided")
     load_torch_weights(model, given, "mrunet-strided")
     kernel = keras.ops.convert_to_numpy(model.get_layer("down2_out_conv").kernel)
@@ -114,7 +123,7 @@ def test_kernels_are_turned_round():
     assert kernel[0, 1, 3, 5] == there[5, 3, 0, 1]
 
 
-def test_a_whole_model_takes_them_like_its_core():
+def test_a_whole_model_takes_them_like_its_core(weights):
     config = ModelConfig(architecture="dmcn", width=2, offset_kelvin=0.0, scale_kelvin=333.32)
     model, core = build_model(config), build("dmcn")
     for network in (model, core):
@@ -124,7 +133,7 @@ def test_a_whole_model_takes_them_like_its_core():
 
 
 @pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_state_dict"])
-def test_checkpoints_and_data_parallel_are_unwrapped(wrapper):
+def test_checkpoints_and_data_parallel_are_unwrapped(wrapper, weights):
     inner = weights("vdsr")
     parallel = {f"module.{name}": value for name, value in inner.items()}
     checkpoint = {"epoch": 12, wrapper: parallel, "optimizer": {"state": {}}}
@@ -133,7 +142,7 @@ def test_checkpoints_and_data_parallel_are_unwrapped(wrapper):
     assert set(report.imported) == set(inner)
 
 
-def test_some_prefixed_names_are_no_data_parallel():
+def test_some_prefixed_names_are_no_data_parallel(weights):
     mixed = weights("vdsr")
     mixed["module.input.weight"] = mixed.pop("input.weight")
     with pytest.raises(ModelError, match=r"^input\.weight: the weights lack"):
@@ -153,21 +162,21 @@ def test_no_weights_are_a_clear_error(nothing):
         (np.inf, r"^output\.weight: the parameter is not finite"),
     ],
 )
-def test_values_that_are_not_finite_are_named(value, message):
+def test_values_that_are_not_finite_are_named(value, message, weights):
     given = weights("vdsr")
     given["output.weight"][0, 1, 2, 2] = value
     with pytest.raises(ModelError, match=message):
         load_torch_weights(build("vdsr"), given, "vdsr")
 
 
-def test_integers_are_no_weights():
+def test_integers_are_no_weights(weights):
     given = weights("vdsr")
     given["input.weight"] = given["input.weight"].astype(np.int8)
     with pytest.raises(ModelError, match=r"^input\.weight: .*no floating-point.*int8"):
         load_torch_weights(build("vdsr"), given, "vdsr")
 
 
-def test_half_and_double_precision_become_single():
+def test_half_and_double_precision_become_single(weights):
     given = {name: value.astype(np.float64) for name, value in weights("vdsr").items()}
     given["input.weight"] = given["input.weight"].astype(np.float16)
     model = build("vdsr")
@@ -177,14 +186,14 @@ def test_half_and_double_precision_become_single():
     np.testing.assert_array_equal(kernel, given["input.weight"].transpose(2, 3, 1, 0))
 
 
-def test_unknown_architectures_and_models_without_reference_are_named():
+def test_unknown_architectures_and_models_without_reference_are_named(weights):
     with pytest.raises(ModelError, match=r"'unet'.*mrunet-strided, mrunet-maxpool, vdsr, dmcn"):
         load_torch_weights(build("vdsr"), weights("vdsr"), "unet")
     with pytest.raises(ModelError, match="extract_conv: the model is not this network"):
         load_torch_weights(build_srcnn(width=2), weights("vdsr"), "vdsr")
 
 
-def test_ignored_entries_are_counted_by_group():
+def test_ignored_entries_are_counted_by_group(weights):
     architecture = "mrunet-strided"
     report = load_torch_weights(build(architecture), weights(architecture), architecture)
     groups = report.ignored_groups()
@@ -196,7 +205,7 @@ def test_ignored_entries_are_counted_by_group():
 
 
 class TestNpz:
-    def test_round_trip(self, tmp_path):
+    def test_round_trip(self, tmp_path, weights):
         given = weights("dmcn")
         np.savez_compressed(tmp_path / "dmcn.npz", **given)
         read = read_state_dict(tmp_path / "dmcn.npz")
@@ -215,7 +224,7 @@ class TestNpz:
         with pytest.raises(ModelError, match=r"w\.npz: the file of weights cannot be read"):
             read_state_dict(tmp_path / "w.npz")
 
-    def test_truncated_files_are_named(self, tmp_path):
+    def test_truncated_files_are_named(self, tmp_path, weights):
         np.savez(tmp_path / "w.npz", **weights("vdsr"))
         whole = (tmp_path / "w.npz").read_bytes()
         (tmp_path / "w.npz").write_bytes(whole[: len(whole) // 2])
@@ -249,7 +258,7 @@ class TestPth:
 
     @pytest.mark.parametrize("suffix", ["pth", "pt"])
     @pytest.mark.parametrize("nested", [False, True])
-    def test_round_trip(self, torch, tmp_path, suffix, nested):
+    def test_round_trip(self, torch, tmp_path, suffix, nested, weights):
         given = weights("dmcn")
         tensors = {f"module.{name}": torch.from_numpy(value) for name, value in given.items()}
         content = {"epoch": 3, "state_dict": tensors} if nested else tensors

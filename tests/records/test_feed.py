@@ -14,7 +14,8 @@ from keras_lstsr.records import dataset as ds
 from keras_lstsr.records.arrays import Rasters, turned
 from keras_lstsr.records.batch_settings import BatchSettings
 from keras_lstsr.records.feed import SampleFeed
-from keras_lstsr.records.reading import load_arrays, split_files
+from keras_lstsr.records.reading import split_files
+from keras_lstsr.testing.records import coordinate_sample, write_samples
 
 TASKS = [BatchSettings(task=task, turns=False) for task in ("4km_to_1km", "1km_to_250m")]
 GUIDED = {"target_channels": ("ndvi",), "model_guides": ("ndvi",)}
@@ -22,6 +23,13 @@ GUIDED = {"target_channels": ("ndvi",), "model_guides": ("ndvi",)}
 
 def all_batches(feed):
     return [feed[index] for index in range(len(feed))]
+
+
+def as_numpy(dataset):
+    return [
+        ({name: value.numpy() for name, value in inputs.items()}, target.numpy())
+        for inputs, target in dataset
+    ]
 
 
 def assert_same(found, expected):
@@ -35,19 +43,68 @@ def assert_same(found, expected):
         np.testing.assert_array_equal(target, wanted_target)
 
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda settings: settings.task)
-@pytest.mark.parametrize("asked", [{}, GUIDED], ids=["alone", "guided"])
-def test_batches_are_those_of_tf_data_bit_by_bit(records, task, asked):
+def test_batches_are_those_of_tf_data(records):
     folder = records()
-    settings = replace(task, batch_size=5, **asked)
+    settings = replace(TASKS[0], batch_size=5)
     feed = SampleFeed(folder, "train", settings, training=False)
-    dataset = ds.make_dataset(folder, "train", settings, training=False)
-    expected = [
-        ({name: value.numpy() for name, value in inputs.items()}, target.numpy())
-        for inputs, target in dataset
-    ]
+    expected = as_numpy(ds.make_dataset(folder, "train", settings, training=False))
     assert [len(target) for _, target in expected] == [5, 5, 2]
     assert_same(all_batches(feed), expected)
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda settings: settings.task)
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"target_channels": ()},
+        {"target_channels": ("ndvi",)},
+        {"target_channels": ("spread",), "model_guides": ("ndvi",), "fine_truth": True},
+    ],
+    ids=lambda asked: "-".join(asked),
+)
+@pytest.mark.parametrize("side", [16, 14])
+def test_numpy_and_tensorflow_agree_bit_by_bit(tmp_path, task, asked, side):
+    # Not all samples are of one size.
+    samples = [
+        coordinate_sample(number, truth=True, side=side if number else 16) for number in range(5)
+    ]
+    samples[3] = replace(samples[3], origin="degraded")
+    samples[2].lst_kelvin[3, 2] = samples[2].truth_kelvin[9, 9] = np.nan
+    folder = tmp_path / "records"
+    write_samples(folder, samples, num_shards=2)
+    fine_truth = asked.get("fine_truth", False) and task.task == "1km_to_250m"
+    settings = replace(task, batch_size=5, **{**asked, "fine_truth": fine_truth})
+    found = all_batches(SampleFeed(folder, "train", settings, training=False))
+    assert list(found[0][0]) == ["lst_kelvin", *settings.model_guides]
+    assert found[0][1].shape[-1] == 1 + len(settings.target_channels)
+    assert_same(found, as_numpy(ds.make_dataset(folder, "train", settings, training=False)))
+
+
+def test_truth_and_spread_are_those_of_the_records(tmp_path):
+    samples = [coordinate_sample(number, truth=True) for number in range(3)]
+    samples[1] = replace(samples[1], origin="degraded")
+    write_samples(tmp_path / "records", samples)
+    asked = {"target_channels": ("spread",), "model_guides": ("ndvi",), "fine_truth": True}
+    feed = SampleFeed(tmp_path / "records", "train", replace(TASKS[1], **asked), training=False)
+    inputs, target = feed[0]
+    for lst, ndvi, wanted in zip(inputs["lst_kelvin"], inputs["ndvi"], target, strict=True):
+        number = round(float(lst[0, 0, 0] - 300))
+        np.testing.assert_array_equal(ndvi[..., 0], samples[number].guides["ndvi"])
+        np.testing.assert_array_equal(wanted[..., 0], samples[number].truth_kelvin)
+        assert (wanted[..., 1] == (number != 1)).all()
+
+
+def test_smaller_samples_are_filled_up_with_nan(tmp_path):
+    samples = [coordinate_sample(0, side=16), coordinate_sample(1, side=13)]
+    write_samples(tmp_path / "records", samples)
+    inputs, target = SampleFeed(tmp_path / "records", "train", TASKS[1], training=False)[0]
+    assert inputs["lst_kelvin"].shape == (2, 16, 16, 1)
+    small = int(np.flatnonzero(np.isnan(target).any(axis=(1, 2, 3)))[0])
+    assert np.isfinite(inputs["lst_kelvin"][small, :13, :13]).all()
+    assert np.isnan(target[small, 52:]).all() and np.isnan(target[small, :, 52:]).all()
+    inputs, _ = SampleFeed(tmp_path / "records", "train", TASKS[0], training=False)[0]
+    assert np.isnan(inputs["lst_kelvin"][small, 3:]).all()
+    assert np.isfinite(inputs["lst_kelvin"][small, :3, :3]).all()
 
 
 def test_crops_are_those_of_tf_data_pass_by_pass(records):
@@ -65,11 +122,7 @@ def test_crops_are_those_of_tf_data_pass_by_pass(records):
     assert len(feed) == 5
     feed.begin_pass(2)
     dataset = ds.make_dataset(folder, "train", settings, training=True, seed=4, first_batch=10)
-    expected = [
-        ({name: value.numpy() for name, value in inputs.items()}, target.numpy())
-        for inputs, target in dataset.take(5)
-    ]
-    assert_same(all_batches(feed), expected)
+    assert_same(all_batches(feed), as_numpy(dataset.take(5)))
     assert len(SampleFeed(folder, "train", settings, training=True)) == 4
     one = replace(settings, batch_size=50)
     assert len(SampleFeed(folder, "train", one, training=True)) == 1
@@ -101,7 +154,12 @@ def test_a_pass_is_a_permutation_that_its_number_and_the_seed_tell(records):
     (second_alone,) = passes(1, [1])
     (other,) = passes(2, [0])
     np.testing.assert_array_equal(second, second_alone)
-    plain = load_arrays(folder, "train", TASKS[1])[0]["lst_kelvin"]
+    plain = np.concatenate(
+        [
+            inputs["lst_kelvin"]
+            for inputs, _ in as_numpy(ds.make_dataset(folder, "train", TASKS[1], training=False))
+        ]
+    )
     for found in (first, second, other):
         assert not np.array_equal(found, plain)
         np.testing.assert_array_equal(np.sort(found[:, 0, 0, 0]), np.sort(plain[:, 0, 0, 0]))
@@ -140,24 +198,6 @@ def test_turns_move_lst_and_guide_jointly_and_every_pass_anew(records):
         targets.append(target)
     assert not np.array_equal(targets[0], targets[1])
     assert not np.array_equal(targets[1], targets[2])
-
-
-def test_variation_is_of_the_inputs_and_a_pass_can_be_repeated(records):
-    settings = BatchSettings(
-        batch_size=12,
-        shuffle_buffer=0,
-        variation=AugmentationConfig(guide_absent_share=1.0, lst_contrast=0, lst_offset_kelvin=0),
-        **GUIDED,
-    )
-    feed = SampleFeed(records(), "train", settings, training=True, seed=3)
-    ((inputs, target),) = all_batches(feed)
-    assert np.isnan(inputs["ndvi"]).all()
-    # The target's guide is the one before.
-    assert np.isfinite(target[..., 1]).all()
-    assert_same(all_batches(feed), [(inputs, target)])
-    feed.begin_pass(1)
-    ((other, _),) = all_batches(feed)
-    assert not np.array_equal(other["lst_kelvin"], inputs["lst_kelvin"], equal_nan=True)
 
 
 def test_number_of_batches(records):

@@ -153,3 +153,50 @@ def test_the_plan_does_not_depend_on_the_order_of_the_inputs():
 def test_ndvi_is_looked_for_only_where_it_is_needed(need):
     plan = plan_job([outline(), outline("ndvi")], CutSettings(guides=("ndvi",) if need else ()))
     assert ("ndvi" in plan.items[0].guides) is need
+
+
+def truth(left, top, time="unknown", **more):
+    made = utm("truth", left, top, 240, 250.0, product="ASTER", **more)
+    return replace(made, valid_pixels={time: 1})
+
+
+TRUTHS = CutSettings(guides=("ndvi",), truth=True)
+
+
+def test_every_truth_finds_the_layer_of_its_ground_date_and_time():
+    # 12° E, 45° N lies in h18v04, and all truths within it.
+    tile = replace(outline(), valid_pixels={"day": 1, "night": 1})
+    truths = [
+        truth(263000.0, 4987000.0, "day"),
+        truth(300000.0, 4987000.0, "night"),
+        truth(263000.0, 4987000.0, "day", date="2020-06-02"),
+        # By day or by night: nobody knows.
+        truth(263000.0, 4987000.0, "unknown"),
+    ]
+    ndvi = outline("ndvi")
+    plan = plan_job([tile, ndvi, *truths], TRUTHS)
+    assert plan.items == []
+    assert [(item.lst, item.layer, item.truth) for item in plan.truths] == [
+        (tile, "day", truths[0]),
+        (tile, "night", truths[1]),
+    ]
+    assert all(item.guides == {"ndvi": ndvi} for item in plan.truths)
+
+
+def test_a_layer_of_unknown_time_serves_any_truth_and_a_truth_of_unknown_time_the_only_layer():
+    for known, asked in (("unknown", "day"), ("day", "unknown"), ("unknown", "unknown")):
+        lst = replace(utm("lst", 5e5, 5e6, 64, 1000.0), valid_pixels={known: 1})
+        plan = plan_job([lst, truth(5e5, 5e6, asked)], CutSettings(truth=True))
+        assert [item.layer for item in plan.truths] == [known]
+    night = replace(lst, valid_pixels={"night": 1})
+    plan = plan_job([night, truth(5e5, 5e6, "day")], CutSettings(truth=True))
+    assert plan.truths == []
+    counts = {source.role: source.rejected for source in plan.sources}
+    assert counts["lst"] == {"night": {"no_partner:truth": 1}}
+
+
+def test_a_truth_without_guide_is_counted():
+    lst = utm("lst", 5e5, 5e6, 64, 1000.0)
+    plan = plan_job([lst, truth(5e5, 5e6, "day")], TRUTHS)
+    assert plan.truths == []
+    assert [s.rejected for s in plan.sources if s.rejected] == [{"day": {"no_partner:ndvi": 1}}]

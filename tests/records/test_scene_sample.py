@@ -11,7 +11,13 @@ from keras_lstsr.errors import ProductError
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.registration import Shift
 from keras_lstsr.records.sample import Encoding
-from keras_lstsr.records.scene_sample import LoadedScene, cropped_to_guides, nested
+from keras_lstsr.records.scene_sample import (
+    LoadedScene,
+    cropped_to_guides,
+    eroded,
+    extent_of,
+    nested,
+)
 from keras_lstsr.records.truth import shift_of_scene
 from keras_lstsr.testing.rasters import utm_raster
 from keras_lstsr.testing.samples import made_scene
@@ -95,6 +101,18 @@ def test_cold_truth_and_its_surroundings_are_left_out():
     assert np.isfinite(truth[44, 44]) and np.isfinite(truth[40, 33])
 
 
+def test_a_clearly_finer_truth_is_averaged():
+    made = made_scene(coarse_pixels=20)
+    rng = np.random.default_rng(0)
+    finer = 300 + rng.normal(0, 5, (4 * 80, 4 * 80))
+    sample = nested(replace(made, truth=utm_raster(finer, 62.5, name="lst_kelvin")), 4)
+    valid = np.isfinite(sample.truth_kelvin)
+    # 6 of its own pixels are eroded all round.
+    assert valid[2:-2, 2:-2].all() and not valid[0].any()
+    means = finer.reshape(80, 4, 80, 4).mean(axis=(1, 3))
+    np.testing.assert_allclose(sample.truth_kelvin[valid], means[valid], atol=1e-3)
+
+
 def test_a_truth_that_lst_was_made_of_is_taken_as_it_is():
     made = replace(made_scene(coarse_pixels=8), origin="degraded")
     sample = nested(made, 4)
@@ -116,3 +134,20 @@ def test_a_sample_knows_what_its_scene_knew():
     assert sample.encodings["ndvi"] == Encoding("int16", 0.0001, 0.0, -9.0)
     assert sample.encodings["lst_kelvin"] == Encoding()
     assert sample.truth_kelvin is None and sample.valid_share == 0
+
+
+def test_erosion_is_by_the_four_neighbours():
+    usable = np.ones((9, 9), bool)
+    usable[4, 4] = False
+    distance = np.add.outer(np.abs(np.arange(-4, 5)), np.abs(np.arange(-4, 5)))
+    expected = distance > 2
+    expected[[0, 1, -1, -2]] = expected[:, [0, 1, -1, -2]] = False
+    np.testing.assert_array_equal(eroded(usable, 2), expected)
+    assert eroded(usable, 0) is usable
+
+
+def test_extent_with_margin():
+    marked = np.zeros((20, 30), bool)
+    marked[4:6, 25] = True
+    assert extent_of(marked) == (slice(4, 6), slice(25, 26))
+    assert extent_of(marked, 5) == (slice(0, 11), slice(20, 30))

@@ -9,17 +9,10 @@ from keras_lstsr.artifacts.loading import weights_sha256
 from keras_lstsr.errors import ModelError, ServingError
 from keras_lstsr.inference.loading import KerasPredictor, SavedModelPredictor, load_predictor
 from keras_lstsr.inference.remote import GrpcPredictor
+from keras_lstsr.testing.rasters import guide_values, lst_values
 from serving import client as client_module
 from serving.client import LstsrClient
 from serving.local_server import LocalServer
-
-
-def kelvin(*shape, gaps=True):
-    rng = np.random.default_rng(9)
-    values = rng.uniform(280, 310, (*shape, 1)).astype(np.float32)
-    if gaps:
-        values[rng.random(values.shape) < 0.1] = np.nan
-    return values
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +29,7 @@ def in_process(tiny_models_dir, tiny_model):
     "shape", [(1, 17, 23), (3, 17, 23), (1, 5, 7), (3, 5, 7), (1, 16, 16), (3, 64, 64), (1, 1, 1)]
 )
 def test_saved_model_server_and_client_answer_alike(client, in_process, shape):
-    values = kelvin(*shape)
+    values = lst_values(*shape, 1, gaps=0.1)
     loaded, saved, in_keras = in_process
     direct = loaded.signatures["serving_default"](lst_kelvin=tf.constant(values))
     expected = direct["lst_kelvin_fine"].numpy()
@@ -90,7 +83,7 @@ def test_messages_over_four_mebibytes_pass(client):
 
 
 def test_batches_are_split_to_the_message_size(server, monkeypatch):
-    values = kelvin(5, 16, 16, gaps=False)
+    values = lst_values(5, 16, 16, 1)
     answer_bytes = 64 * 64 * 4
     with GrpcPredictor(server.address, message_bytes=2 * answer_bytes + 1) as small:
         sizes = []
@@ -111,11 +104,11 @@ def test_batches_are_split_to_the_message_size(server, monkeypatch):
 def test_the_client_refuses_before_it_sends(client, monkeypatch):
     monkeypatch.setattr(client, "call", lambda *arguments: pytest.fail("was sent"))
     with pytest.raises(ModelError, match="degrees Celsius"):
-        client.predict(kelvin(1, 8, 8) - 273.15)
+        client.predict(lst_values(1, 8, 8, 1) - 273.15)
     with pytest.raises(ModelError, match="MODIS's integers"):
-        client.predict(kelvin(1, 8, 8) * 50)
+        client.predict(lst_values(1, 8, 8, 1) * 50)
     with pytest.raises(ModelError, match="wrong shape"):
-        client.predict(kelvin(1, 8, 8)[0])
+        client.predict(lst_values(1, 8, 8, 1)[0])
 
 
 def test_the_servers_refusal_is_passed_on_whole(client):
@@ -136,7 +129,7 @@ def test_a_server_that_stops_meanwhile_is_unreachable(tiny_models_dir):
     with LocalServer(tiny_models_dir, port=0) as server:
         client = LstsrClient(server.address)
     with client, pytest.raises(ServingError, match="cannot be reached"):
-        client.predict(kelvin(1, 4, 4))
+        client.predict(lst_values(1, 4, 4, 1))
 
 
 def test_addresses_with_scheme_load_a_grpc_predictor(server):
@@ -173,20 +166,14 @@ def guided_client(tiny_guided_models_dir):
         yield connected
 
 
-def ndvi(*shape):
-    rng = np.random.default_rng(10)
-    values = rng.uniform(0, 0.9, (*shape, 1)).astype(np.float32)
-    values[rng.random(values.shape) < 0.1] = np.nan
-    return values
-
-
 @pytest.mark.parametrize("with_guide", [True, False])
 @pytest.mark.parametrize("shape", [(1, 17, 23), (3, 8, 8)])
 def test_a_served_guided_model_answers_as_keras_does(
     guided_client, tiny_guided_model, shape, with_guide
 ):
-    values = kelvin(*shape)
-    guides = {"ndvi": ndvi(shape[0], 4 * shape[1], 4 * shape[2])} if with_guide else {}
+    values = lst_values(*shape, 1, gaps=0.1)
+    ndvi = guide_values(shape[0], 4 * shape[1], 4 * shape[2], 1, gaps=0.1)
+    guides = {"ndvi": ndvi} if with_guide else {}
     expected = KerasPredictor(tiny_guided_model).predict(values, guides)
     served = guided_client.predict(values, guides)
     for name in ("lst_kelvin", "std_kelvin", "guide_followed"):
@@ -203,7 +190,8 @@ def test_only_the_outputs_wanted_are_sent(guided_client, monkeypatch):
         lambda *arguments, **options: answers.append(call(*arguments, **options)) or answers[-1],
     )  # fmt: skip
     for outputs in ([], ["lst_std_kelvin"], None):
-        guided_client.predict(kelvin(1, 8, 8), {"ndvi": ndvi(1, 32, 32)}, outputs=outputs)
+        guides = {"ndvi": guide_values(1, 32, 32, 1)}
+        guided_client.predict(lst_values(1, 8, 8, 1), guides, outputs=outputs)
     assert [sorted(answer) for answer in answers] == [
         ["lst_kelvin_fine"],
         ["lst_kelvin_fine", "lst_std_kelvin"],
@@ -213,7 +201,7 @@ def test_only_the_outputs_wanted_are_sent(guided_client, monkeypatch):
 
 def test_guided_batches_are_split_with_their_guides(guided_client, tiny_guided_model, monkeypatch):
     monkeypatch.setattr(guided_client, "message_bytes", 3 * 32 * 32 * 4)
-    values, guide = kelvin(4, 8, 8), ndvi(4, 32, 32)
+    values, guide = lst_values(4, 8, 8, 1, gaps=0.1), guide_values(4, 32, 32, 1, gaps=0.1)
     guides = {"ndvi": guide}
     split = guided_client.predict(values, guides)  # an answer of 3 outputs: an item a message
     whole = KerasPredictor(tiny_guided_model).predict(values, guides)
@@ -231,8 +219,9 @@ def test_the_server_tells_the_guided_signature(guided_client):
 
 def test_a_server_wants_both_tensors_and_says_so(guided_client):
     with pytest.raises(ServingError, match=r"INVALID_ARGUMENT.*required: \{ndvi\}"):
-        guided_client.call("serving_default", {"lst_kelvin": kelvin(1, 8, 8)})
+        guided_client.call("serving_default", {"lst_kelvin": lst_values(1, 8, 8, 1)})
     with pytest.raises(ServingError, match=r"INVALID_ARGUMENT.*4 times the rows"):
         guided_client.call(
-            "serving_default", {"lst_kelvin": kelvin(1, 8, 8), "ndvi": ndvi(1, 8, 8)}
+            "serving_default",
+            {"lst_kelvin": lst_values(1, 8, 8, 1), "ndvi": guide_values(1, 8, 8, 1)},
         )

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import pytest
@@ -13,7 +14,8 @@ from keras_lstsr.testing.training import with_settings, write_vegetated_records
 from keras_lstsr.training import strategy as strategies
 from keras_lstsr.training.fit import train
 from keras_lstsr.training.strategy import describe_devices, make_strategy, replica_count
-from tests.conftest import ROOT
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow

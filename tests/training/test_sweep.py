@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,7 +11,8 @@ import yaml
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.losses import build_loss
 from keras_lstsr.training.sweep import SUMMARY_FILE, Sweep, run_sweep
-from tests.conftest import ROOT
+
+ROOT = Path(__file__).resolve().parents[2]
 
 SWEEPS = sorted((ROOT / "configs").glob("*_sweep.yaml"))
 

@@ -4,6 +4,7 @@ import importlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import mlflow
@@ -16,7 +17,8 @@ from keras_lstsr.training import fit
 from keras_lstsr.training.fit import train
 from keras_lstsr.training.run_folder import RunFolder
 from keras_lstsr.training.tracking import Tracker, log_evaluation
-from tests.conftest import ROOT
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Trains, goes on after a kill, scores and predicts where TensorFlow cannot be imported.
 
-Run in a process of its own with KERAS_BACKEND=jax: ``python -m tests.training.under_jax FOLDER``.
+Run in a process of its own with KERAS_BACKEND=jax:
+``python tests/without_tensorflow.py tests/training/under_jax.py FOLDER``.
 The folder holds ``settings.yaml`` and ``records``, and ``guided.yaml`` and ``guided_records`` of
 the guided network. Prints what it found as JSON.
 """
@@ -11,9 +12,6 @@ import json
 import sys
 from pathlib import Path
 
-import tests.without_tensorflow  # noqa: F401  # before anything that might import TensorFlow
-
-# isort: split
 import keras
 import numpy as np
 import pytest

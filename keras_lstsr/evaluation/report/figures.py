@@ -189,6 +189,7 @@ def differences_svg(
             [name if len(name) <= 24 else name[:23] + "…" for name in differences],
             parse_math=False,
         )
+        axis.xaxis.set_major_locator(MaxNLocator(6))
         axis.tick_params(axis="y", length=0)
         axis.grid(axis="y", visible=False)
         axis.set_xlabel(label, parse_math=False)

@@ -35,7 +35,7 @@ _BYTES_PER_MAP_PIXEL = 1.0  # one byte of palette, deflated to some 0.75, in bas
 _SMALLEST_MAP_PIXELS = 240
 
 
-TITLE = "LST at 250 m: methods compared"
+TITLE = "Finer land surface temperature: methods compared"
 
 
 def write_html_report(
@@ -72,6 +72,7 @@ def render_html_report(evaluation: Evaluation, *, title: str = TITLE) -> str:
     return environment.get_template("report.html.j2").render(
         title=title,
         lead=evaluation.lead(),
+        warnings=evaluation.learnt_from,
         notes=evaluation.all_notes(),
         results=[result_view(result, index) for index, result in enumerate(scored)],
         maps=_maps_view(evaluation.scenes),
@@ -191,12 +192,12 @@ def _ground_in_words(scene: SceneMaps, averaged: int) -> str:
         words += f", drawn as means of {averaged} × {averaged} pixels"
     own_grid = [
         name
-        for name, values in {"input": scene.coarse_kelvin, **scene.guides}.items()
+        for name, values in {"the input": scene.coarse_kelvin, **scene.guides}.items()
         if values.shape != scene.truth_kelvin.shape
     ]
     if own_grid:
-        lies = "lies on its" if len(own_grid) == 1 else "lie on their"
-        words += f"; the {' and the '.join(own_grid)} {lies} own grid and may reach further"
+        lies = "lies on a grid of its own" if len(own_grid) == 1 else "lie on grids of their own"
+        words += f"; {' and '.join(own_grid)} {lies} and may reach further"
     return words + "."
 
 

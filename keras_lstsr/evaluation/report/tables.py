@@ -33,6 +33,17 @@ HEADINGS = {
     "worse_than_bicubic": "worse than bicubic",
     "images": "images",
 }
+SHOWN_METRICS = (
+    "rmse_kelvin",
+    "bias_free_rmse_kelvin",
+    "bias_kelvin",
+    "psnr_db",
+    "ssim",
+    "high_pass_correlation",
+    "worse_than_bicubic",
+)
+"""Columns of the table in a terminal."""
+
 _WHOLE = {"worse_than_bicubic", "images"}
 
 

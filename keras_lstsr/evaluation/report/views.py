@@ -138,16 +138,14 @@ def result_view(result: BenchmarkResult, index: int) -> dict[str, Any]:
         "groups": groups,
         "tables": _summary_tables(result),
         "differences": _differences_view(result, index),
-        "image_tables": [
-            _image_table(result, metric) for metric in sorted(result.metrics, key=_reading_order)
-        ],
+        "image_tables": [_image_table(result, metric) for metric in _in_reading_order(result)],
         "images_shown": min(images, MAXIMUM_TABLE_IMAGES),
     }
 
 
 def _summary_tables(result: BenchmarkResult) -> list[dict[str, Any]]:
     summary = result.summary()
-    metrics = sorted(result.metrics, key=_reading_order)
+    metrics = _in_reading_order(result)
     chunks = [metrics[i : i + _TABLE_COLUMNS] for i in range(0, len(metrics), _TABLE_COLUMNS)]
     if any("worse_than_bicubic" in row for row in summary.values()):
         chunks[0].append("worse_than_bicubic")
@@ -156,9 +154,10 @@ def _summary_tables(result: BenchmarkResult) -> list[dict[str, Any]]:
     return [_summary_table(summary, columns) for columns in chunks]
 
 
-def _reading_order(metric: str) -> int:
-    known = metric in _FIRST_METRICS
-    return _FIRST_METRICS.index(metric) if known else len(_FIRST_METRICS)
+def _in_reading_order(result: BenchmarkResult) -> list[str]:
+    first = [result.main_metric, *_FIRST_METRICS]
+    known = [metric for metric in dict.fromkeys(first) if metric in result.metrics]
+    return [*known, *(metric for metric in result.metrics if metric not in known)]
 
 
 def _summary_table(

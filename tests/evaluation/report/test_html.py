@@ -154,6 +154,13 @@ def test_no_network(evaluation):
     assert not re.search(r"url\((?!#)", text)
 
 
+def test_what_a_model_has_learnt_from_stands_before_the_sections(evaluation):
+    warned = replace(evaluation, learnt_from=["TsHARP has learnt from 2 of these 6 samples."])
+    text = render_html_report(warned)
+    assert text.index("The best of 3") < text.index("has learnt from 2") < text.index("<nav")
+    assert "has learnt" not in render_html_report(evaluation)
+
+
 def test_accessible(page):
     assert page.all("html")[0]["lang"] == "en"
     assert all(image["alt"] for image in page.all("img"))
@@ -261,8 +268,8 @@ def test_long_names_may_break_at_their_joints(evaluation):
 def test_maps_are_cropped_to_the_truth(evaluation):
     text = render_html_report(replace(_without_figures(evaluation), scenes=evaluation.scenes))
     assert "32 pixels across and 29 down, 8 km by 7 km" in text
-    assert "NDVI lie on their own grid" not in text
-    assert "the input lies on its own grid" in text  # its guide has the truth's shape
+    assert "NDVI lie" not in text
+    assert "the input lies on a grid of its own" in text  # its guide has the truth's shape
 
 
 def test_large_maps_stay_within_the_budget(evaluation, monkeypatch):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_lstsr.evaluation import evidence
-from keras_lstsr.evaluation.evidence import (
+from keras_lstsr.evaluation.report import content
+from keras_lstsr.evaluation.report.content import (
     Collector,
     clearest_window,
     representative_images,
     scene_maps,
 )
-from keras_lstsr.evaluation.result import BenchmarkResult, ImageScore
-from keras_lstsr.evaluation.scoring import ImageMaps
+from keras_lstsr.evaluation.result import BenchmarkResult, ImageMaps, ImageScore
 from keras_lstsr.testing.samples import made_scene
 
 
@@ -36,7 +35,7 @@ def test_clearest_window_is_brute_force():
 
 
 def test_a_sample_of_pixels_is_drawn_evenly_from_all_images(monkeypatch):
-    monkeypatch.setattr(evidence, "SCATTER_PIXELS", 300)
+    monkeypatch.setattr(content, "SCATTER_PIXELS", 300)
     collector = Collector()
     for number in range(30):
         truth = np.full((20, 20), float(number))
@@ -53,7 +52,7 @@ def test_a_sample_of_pixels_is_drawn_evenly_from_all_images(monkeypatch):
 
 
 def test_a_large_scene_is_shown_in_part_on_the_same_ground(monkeypatch):
-    monkeypatch.setattr(evidence, "MAXIMUM_MAP_PIXELS", 32)
+    monkeypatch.setattr(content, "MAXIMUM_MAP_PIXELS", 32)
     scene = made_scene(coarse_pixels=20)
     truth = np.add.outer(np.arange(80.0), np.arange(80.0) / 100)
     truth[:, :30] = np.nan

@@ -9,7 +9,7 @@ import sqlite3
 import pytest
 
 from keras_lstsr.errors import LstsrError
-from keras_lstsr.evaluation import publish
+from keras_lstsr.evaluation import run
 from keras_lstsr.evaluation.compare import compare
 from keras_lstsr.evaluation.methods import choose_methods
 from keras_lstsr.evaluation.sources import pairs_set
@@ -24,7 +24,7 @@ def evaluation(pairs_dir):
 
 
 def test_files_of_an_evaluation(evaluation, tmp_path):
-    paths = publish.write_evaluation(evaluation, tmp_path / "out", title="A title")
+    paths = run.write_evaluation(evaluation, tmp_path / "out", title="A title")
     assert {path.name for path in paths} == {
         *(f"aster{ending}" for ending in (".csv", ".json", ".md")),
         *(f"aster_unshifted{ending}" for ending in (".csv", ".json", ".md")),
@@ -59,16 +59,16 @@ def test_an_error_leaves_nothing(evaluation, tmp_path, monkeypatch):
     def fail(path, evaluation, title):
         raise LstsrError("no report")
 
-    monkeypatch.setattr(publish, "write_html_report", fail)
+    monkeypatch.setattr(run, "write_html_report", fail)
     with pytest.raises(LstsrError, match="no report"):
-        publish.write_evaluation(evaluation, tmp_path / "out")
+        run.write_evaluation(evaluation, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_output_that_cannot_be_written(evaluation, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(LstsrError, match="cannot be written"):
-        publish.write_evaluation(evaluation, tmp_path / "file" / "out")
+        run.write_evaluation(evaluation, tmp_path / "file" / "out")
 
 
 def test_a_run_folder_gets_the_figures_of_its_model(evaluation, tmp_path, monkeypatch):
@@ -79,7 +79,7 @@ def test_a_run_folder_gets_the_figures_of_its_model(evaluation, tmp_path, monkey
         return "id"
 
     monkeypatch.setattr("keras_lstsr.training.tracking.log_evaluation", log)
-    run_ids = publish.log_to_mlflow(
+    run_ids = run.log_to_mlflow(
         evaluation.results,
         [],
         run_folders={"tsharp": tmp_path},
@@ -94,9 +94,9 @@ def test_a_run_folder_gets_the_figures_of_its_model(evaluation, tmp_path, monkey
 @pytest.mark.slow
 def test_a_run_of_its_own_in_mlflow(evaluation, tmp_path):
     pytest.importorskip("mlflow")
-    paths = publish.write_evaluation(evaluation, tmp_path / "out")
+    paths = run.write_evaluation(evaluation, tmp_path / "out")
     database = tmp_path / "mlflow.db"
-    (run_id,) = publish.log_to_mlflow(
+    (run_id,) = run.log_to_mlflow(
         evaluation.results,
         paths,
         run_folders={},
