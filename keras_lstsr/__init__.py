@@ -34,7 +34,7 @@ _ROOMS = {
     "products": ("HdfProduct", "lst_layers", "open_guide", "open_product", "register_product"),
     "records.sample": ("Sample",),
     "records.scene_sample": ("SceneSample",),
-    "sharpening": ("sharpen",),
+    "sharpening": ("ConstantGuideError", "Sharpener", "register_method", "sharpen"),
     "simulate": ("simulate_scenes",),
     "training.fit": ("train",),
 }
