@@ -30,9 +30,10 @@ import click
 def command(
     output: Path, scenes: int, size_pixels: int, epochs: int | None, seed: int, mlflow: bool
 ) -> None:
-    """Simulates, prepares, trains, evaluates, exports, serves and predicts.
+    """Makes a first map, then simulates, prepares, trains, evaluates, exports, serves, predicts.
 
-    At the end it says where everything is and how to open the MLflow page.
+    The first map, by the weights of the package, is there within about a minute. At the end it
+    says where everything is and how to open the MLflow page.
     """
     from keras_lstsr.demo import run_demo
 
