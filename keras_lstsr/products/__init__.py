@@ -24,9 +24,11 @@ from keras_lstsr.products.quality import POLICIES, REASONS, Rejection, check_pol
 from keras_lstsr.products.scene import rejection_reason
 
 __all__ = [
+    "FILE_PRODUCTS",
     "HDF_PRODUCTS",
     "POLICIES",
     "REASONS",
+    "FileProduct",
     "HdfProduct",
     "Rejection",
     "guide_layer",
@@ -69,15 +71,37 @@ HDF_PRODUCTS = {
 }
 """By the short name in their metadata; ``register_product`` adds others."""
 
+
+@dataclass(frozen=True)
+class FileProduct:
+    """A product in files of any other kind.
+
+    Attributes:
+        open: ``open(path, qc_policy=…)`` returns the scene: rasters ``[y, x]`` with CRS and
+            coordinates, named ``lst_kelvin``, ``lst_day_kelvin``, ``lst_night_kelvin`` or after a
+            guide, in kelvin or the guide's unit, NaN where missing. What is known of the file
+            goes into its attributes, see ``open_product``; the file's name tells the rest.
+        recognises: Tells from a path whether it is one of its files.
+    """
+
+    open: Callable[..., xr.Dataset]
+    recognises: Callable[[Path], bool]
+
+
+FILE_PRODUCTS: dict[str, FileProduct] = {}
+"""By name; ``register_product`` adds to it, and asks these before the others."""
+
 _LST_VARIABLES = ("lst_day_kelvin", "lst_night_kelvin", "lst_kelvin")
 _HDF_SUFFIXES = {".hdf", ".hdf4", ".h4"}
 
 
-def register_product(name: str, product: HdfProduct, *, replace: bool = False) -> None:
+def register_product(
+    name: str, product: HdfProduct | FileProduct, *, replace: bool = False
+) -> None:
     """Makes a product known to ``open_product``, and so to all that reads files.
 
     Args:
-        name: Its short name, as in its files' metadata, e.g. ``"MOD11A2"``.
+        name: Its short name; that of HDF4-EOS as in its files' metadata, e.g. ``"MOD11A2"``.
         product: How it is read.
         replace: Whether a product of that name may be replaced.
 
@@ -91,12 +115,15 @@ def register_product(name: str, product: HdfProduct, *, replace: bool = False) -
             found=repr(name),
             action="Choose another name.",
         )
-    HDF_PRODUCTS[name] = product
+    if isinstance(product, HdfProduct):
+        HDF_PRODUCTS[name] = product
+    else:
+        FILE_PRODUCTS[name] = product
 
 
 def product_names() -> tuple[str, ...]:
     """Returns the names of the products that ``open_product`` reads."""
-    return (*HDF_PRODUCTS, *_raster_quantities())
+    return (*FILE_PRODUCTS, *HDF_PRODUCTS, *_raster_quantities())
 
 
 def _raster_quantities() -> dict[str, str]:
@@ -166,21 +193,47 @@ def open_product(
             found=repr(product),
             expected=", ".join(product_names()),
         )
-    if is_hdf(path) if product is None else product in HDF_PRODUCTS:
+    own = product if product in FILE_PRODUCTS else None
+    if product is None:
+        own = next((name for name, each in FILE_PRODUCTS.items() if each.recognises(path)), None)
+    if own or (is_hdf(path) if product is None else product in HDF_PRODUCTS):
         names = ("quantity", "scale", "offset", "nodata", "unit")
         for name, value in zip(names, (quantity, scale, offset, nodata, unit), strict=True):
-            if value is not None:
+            # A guide is asked for by its quantity, whatever file it is in.
+            if value is not None and not (own and name == "quantity"):
                 raise ConfigError(
-                    "this option is for GeoTIFF; HDF4-EOS products define it themselves",
+                    "this option is for GeoTIFF; other products define it themselves",
                     path=path,
                     field=name,
                     found=value,
                 )
+        if own:
+            return _open_own(path, own, qc_policy, date, date_pattern)
         return _open_hdf(path, product, qc_policy, date, date_pattern, variables)
     options = raster.RasterOptions(
         quantity, scale, offset, nodata, unit, date, day_night, date_pattern
     )
     return _open_raster(path, product, options)
+
+
+def _open_own(
+    path: Path, product: str, qc_policy: str, date: str | None, date_pattern: str | None
+) -> xr.Dataset:
+    patterns = None if date_pattern is None else [granule.compile_date_pattern(date_pattern)]
+    of_name = granule.GranuleMetadata(
+        product=product,
+        version="",
+        granule_id=path.name,
+        acquisition_date=granule.date_from_name(path.name, patterns),
+        tile=granule.tile_from_name(path.name),
+        platform="",
+        source_file=str(path),
+    )
+    scene = FILE_PRODUCTS[product].open(path, qc_policy=qc_policy)
+    told = {**of_name.as_attributes(), "qc_policy": qc_policy, **scene.attrs}
+    if date is not None:
+        told["acquisition_date"] = granule.check_date(date)
+    return scene.assign_attrs(told)
 
 
 def is_hdf(path: Path) -> bool:
@@ -270,7 +323,7 @@ def lst_layers(scene: xr.Dataset) -> dict[str, xr.DataArray]:
             found=f"{scene.attrs.get('product')} with {', '.join(map(str, scene.data_vars))}",
             expected="MOD11A1, MYD11A1, ASTER or an LST GeoTIFF",
         )
-    return {layer.attrs["day_night"]: layer for layer in layers}
+    return {layer.attrs.get("day_night", "unknown"): layer for layer in layers}
 
 
 def guide_layer(scene: xr.Dataset, name: str) -> xr.DataArray:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import csv
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from pydantic import Field
 
 from keras_lstsr.config import ExperimentConfig, SettingsFile
+from keras_lstsr.config.settings import put_by_name
 from keras_lstsr.files import write_text_whole
 from keras_lstsr.training.fit import TrainingResult, train
 from keras_lstsr.training.progress import TrainingProgress
 from keras_lstsr.training.run_folder import RunFolder
-from keras_lstsr.training.tracking import Tracker, parent_run
+from keras_lstsr.training.tracking import EndStatus, Tracker
 
 SUMMARY_FILE = "summary.csv"
 
@@ -36,16 +37,18 @@ class Sweep(SettingsFile):
     runs: dict[str, dict[str, Any]] = Field(min_length=1)
 
     @classmethod
-    def from_yaml(cls, path: str | PathLike[str]) -> Self:
-        """Reads and validates a sweep's file.
+    def from_dict(
+        cls, content: dict[str, Any], *, source: str | PathLike[str] | None = None
+    ) -> Sweep:
+        """Validates a sweep and each of its runs.
 
         Raises:
-            ConfigError: If it cannot be read, is no sweep, or one of its runs is invalid; the
-                message names the run and the setting.
+            ConfigError: If it is no sweep or one of its runs is invalid; the message names the run
+                and the setting.
         """
-        sweep = super().from_yaml(path)
+        sweep = super().from_dict(content, source=source)
         for name in sweep.runs:
-            sweep.config(name, source=path)
+            sweep.config(name, source=source)
         return sweep
 
     def config(self, name: str, source: str | PathLike[str] | None = None) -> ExperimentConfig:
@@ -54,19 +57,9 @@ class Sweep(SettingsFile):
         Raises:
             ConfigError: If they are invalid.
         """
-        content: dict[str, Any] = {
-            key: dict(value) if isinstance(value, Mapping) else value
-            for key, value in self.base.items()
-        }
-        content["name"] = self.name
+        content = {**copy.deepcopy(self.base), "name": self.name}
         for setting, value in self.runs[name].items():
-            *sections, last = setting.split(".")
-            place = content
-            for section in sections:
-                nested = place.get(section)
-                place[section] = dict(nested) if isinstance(nested, Mapping) else {}
-                place = place[section]
-            place[last] = value
+            put_by_name(content, setting, value)
         return ExperimentConfig.from_dict(content, source=f"{source or 'sweep'}: runs.{name}")
 
 
@@ -97,22 +90,29 @@ def run_sweep(
     """
     output_dir = Path(output_dir)
     results: dict[str, TrainingResult | None] = {}
-    parent = parent_run(sweep.name, tracking_uri) if mlflow else contextlib.nullcontext()
-    with parent:
+    parent = Tracker(experiment=sweep.name, tracking_uri=tracking_uri) if mlflow else None
+    if parent is not None:
+        tags = {"sweep": sweep.name}
+        parent.start(run_name=sweep.name, experiment=sweep.name, parameters={}, tags=tags)
+    status: EndStatus = "FAILED"
+    try:
         for name in sweep.runs:
             folder = RunFolder(output_dir / name)
             if not folder.is_free() and folder.read_run().status == "finished":
                 results[name] = None
                 continue
-            tracker = Tracker(experiment=sweep.name, tracking_uri=tracking_uri) if mlflow else None
             results[name] = train(
                 sweep.config(name),
                 records_dir,
                 output_dir / name,
-                tracker=tracker,
+                tracker=None if parent is None else parent.nested(),
                 progress=progress(name),
             )
             write_summary(sweep, output_dir)
+        status = "FINISHED"
+    finally:
+        if parent is not None:
+            parent.finish(status)
     return results
 
 
