@@ -51,7 +51,7 @@ class LstsrError(Exception):
         found: object,
         expected: object,
         problem: str = "the setting is not possible",
-        **parts: str,
+        **parts: Any,
     ) -> None:
         """Raises the error, with these parts, unless a setting fits."""
         if not fits:

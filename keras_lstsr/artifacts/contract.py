@@ -304,8 +304,8 @@ def _guide_hint(name: str) -> str:
 
 
 def _check_floating(values: NDArray[Any], tensor: TensorContract, action: str) -> None:
-    problem, expected = "the input holds no floating-point numbers", tensor.dtype
-    expected += _unit_text(tensor.units)
+    problem = "the input holds no floating-point numbers"
+    expected = tensor.dtype + _unit_text(tensor.units)
     fits = values.dtype.kind == "f"
     ModelError.unless(fits, tensor.name, values.dtype.name, expected, problem, action=action)
 

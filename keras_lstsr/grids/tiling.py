@@ -198,7 +198,7 @@ def make_tiling(
     rows, columns = (
         axis_spans(length, tile_pixels, overlap_pixels, alignment_pixels) for length in shape
     )
-    weights = (
+    row_weights, column_weights = (
         axis_weights(spans, factor=factor, trim_fraction=trim_fraction) for spans in (rows, columns)
     )
-    return Tiling(rows, columns, *weights, factor)
+    return Tiling(rows, columns, row_weights, column_weights, factor)
