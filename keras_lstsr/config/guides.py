@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from keras_lstsr.config.registration import register
 from keras_lstsr.errors import ConfigError
+from keras_lstsr.registration import register
 
 
 @dataclass(frozen=True)
