@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from keras_lstsr.serialisation import register_with_keras
+from keras_lstsr.registration import register_with_keras
 
 __version__ = "0.1.0"
 

@@ -14,7 +14,7 @@ from keras_lstsr.artifacts.contract import (
     OUTPUT_NAME,
     STD_NAME,
     Contract,
-    check_kelvin,
+    check_range,
 )
 from keras_lstsr.errors import GridError
 from keras_lstsr.grids.align import guide_on_fine_grid
@@ -88,7 +88,7 @@ def predict_scene(
     """
     given, contract = placed(lst_kelvin, "lst_kelvin"), predictor.contract
     values = np.asarray(given.raster.values, np.float32)
-    check_kelvin(values, name=str(given.raster.name or "lst_kelvin"))
+    check_range(values, contract.inputs[0], name=str(given.raster.name or "lst_kelvin"))
     settings = tiles or TileSettings.for_contract(contract)
     tiling = settings.tiling(given.grid.shape, contract)
     aligned = _on_fine_grid({} if guides is None else guides, given, contract)

@@ -12,13 +12,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from keras_lstsr.config.registration import Code, code_of, register
 from keras_lstsr.errors import ConfigError, GridError
 from keras_lstsr.grids.align import guide_on_fine_grid
 from keras_lstsr.grids.axes import checked_raster, spatial_axes
 from keras_lstsr.grids.door import placed
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.resample import INTERPOLATIONS, interpolated, upsample_nearest
+from keras_lstsr.registration import Code, code_of, register
 from keras_lstsr.sharpening.fallback import ConstantGuideError, recorded, warn
 
 
