@@ -51,11 +51,11 @@ def _example_class() -> Any:
     kinds = descriptor_pb2.FieldDescriptorProto
 
     def field(message: Any, name: str, kind: Any, number: int = 1, **options: Any) -> None:
-        named = {"type": kind} if isinstance(kind, int) else {"type": kinds.TYPE_MESSAGE}
+        options.setdefault("label", kinds.LABEL_OPTIONAL)
         if isinstance(kind, str):
-            named["type_name"] = f".tensorflow.{kind}"
-        label = options.pop("label", kinds.LABEL_OPTIONAL)
-        message.field.add(name=name, number=number, label=label, **named, **options)
+            options |= {"type_name": f".tensorflow.{kind}"}
+            kind = kinds.TYPE_MESSAGE
+        message.field.add(name=name, number=number, type=kind, **options)
 
     repeated = kinds.LABEL_REPEATED
     feature = file.message_type.add(name="Feature")
@@ -177,6 +177,8 @@ def decode_sample(serialized: bytes) -> Sample:
         truth, encodings[Feature.TRUTH] = _raster(features, Feature.TRUTH)
     transform = np.frombuffer(_bytes(features, Feature.TRANSFORM), "<f8").tolist()
     crs = _crs(_text(features, Feature.CRS_WKT))
+    own: dict[str, Any] = {name: _text(features, name) for name in Feature.IDENTITY}
+    own |= {name: _int64(features, name)[0] for name in Feature.NUMBERS}
     return Sample(
         lst_kelvin=lst,
         guides=guides,
@@ -185,8 +187,7 @@ def decode_sample(serialized: bytes) -> Sample:
         split=_one_of(SPLITS, _text(features, Feature.SPLIT), Feature.SPLIT),
         origin=_one_of(ORIGINS, _text(features, Feature.ORIGIN), Feature.ORIGIN),
         encodings=encodings,
-        **{name: _text(features, name) for name in Feature.IDENTITY},
-        **{name: _int64(features, name)[0] for name in Feature.NUMBERS},
+        **own,
     )
 
 
