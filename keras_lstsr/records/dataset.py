@@ -115,7 +115,7 @@ def make_dataset(
     dataset = dataset.map(
         lambda sample: _as_task_sees(sample, settings, factor), num_parallel_calls=tf.data.AUTOTUNE
     )
-    if training and settings.turns:
+    if training and settings.augment:
         numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
         dataset = tf.data.Dataset.zip(dataset, numbers).map(
             augment, num_parallel_calls=tf.data.AUTOTUNE

@@ -102,7 +102,7 @@ class SampleFeed(keras.utils.PyDataset):
             filled_up(self._samples[number], self._side, self._side, self._factor)
             for number in chosen
         ]
-        if self._training and settings.turns:
+        if self._training and settings.augment:
             whole = [
                 turned(rasters, int(self._symmetries[number]))
                 for rasters, number in zip(whole, chosen, strict=True)

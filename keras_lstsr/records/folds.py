@@ -45,13 +45,9 @@ def assign_folds(groups: Sequence[str], grids: Sequence[Grid], folds: int = 4) -
     Raises:
         ConfigError: If there are fewer scenes, or too few places, than folds.
     """
-    if folds < 2 or len(groups) < folds:
-        raise ConfigError(
-            "the scenes cannot be split into so many folds",
-            field="folds",
-            found=f"{folds} for {len(groups)} scenes",
-            expected="2 or more, and no more than scenes",
-        )
+    expected, problem = "2 or more, and no more than scenes", "the scenes are too few for the folds"
+    fits = 2 <= folds <= len(groups)
+    ConfigError.unless(fits, "folds", f"{folds} for {len(groups)} scenes", expected, problem)
     members: dict[str, list[int]] = {}
     for number, group in enumerate(groups):
         members.setdefault(group, []).append(number)
@@ -151,10 +147,7 @@ def fold_records(
             field="has_truth",
             action="Prepare the records again with --truth GLOB, or from pairs.",
         )
-    if fold is not None and not 0 <= fold < folds:
-        raise ConfigError(
-            "there is no such fold", field="fold", found=fold, expected=f"0 to {folds - 1}"
-        )
+    ConfigError.unless(fold is None or 0 <= fold < folds, "fold", fold, f"0 to {folds - 1}")
     assigned = {} if fold is None else scene_folds(metadata, folds)
     tested = {name for name, own in assigned.items() if own == fold}
     samples = list(_fold_samples(_all_samples(records_dir, metadata), metadata, tested))

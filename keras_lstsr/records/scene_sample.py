@@ -17,7 +17,7 @@ from keras_lstsr.grids.align import CLEARLY_FINER, guide_on_fine_grid, relative_
 from keras_lstsr.grids.door import placed
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.registration import Shift, shifted
-from keras_lstsr.grids.resample import block_mean
+from keras_lstsr.grids.resample import block_mean, finer_window
 from keras_lstsr.grids.warp import warp_area, warp_spline
 from keras_lstsr.records.sample import Encoding, Sample
 from keras_lstsr.records.schema import Origin
@@ -138,19 +138,18 @@ def cropped_to_guides(scene: SceneSample, factor: int) -> SceneSample:
         covered &= np.isfinite(block_mean(np.asarray(guide.values), factor))
         if not covered.any():
             raise ProductError("the guide covers no pixel of LST", path=scene.name, field=name)
-    rows, columns = extent_of(covered)
+    window = extent_of(covered)
     return replace(
         scene,
-        lst=_window(lst.raster, rows, columns, 1),
-        guides={name: _window(guide, rows, columns, factor) for name, guide in guides.items()},
+        lst=_window(lst.raster, window, 1),
+        guides={name: _window(guide, window, factor) for name, guide in guides.items()},
         truth=None if scene.truth is None else placed(scene.truth, "truth").raster,
     )
 
 
-def _window(raster: xr.DataArray, rows: slice, columns: slice, factor: int) -> xr.DataArray:
-    rows = slice(rows.start * factor, rows.stop * factor)
-    columns = slice(columns.start * factor, columns.stop * factor)
-    grid, part = Grid.of(raster).window(rows, columns), raster.variable[rows, columns]
+def _window(raster: xr.DataArray, window: tuple[slice, slice], factor: int) -> xr.DataArray:
+    fine = finer_window(window, factor)
+    grid, part = Grid.of(raster).window(*fine), raster.variable[fine]
     return grid.raster(part, name=raster.name, attrs=raster.attrs, encoding=raster.encoding)
 
 

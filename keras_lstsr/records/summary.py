@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any
+from typing import Any, TypeVar
 
 from keras_lstsr import __version__
 from keras_lstsr.records.cutting import CutSettings, CutTally
@@ -26,6 +26,8 @@ from keras_lstsr.records.schema import (
     in_order,
 )
 from keras_lstsr.records.statistics import SampleStatistics
+
+Key = TypeVar("Key")
 
 # A place with more than this share of the records leaves the hash little to share out.
 _DOMINANT_PLACE = 0.5
@@ -197,18 +199,10 @@ def dataset_metadata(
         settings: What was cut.
         described_settings: All options that determine the content, for the reader.
     """
-    by_time: dict[Split, Counter[str]] = {split: Counter() for split in SPLITS}
-    by_origin: dict[Split, Counter[Origin]] = {split: Counter() for split in SPLITS}
-    places: dict[Split, Counter[str]] = {split: Counter() for split in SPLITS}
-    scenes: dict[str, SceneInfo] = {}
-    for report in reports:
-        for (split, day_night), number in report.by_day_night.items():
-            by_time[split][day_night] += number
-        for (split, origin), number in report.by_origin.items():
-            by_origin[split][origin] += number
-        for (split, place), number in report.places.items():
-            places[split][place] += number
-        scenes |= report.scenes
+    by_time = _by_split(report.by_day_night for report in reports)
+    by_origin = _by_split(report.by_origin for report in reports)
+    places = _by_split(report.places for report in reports)
+    scenes = {name: scene for report in reports for name, scene in report.scenes.items()}
     counts = {split: by_time[split].total() for split in SPLITS}
     listed: dict[Split, list[ShardInfo]] = {split: [] for split in SPLITS}
     for shard in sorted(shards, key=lambda shard: (shard.split, shard.number)):
@@ -239,6 +233,14 @@ def dataset_metadata(
         sources=sources,
         scenes=scenes,
     )
+
+
+def _by_split(counts: Iterable[Mapping[tuple[Split, Key], int]]) -> dict[Split, Counter[Key]]:
+    total: dict[Split, Counter[Key]] = {split: Counter() for split in SPLITS}
+    for each in counts:
+        for (split, key), number in each.items():
+            total[split][key] += number
+    return total
 
 
 def _warnings(

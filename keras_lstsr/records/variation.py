@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from keras_lstsr.config import AugmentationConfig
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.grids.resample import upsample_nearest
+from keras_lstsr.grids.resample import finer_window, upsample_nearest
 from keras_lstsr.records.arrays import Batch, Rasters, batch_of, filled_up, turned
 from keras_lstsr.records.batch_settings import BatchSettings
 
@@ -67,14 +67,8 @@ class CropSampler:
         size, factor = self._size, self._factor
         whole = filled_up(self._samples[number], size, size, factor)
         coarse = slice(row, row + size), slice(column, column + size)
-        fine = tuple(slice(part.start * factor, part.stop * factor) for part in coarse)
-        truth = whole.truth_kelvin
-        return Rasters(
-            whole.lst_kelvin[coarse],
-            {name: guide[fine] for name, guide in whole.guides.items()},
-            None if truth is None else truth[fine],
-            whole.observed,
-        )
+        fine = finer_window(coarse, factor)
+        return whole.mapped(lambda values: values[coarse], lambda values: values[fine])
 
 
 class CropBatches:
@@ -115,7 +109,7 @@ class CropBatches:
             rng = np.random.default_rng([self._seed, number, place])
             source = self._sources[rng.choice(len(self._sources), p=self._shares)]
             crop = source.draw(rng)
-            if self._settings.turns:
+            if self._settings.augment:
                 crop = turned(crop, int(rng.integers(8)))
             before.append(crop)
             seen.append(crop if variation is None else varied(crop, variation, rng))
