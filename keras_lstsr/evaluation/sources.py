@@ -132,7 +132,8 @@ def records_set(
         title = f"1 km → 250 m, {split} split"
         foreign = any(scene.origin == "observed" for scene in metadata.scenes.values())
         metrics = MAIN_METRICS if foreign else OWN_TRUTH_METRICS
-        protocols.append(NestedProtocol(f"patches_{split}_250m", title, main_metrics=metrics))
+        name = f"patches_{split}_250m"
+        protocols.append(NestedProtocol(name, title, main_metrics=metrics, cropped=False))
     return SampleSet(
         data=f"“{Path(folder).name}”",
         sources=RecordSamples(Path(folder), (split,), limit),

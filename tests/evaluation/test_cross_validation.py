@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from keras_lstsr.evaluation.protocols import NestedProtocol
 from keras_lstsr.evaluation.sources import pairs_set
 from keras_lstsr.records.pairs import find_pairs
 from keras_lstsr.records.scene_sample import LoadedScene, cropped_to_guides
-from keras_lstsr.testing.records import vegetated_sample
+from keras_lstsr.testing.records import vegetated_sample, write_samples
 from keras_lstsr.testing.samples import made_scene
 from keras_lstsr.testing.training import write_vegetated_records
 
@@ -55,6 +57,17 @@ def test_records_are_scored_against_their_own_truth(tmp_path):
     assert means["own"]["bias_free_rmse_kelvin"] < 1e-4 < means["bicubic"]["bias_free_rmse_kelvin"]
     # The third sample was not predicted, as a degraded one is not.
     assert {row.sample for row in scores.rows} == set(predictions)
+
+
+def test_records_whose_guide_ends_within_them_are_scored_whole(tmp_path):
+    sample = vegetated_sample(0, truth=True, side=14)
+    ndvi = sample.guides["ndvi"].copy()
+    ndvi[:4] = np.nan
+    write_samples(tmp_path / "records", [replace(sample, guides={"ndvi": ndvi})])
+    prediction = sample.truth_kelvin + np.float32(0.5)
+    scores = records_scorer(tmp_path / "records", "own")({sample.name: prediction})
+    (means,) = scores.means.values()
+    assert means["own"]["bias_kelvin"] == pytest.approx(0.5, abs=1e-4)
 
 
 def test_a_prediction_must_be_there_and_fit(pairs_dir, predictions):
