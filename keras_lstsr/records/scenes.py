@@ -147,9 +147,7 @@ class SceneSurvey:
 
 @dataclass(frozen=True)
 class SceneItem:
-    """A scene with what the plan decided: what ``dataset.json`` tells of it, its place and split,
-    and the shift by which its truth is moved; None where it lies right.
-    """
+    """A scene with what the plan decided; ``shift`` is None where its truth lies right."""
 
     survey: SceneSurvey
     scene: SceneInfo
