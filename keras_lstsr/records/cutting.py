@@ -70,13 +70,7 @@ class CutSettings:
 
 @dataclass
 class CutTally:
-    """What became of a scene's samples; filled while they are cut.
-
-    Attributes:
-        candidates: Samples looked at, by layer.
-        accepted: Samples kept, by layer.
-        rejected: Samples by layer and reason.
-    """
+    """What became of a scene's samples by layer, and by reason; filled while they are cut."""
 
     candidates: Counter[str] = field(default_factory=Counter)
     accepted: Counter[str] = field(default_factory=Counter)
@@ -162,7 +156,7 @@ def cut_patches(
             only if a sample has enough LST; a guide without a partner is left out.
 
     Yields:
-        The samples that are kept, layer by layer, from north-west to south-east.
+        The samples, layer by layer, from north-west to south-east.
 
     Raises:
         GridError: If LST and a guide do not fit each other.

@@ -37,13 +37,13 @@ def assign_folds(groups: Sequence[str], grids: Sequence[Grid], folds: int = 4) -
     Args:
         groups: Of each scene, the group of scenes with which it shares ground.
         grids: Of each scene.
-        folds: Number of folds, 2 or more.
+        folds: Number of folds.
 
     Returns:
         The fold of each scene, 0 to ``folds − 1``; each fold has at least one.
 
     Raises:
-        ConfigError: If there are fewer scenes, or too few places, than folds.
+        ConfigError: If there are fewer than 2 folds, or fewer scenes or places than folds.
     """
     expected, problem = "2 or more, and no more than scenes", "the scenes are too few for the folds"
     fits = 2 <= folds <= len(groups)
@@ -96,10 +96,6 @@ def scene_folds(metadata: DatasetMetadata, folds: int) -> dict[str, int]:
     """Assigns the observed scenes of records to folds; see ``assign_folds``.
 
     Scenes whose LST was made from their truth are tested in no fold.
-
-    Args:
-        metadata: Of a records folder with truth.
-        folds: Number of folds.
 
     Returns:
         Scene → fold, 0 to ``folds − 1``, in the order of the scenes' names.

@@ -63,13 +63,10 @@ class SceneReport:
         scenes: Mapping[str, SceneInfo],
         tally: CutTally | None = None,
     ) -> SceneReport:
-        """Reports the samples of a raster.
+        """Reports samples of a raster, or of many if ``source`` is None.
 
-        Args:
-            source: The raster's entry; None for samples of many rasters.
-            samples: All its samples.
-            scenes: Entries of the scenes that they may show.
-            tally: What became of all samples that were looked at.
+        ``scenes`` are entries of the scenes that they may show, ``tally`` what became of all
+        samples that were looked at.
         """
         if tally is not None and source is not None:
             counts = {

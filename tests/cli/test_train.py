@@ -16,7 +16,8 @@ from click.testing import CliRunner
 from keras_lstsr.cli.main import cli
 from keras_lstsr.cli.run_options import apply_settings
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.testing.training import TINY, write_vegetated_records
+from keras_lstsr.testing.records import write_made_records
+from keras_lstsr.testing.training import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,7 +32,7 @@ SETTINGS = [
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    return write_vegetated_records(tmp_path_factory.mktemp("cli") / "records")
+    return write_made_records(tmp_path_factory.mktemp("cli") / "records")
 
 
 @pytest.fixture

@@ -15,9 +15,8 @@ from keras_lstsr.evaluation.protocols import NestedProtocol
 from keras_lstsr.evaluation.sources import pairs_set
 from keras_lstsr.records.pairs import find_pairs
 from keras_lstsr.records.scene_sample import LoadedScene, cropped_to_guides
-from keras_lstsr.testing.records import vegetated_sample, write_samples
+from keras_lstsr.testing.records import vegetated_sample, write_made_records, write_samples
 from keras_lstsr.testing.samples import made_scene
-from keras_lstsr.testing.training import write_vegetated_records
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +47,7 @@ def test_scores_are_those_of_the_same_maps_as_a_method(pairs_dir, predictions):
 
 
 def test_records_are_scored_against_their_own_truth(tmp_path):
-    write_vegetated_records(tmp_path / "records", {"train": 2, "test": 1}, truth=True, side=14)
+    write_made_records(tmp_path / "records", {"train": 2, "test": 1}, truth=True, side=14)
     samples = [vegetated_sample(n, truth=True, side=14) for n in range(2)]
     predictions = {each.name: each.truth_kelvin + np.float32(0.5) for each in samples}
     scores = records_scorer(tmp_path / "records", "own")(predictions)
