@@ -95,12 +95,15 @@ class TestSettings:
 
 def test_documentation_lists_every_setting():
     from keras_lstsr.config import ExperimentConfig
+    from keras_lstsr.config.data import AugmentationConfig
 
     text = (ROOT / "docs" / "configuration.md").read_text()
     for section, field in ExperimentConfig.model_fields.items():
         kinds = getattr(field.annotation, "__args__", (field.annotation,))
         for name in {name for kind in kinds for name in getattr(kind, "model_fields", {})}:
             assert f"| `{section}.{name}` |" in text, f"{section}.{name} is not documented"
+    for name in AugmentationConfig.model_fields:
+        assert f"| `data.variation.{name}` |" in text, f"data.variation.{name} is not documented"
 
 
 def test_missing_records_exit_with_2(config, tmp_path):
