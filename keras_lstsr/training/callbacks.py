@@ -153,14 +153,7 @@ class AtomicBackup(keras.callbacks.BackupAndRestore):
 
 
 class KeptModel(keras.callbacks.Callback):
-    """Saves ``model.keras`` after each epoch whose weights are to be kept.
-
-    Args:
-        folder: The run folder.
-        recorder: Where the records come from.
-        network: The network in training.
-        keep: ``"best"`` or ``"last"``, see ``TrainingConfig.keep``.
-    """
+    """Saves ``model.keras`` after each epoch that ``TrainingConfig.keep`` asks for."""
 
     def __init__(
         self, folder: RunFolder, recorder: HistoryRecorder, network: TrainedNetwork, keep: str
@@ -181,12 +174,7 @@ class KeptModel(keras.callbacks.Callback):
 
 
 class ResumedEarlyStopping(keras.callbacks.EarlyStopping):
-    """Early stopping that has seen the epochs before a restart.
-
-    Args:
-        patience: Epochs without a lower validation loss before training stops.
-        history: Records of the epochs completed before.
-    """
+    """Early stopping that has seen the epochs before a restart, whose records it is given."""
 
     def __init__(self, patience: int, history: list[Record]) -> None:
         super().__init__(monitor=MONITORED, mode="min", patience=patience)
@@ -207,16 +195,7 @@ class ResumedEarlyStopping(keras.callbacks.EarlyStopping):
 
 
 class Publisher(keras.callbacks.Callback):
-    """Tells run.json, MLflow and the screen.
-
-    Args:
-        folder: The run folder.
-        info: Its description; kept up to date.
-        recorder: Where the records come from.
-        tracker: MLflow's run, or None.
-        progress: The screen.
-        keep: See ``TrainingConfig.keep``.
-    """
+    """Tells run.json, MLflow, if there is a tracker, and the screen."""
 
     def __init__(
         self,

@@ -337,11 +337,7 @@ class _Run:
 
 
 def predict_sample(model: keras.Model, sample: Sample) -> tuple[FloatArray, FloatArray | None]:
-    """Predicts a whole sample at once.
-
-    Args:
-        model: As ``build_model`` builds it.
-        sample: Its truth is not read.
+    """Predicts a whole sample at once; its truth is not read.
 
     Returns:
         Fine LST ``[h · f, w · f]`` in kelvin and, where the model gives it, its standard deviation;
