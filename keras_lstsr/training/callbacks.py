@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,19 +69,6 @@ class HistoryRecorder(keras.callbacks.Callback):
         self._folder.write_history(self.history)
 
 
-@dataclass(frozen=True)
-class Restored:
-    """What a backup held.
-
-    Attributes:
-        epochs: Epochs completed.
-        between_epochs: Whether the weights are those of the end of an epoch.
-    """
-
-    epochs: int
-    between_epochs: bool
-
-
 class AtomicBackup(keras.callbacks.BackupAndRestore):
     """Keras' backup of weights and optimiser, safe against a kill at any moment.
 
@@ -104,21 +90,21 @@ class AtomicBackup(keras.callbacks.BackupAndRestore):
         self._saves = 0
         self._between_epochs = False
 
-    def restore(self, model: keras.Model) -> Restored:
+    def restore(self, model: keras.Model) -> tuple[int, bool]:
         """Loads weights and optimiser.
 
         Args:
             model: The model, compiled, its optimiser built, made as the one that was backed up.
 
         Returns:
-            How far it was; no epoch where there is no backup.
+            Epochs completed, none without a backup; whether the weights are those of an end.
         """
         if not self._pointer.exists():
-            return Restored(0, between_epochs=True)
+            return 0, True
         state = json.loads(self._pointer.read_text(encoding="utf-8"))
         model.load_weights(self._folder / state["weights"])
         self._saves = int(state["saves"])
-        return Restored(int(state["epoch"]), between_epochs=bool(state["between_epochs"]))
+        return int(state["epoch"]), bool(state["between_epochs"])
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Does nothing: ``restore`` was called before, under the distribution strategy."""
