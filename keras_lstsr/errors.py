@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from os import PathLike
 
 
@@ -106,6 +107,29 @@ class ServingError(LstsrError):
 
 class MissingExtraError(LstsrError):
     """An optional dependency that is not installed; the message names the extra."""
+
+
+def unknown(
+    what: str, found: object, known: Iterable[object], *, field: str | None = None
+) -> ConfigError:
+    """Returns the error for a name that is not among those known; the message lists them."""
+    names = ", ".join(map(str, known))
+    return ConfigError(f"unknown {what}", field=field, found=repr(found), expected=names)
+
+
+def out_of_range(field: str, found: object, expected: str) -> ConfigError:
+    """Returns the error for an option whose value cannot be used."""
+    return ConfigError("the value is out of range", field=field, found=found, expected=expected)
+
+
+def name_taken(what: str, name: str, field: str) -> ConfigError:
+    """Returns the error for a second registration under one name."""
+    return ConfigError(
+        f"there is a {what} of this name",
+        field=field,
+        found=repr(name),
+        action="Choose another name.",
+    )
 
 
 class OldLayoutWarning(FutureWarning):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import xarray as xr
 
 from keras_lstsr.artifacts.contract import FOLLOWED_NAME, OUTPUT_NAME
-from keras_lstsr.artifacts.pretrained import PRETRAINED, shipped_weights
+from keras_lstsr.artifacts.loading import PRETRAINED, shipped_weights
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.evaluation.result import BASELINE
 from keras_lstsr.records.scene_sample import SceneSample

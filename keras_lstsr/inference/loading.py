@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from keras_lstsr.artifacts.contract import OUTPUT_NAME, SERVING_SIGNATURE, Contract
 from keras_lstsr.artifacts.loading import holds_keras_model, model_contract, open_model
-from keras_lstsr.artifacts.pretrained import PRETRAINED, shipped_folder
 from keras_lstsr.artifacts.saved_model import load_saved_model, newest_version_dir
 from keras_lstsr.errors import ModelError
 from keras_lstsr.inference.predictor import ContractPredictor
@@ -130,15 +129,3 @@ def load_predictor(
     if path.is_dir() and not holds_keras_model(path):
         return SavedModelPredictor(path)
     return KerasPredictor(*open_model(path))
-
-
-def load_pretrained() -> KerasPredictor:
-    """Loads the model with the newest weights that come with this package.
-
-    It takes LST of 1 km and NDVI of 250 m. Its provenance holds ``model_card``: data, training
-    and scores of the weights.
-
-    Raises:
-        ModelError: If the weights are not there, or damaged.
-    """
-    return KerasPredictor(*open_model(shipped_folder(PRETRAINED) or PRETRAINED))

@@ -16,9 +16,8 @@ import numpy as np
 import xarray as xr
 
 from keras_lstsr.config.guides import GUIDES, guide_named
-from keras_lstsr.errors import ConfigError, ProductError
-from keras_lstsr.products import aster, granule, mod09gq, mod11a1, raster
-from keras_lstsr.products.band import read_band
+from keras_lstsr.errors import ConfigError, ProductError, name_taken, unknown
+from keras_lstsr.products import granule, mod09gq, mod11a1
 from keras_lstsr.products.hdfeos import HdfEosFile, check_is_hdf4
 from keras_lstsr.products.quality import POLICIES, REASONS, Rejection, check_policy
 from keras_lstsr.products.scene import rejection_reason
@@ -68,9 +67,11 @@ HDF_PRODUCTS = {
 }
 """By the short name in their metadata; ``register_product`` adds others."""
 
-_RASTER_QUANTITIES = {aster.PRODUCT: "lst"} | {
+_ASTER = "ASTER_LST"
+_RASTER_QUANTITIES = {_ASTER: "lst"} | {
     f"{quantity.upper()}_GEOTIFF": quantity for quantity in ("lst", *GUIDES)
 }
+_RASTER_OPTIONS = ("quantity", "scale", "offset", "nodata", "unit", "day_night")
 _LST_VARIABLES = ("lst_day_kelvin", "lst_night_kelvin", "lst_kelvin")
 _HDF_SUFFIXES = {".hdf", ".hdf4", ".h4"}
 
@@ -84,15 +85,10 @@ def register_product(name: str, product: HdfProduct, *, replace: bool = False) -
         replace: Whether a product of that name may be replaced.
 
     Raises:
-        ConfigError: If the name is taken.
+        ConfigError: If the name is taken and ``replace`` is not set.
     """
     if not replace and name in product_names():
-        raise ConfigError(
-            "there is a product of this name",
-            field="product",
-            found=repr(name),
-            action="Choose another name.",
-        )
+        raise name_taken("product", name, "product")
     HDF_PRODUCTS[name] = product
 
 
@@ -106,15 +102,10 @@ def open_product(
     *,
     qc_policy: str = "default",
     product: str | None = None,
-    quantity: str | None = None,
-    scale: float | None = None,
-    offset: float | None = None,
-    nodata: float | None = None,
-    unit: str | None = None,
-    date: str | None = None,
-    day_night: str | None = None,
-    date_pattern: str | None = None,
     variables: Collection[str] | None = None,
+    date: str | None = None,
+    date_pattern: str | None = None,
+    **raster_options: Any,
 ) -> xr.Dataset:
     """Opens a satellite product, recognised by its contents, as a scene.
 
@@ -132,18 +123,15 @@ def open_product(
         path: The file.
         qc_policy: ``"strict"``, ``"default"`` or ``"lenient"``; see :data:`POLICIES`.
         product: One of :func:`product_names`; None recognises it. Another product is an error.
-        quantity: Of a GeoTIFF: ``"lst"`` or the name of a guide; None asks tags and file name,
-            which tell LST and NDVI apart.
-        scale: Of a GeoTIFF: units per stored unit; None asks its tags.
-        offset: Of a GeoTIFF: physical value of a stored zero; None asks its tags.
-        nodata: Of a GeoTIFF: stored number that means missing; None asks its tags.
-        unit: Of a GeoTIFF: ``"kelvin"`` or ``"celsius"``, converted to kelvin; None asks its
-            tags.
+        variables: Of an HDF product: names of the variables to read; None reads all.
         date: Acquisition date, ISO; goes before what the file says.
-        day_night: Of a GeoTIFF: ``"day"``, ``"night"`` or ``"unknown"``.
         date_pattern: Regular expression for the file name with groups ``year`` and ``doy`` or
             ``month`` and ``day``, optionally ``day_night``.
-        variables: Of an HDF product: names of the variables to read; None reads all.
+        **raster_options: What the tags of a GeoTIFF may not tell: ``quantity`` (``"lst"`` or the
+            name of a guide; by default tags and file name tell LST and NDVI apart), ``scale``
+            (units per stored unit), ``offset`` (physical value of a stored zero), ``nodata``,
+            ``unit`` (``"kelvin"`` or ``"celsius"``, converted to kelvin), ``day_night``
+            (``"day"``, ``"night"`` or ``"unknown"``). None asks the tags.
 
     Returns:
         The scene, with attributes ``product``, ``version``, ``granule_id``,
@@ -157,27 +145,21 @@ def open_product(
     path = Path(path)
     check_policy(qc_policy)
     if product is not None and product not in product_names():
-        raise ConfigError(
-            "unknown product",
-            field="product",
-            found=repr(product),
-            expected=", ".join(product_names()),
-        )
-    if _is_hdf(path, product):
-        names = ("quantity", "scale", "offset", "nodata", "unit")
-        for name, value in zip(names, (quantity, scale, offset, nodata, unit), strict=True):
-            if value is not None:
-                raise ConfigError(
-                    "this option is for GeoTIFF; HDF4-EOS products define it themselves",
-                    path=path,
-                    field=name,
-                    found=value,
-                )
-        return _open_hdf(path, product, qc_policy, date, date_pattern, variables)
-    options = raster.RasterOptions(
-        quantity, scale, offset, nodata, unit, date, day_night, date_pattern
-    )
-    return _open_raster(path, product, options)
+        raise unknown("product", product, product_names(), field="product")
+    for name in raster_options:
+        if name not in _RASTER_OPTIONS:
+            raise unknown("option", name, _RASTER_OPTIONS, field=name)
+    if not _is_hdf(path, product):
+        return _open_raster(path, product, date=date, date_pattern=date_pattern, **raster_options)
+    for name, value in raster_options.items():
+        if value is not None and name != "day_night":
+            raise ConfigError(
+                "this option is for GeoTIFF; HDF4-EOS products define it themselves",
+                path=path,
+                field=name,
+                found=value,
+            )
+    return _open_hdf(path, product, qc_policy, date, date_pattern, variables)
 
 
 def _is_hdf(path: Path, product: str | None) -> bool:
@@ -230,7 +212,11 @@ def _product_from_fields(file: HdfEosFile) -> str:
     return ""
 
 
-def _open_raster(path: Path, product: str | None, options: raster.RasterOptions) -> xr.Dataset:
+def _open_raster(path: Path, product: str | None, **given: Any) -> xr.Dataset:
+    from keras_lstsr.products import raster
+    from keras_lstsr.products.band import read_band
+
+    options = raster.RasterOptions(**given)
     if product is not None and options.quantity not in (None, _RASTER_QUANTITIES[product]):
         raise ConfigError(
             "quantity and product contradict each other",
@@ -241,23 +227,17 @@ def _open_raster(path: Path, product: str | None, options: raster.RasterOptions)
     band = read_band(path)
     if product is not None:
         options = replace(options, quantity=_RASTER_QUANTITIES[product])
-    elif options.quantity in (None, "lst") and aster.is_aster(band):
-        product = aster.PRODUCT
-    if product == aster.PRODUCT:
-        return aster.open_aster(path, options, band=band)
+    elif options.quantity in (None, "lst") and raster.is_aster(band):
+        product = _ASTER
+    if product == _ASTER:
+        return raster.open_aster(band, options, product)
     quantity = raster.quantity_of(band, options)
     name = f"{quantity.upper()}_GEOTIFF"
     return raster.open_band(band, options, product=name, quantity=quantity)
 
 
 def lst_layers(scene: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Returns the LST layers of a scene by time of day.
-
-    Args:
-        scene: A dataset from :func:`open_product`.
-
-    Returns:
-        ``"day"``, ``"night"`` or ``"unknown"`` -> LST in kelvin ``[y, x]``.
+    """Returns LST in kelvin ``[y, x]`` by time of day: ``"day"``, ``"night"`` or ``"unknown"``.
 
     Raises:
         ProductError: If the scene has no LST.
@@ -274,11 +254,7 @@ def lst_layers(scene: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def guide_layer(scene: xr.Dataset, name: str) -> xr.DataArray:
-    """Returns a guide of a scene, ``[y, x]``.
-
-    Args:
-        scene: A dataset from :func:`open_product` or :func:`open_guide`.
-        name: The guide's name.
+    """Returns the guide of that name in a scene, ``[y, x]``.
 
     Raises:
         ProductError: If the scene does not have it.

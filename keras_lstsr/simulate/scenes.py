@@ -19,6 +19,7 @@ from keras_lstsr.files import written_whole
 from keras_lstsr.grids.degradation import GOOD_PIXEL_NOISE_KELVIN
 from keras_lstsr.products import mod09gq, mod11a1
 from keras_lstsr.products.hdfeos import FieldDefinition
+from keras_lstsr.products.mod09gq import plain_field
 from keras_lstsr.simulate import climate, observation
 from keras_lstsr.simulate.clouds import make_clouds
 from keras_lstsr.simulate.fields import RandomStreams
@@ -40,26 +41,13 @@ SMALLEST_SIZE_PIXELS = 16
 _SOFTWARE = f"keras-lstsr {__version__} simulate"
 
 
-def _pointer(
-    name: str, dtype: str, long_name: str, valid_range: tuple[int, int], fill_value: int
-) -> FieldDefinition:
-    attributes: tuple[tuple[str, str, Any], ...] = (
-        ("long_name", "char", long_name),
-        ("units", "char", "none"),
-        ("valid_range", dtype, valid_range),
-        ("_FillValue", dtype, fill_value),
-    )
-    return FieldDefinition(name, "", dtype, long_name, attributes=attributes)
-
-
 # Fields of MOD09GQ that nothing here reads, but that NASA's files have.
+_OBSERVATION = "observation number in coarser grid - first layer"
 _MOD09GQ_FIELDS = (
     *mod09gq.FIELDS,
-    _pointer(
-        "iobs_res_1", "uint8", "observation number in coarser grid - first layer", (0, 254), 255
-    ),
-    _pointer("orbit_pnt_1", "int8", "Orbit pointer - first layer", (0, 15), -1),
-    _pointer("granule_pnt_1", "uint8", "Granule Pointer - first layer", (0, 254), 255),
+    plain_field("iobs_res_1", "uint8", _OBSERVATION, "none", (0, 254), 255),
+    plain_field("orbit_pnt_1", "int8", "Orbit pointer - first layer", "none", (0, 15), -1),
+    plain_field("granule_pnt_1", "uint8", "Granule Pointer - first layer", "none", (0, 254), 255),
 )
 
 

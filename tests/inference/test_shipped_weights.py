@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from keras_lstsr.artifacts.loading import shipped_folder, shipped_weights
 from keras_lstsr.artifacts.model_folder import ModelFolder
-from keras_lstsr.artifacts.pretrained import shipped_folder, shipped_weights
 from keras_lstsr.config import ExperimentConfig, GuidedModelConfig
 from keras_lstsr.evaluation.simulated import simulated_samples
 from keras_lstsr.files import sha256_of

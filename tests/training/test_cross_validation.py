@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from keras_lstsr.artifacts.loading import PRETRAINED, shipped_folder
 from keras_lstsr.artifacts.model_folder import ModelFolder
-from keras_lstsr.artifacts.pretrained import PRETRAINED, shipped_folder
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError, RecordsError
 from keras_lstsr.grids.resample import upsample_bicubic
