@@ -17,7 +17,7 @@ import numpy as np
 
 def row(name, samples, model_of, calibration):
     """Prints one line of the table."""
-    from keras_lstsr.sharpening.interpolation import interpolated
+    from keras_lstsr.grids.resample import interpolated
     from keras_lstsr.training.cross_validation import predict_sample
 
     errors, plain, inside = [], [], []

@@ -52,7 +52,7 @@ def measure(task):
     """Runs one method on one scene; in a process of its own."""
     from importlib import import_module
 
-    from keras_lstsr.sharpening.interpolation import interpolated
+    from keras_lstsr.grids.resample import interpolated
 
     lst, guide = make_scene(task["side"], task["factor"], task["clouds"], task["scattered"])
     # A first, small run pays for imports.

@@ -30,16 +30,17 @@ from typing import Any
 
 import numpy as np
 
-from keras_lstsr.config import NETWORK_SHAPES, LossConfig, ModelConfig
+from keras_lstsr.config import NETWORKS as REGISTERED
+from keras_lstsr.config import LossConfig, ModelConfig
 from keras_lstsr.records.sample import Encoding, Sample
+from keras_lstsr.testing.rasters import utm_grid
 from keras_lstsr.testing.records import write_samples
-from keras_lstsr.testing.samples import utm_grid
 
 # Variants of a network, by the setting that tells them apart.
 VARIANTS = {"mrunet": ("strided", "maxpool")}
 NETWORKS = [
     f"{architecture}_{variant}" if variant else architecture
-    for architecture in NETWORK_SHAPES
+    for architecture in REGISTERED
     for variant in VARIANTS.get(architecture, ("",))
 ]
 MATRIX_SIDE = {"CPU": 2048, "GPU": 8192}

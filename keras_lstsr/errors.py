@@ -122,15 +122,5 @@ def out_of_range(field: str, found: object, expected: str) -> ConfigError:
     return ConfigError("the value is out of range", field=field, found=found, expected=expected)
 
 
-def name_taken(what: str, name: str, field: str) -> ConfigError:
-    """Returns the error for a second registration under one name."""
-    return ConfigError(
-        f"there is a {what} of this name",
-        field=field,
-        found=repr(name),
-        action="Choose another name.",
-    )
-
-
 class OldLayoutWarning(FutureWarning):
     """A file as an older version wrote it, which the next release will no longer read."""

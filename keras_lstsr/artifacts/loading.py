@@ -203,7 +203,7 @@ def guides_of(model: keras.Model) -> tuple[str, ...]:
             "the model takes a guide that is not registered",
             field=unknown[0],
             expected=", ".join(GUIDES),
-            action="Register it in keras_lstsr/config/guides.py.",
+            action="Make it known with keras_lstsr.register_guide.",
         )
     return guides
 

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from keras_lstsr import __version__
+from keras_lstsr.config.registration import load_extensions
 from keras_lstsr.errors import LstsrError, OldLayoutWarning
 
 # name -> (module, one line for --help): the help page must not import TensorFlow.
@@ -43,6 +44,7 @@ class LazyGroup(click.Group):
         """Imports the command's module and returns its ``command``."""
         if cmd_name not in COMMANDS:
             return None
+        load_extensions()
         module = importlib.import_module(f"keras_lstsr.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command

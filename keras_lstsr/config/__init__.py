@@ -11,33 +11,33 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from keras_lstsr.config.data import AugmentationConfig, DataConfig, Task
     from keras_lstsr.config.experiment import ExperimentConfig
-    from keras_lstsr.config.losses import LOSS_NEEDS, AlphaScheduleConfig, LossConfig, LossNeeds
+    from keras_lstsr.config.losses import LOSSES, AlphaScheduleConfig, Loss, LossConfig
     from keras_lstsr.config.networks import (
         GUIDED,
-        NETWORK_SHAPES,
+        NETWORKS,
         GuidedModelConfig,
         ModelConfig,
+        Network,
         NetworkConfig,
-        NetworkShape,
     )
     from keras_lstsr.config.settings import SettingsFile
     from keras_lstsr.config.training import CrossValidationConfig, ScheduleConfig, TrainingConfig
 
 __all__ = [
     "GUIDED",
-    "LOSS_NEEDS",
-    "NETWORK_SHAPES",
+    "LOSSES",
+    "NETWORKS",
     "AlphaScheduleConfig",
     "AugmentationConfig",
     "CrossValidationConfig",
     "DataConfig",
     "ExperimentConfig",
     "GuidedModelConfig",
+    "Loss",
     "LossConfig",
-    "LossNeeds",
     "ModelConfig",
+    "Network",
     "NetworkConfig",
-    "NetworkShape",
     "ScheduleConfig",
     "SettingsFile",
     "Task",

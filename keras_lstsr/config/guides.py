@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from keras_lstsr.config.registration import register
 from keras_lstsr.errors import ConfigError
 
 
@@ -31,8 +32,8 @@ class Guide:
     units: str
     long_name: str
     valid_range: tuple[float, float]
-    aggregation: Literal["mean"]
-    when_missing: str
+    aggregation: Literal["mean"] = "mean"
+    when_missing: str = "NaN"
     stand_in: float = 0.0
     hint: str = "Bring it into its unit first, and mark fill values as NaN."
 
@@ -43,7 +44,6 @@ _REGISTERED = (
         units="1",
         long_name="NDVI",
         valid_range=(-1.0, 1.0),
-        aggregation="mean",
         when_missing="NaN; without NDVI the result is about bicubic there. NaN throughout means "
         "that there is no NDVI",
         stand_in=0.5,
@@ -55,7 +55,6 @@ _REGISTERED = (
         units="1",
         long_name="the share of water",
         valid_range=(0.0, 1.0),
-        aggregation="mean",
         when_missing="NaN; what is known of water is left out there",
         hint="Divide percent by 100, and mark fill values as NaN.",
     ),
@@ -65,7 +64,6 @@ _REGISTERED = (
         long_name="elevation",
         # With room for error below the Dead Sea's shore and above Mount Everest.
         valid_range=(-500.0, 9000.0),
-        aggregation="mean",
         when_missing="NaN; what is known of elevation is left out there",
         hint="Convert it to metres, and mark fill values as NaN.",
     ),
@@ -74,7 +72,6 @@ _REGISTERED = (
         units="kelvin",
         long_name="the detail of LST on other dates",
         valid_range=(-60.0, 60.0),
-        aggregation="mean",
         when_missing="NaN; what is known of other dates is left out there",
         hint="It is the fine LST of other dates less its mean over each coarse pixel, in kelvin, "
         "and not LST itself.",
@@ -82,6 +79,26 @@ _REGISTERED = (
 )
 
 GUIDES: dict[str, Guide] = {guide.name: guide for guide in _REGISTERED}
+
+
+def register_guide(guide: Guide, *, replace: bool = False) -> None:
+    """Makes a guide known by its name: to records, networks, files, contracts and servers.
+
+    Args:
+        guide: The guide; its name is an identifier in lower case.
+        replace: Whether a guide of that name may be replaced.
+
+    Raises:
+        ConfigError: If the name is taken, or stands for something else.
+    """
+    if not guide.name.isidentifier() or not guide.name.islower() or guide.name == "lst":
+        raise ConfigError(
+            "this cannot be the name of a guide",
+            field="guide",
+            found=repr(guide.name),
+            expected='an identifier in lower case, and not "lst"',
+        )
+    register(GUIDES, guide.name, guide, field="guide", replace=replace)
 
 
 def guide_named(name: str) -> Guide:
@@ -96,6 +113,6 @@ def guide_named(name: str) -> Guide:
             field="guide",
             found=repr(name),
             expected=", ".join(GUIDES),
-            action="keras_lstsr/config/guides.py is the place to register another.",
+            action="keras_lstsr.register_guide makes another one known.",
         )
     return GUIDES[name]

@@ -2,44 +2,81 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Self
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from keras_lstsr.config.registration import Code, register
 from keras_lstsr.config.settings import Settings
+
+REPORT_OPTIONS: dict[str, float | int | str] = {
+    "alpha": 1e-4,
+    "gradient": "sobel_report",
+    "components": "magnitude",
+    "gradient_scaling": "maximum",
+    "consistency": "bicubic",
+    "edge_crop": 16,
+    "scale_kelvin": 333.32,
+}
+"""What the report's code ran of MixGL; each option's defect is described in the loss."""
 
 
 @dataclass(frozen=True)
-class LossNeeds:
-    """What a loss asks of data and network.
+class Loss:
+    """A loss: its class, and what it asks of data and network.
 
     Attributes:
+        build: The class; its constructor's arguments are the loss's options. It must return a
+            value per sample or per pixel, or replicas will not add up.
         fine_truth: Whether it compares with LST that is truly fine.
         target_channels: Channels of the target beside LST: names of guides, or ``"spread"``, 1
             where the sample teaches how far LST and truth of two instruments differ, else 0.
         std: Whether it takes a prediction of two channels, LST and its standard deviation.
+        presets: Preset → options; what was run for the papers.
     """
 
+    build: Code
     fine_truth: bool = True
     target_channels: tuple[str, ...] = ()
     std: bool = False
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
+_PIXELWISE = "keras_lstsr.losses.pixelwise:Masked"
 # Texture comes from NDVI and temperature from the coarse LST, so that these need no fine truth.
-_TEXTURE = LossNeeds(fine_truth=False, target_channels=("ndvi",))
+_TEXTURE: dict[str, Any] = {"fine_truth": False, "target_channels": ("ndvi",)}
 
-LOSS_NEEDS: dict[str, LossNeeds] = {
-    "mse": LossNeeds(),
-    "mae": LossNeeds(),
-    "huber": LossNeeds(),
-    "charbonnier": LossNeeds(),
-    "mixgl": _TEXTURE,
-    "perceptual": LossNeeds(),
-    "sif": _TEXTURE,
-    "detail": LossNeeds(target_channels=("spread",), std=True),
+LOSSES: dict[str, Loss] = {
+    "mse": Loss(f"{_PIXELWISE}MeanSquaredError", presets={"paper_2022": {"scale_kelvin": 1.0}}),
+    "mae": Loss(f"{_PIXELWISE}MeanAbsoluteError"),
+    "huber": Loss(f"{_PIXELWISE}Huber"),
+    "charbonnier": Loss(f"{_PIXELWISE}Charbonnier"),
+    "mixgl": Loss(
+        "keras_lstsr.losses.mixgl:MixedGradientLoss",
+        **_TEXTURE,
+        presets={"report": REPORT_OPTIONS},
+    ),
+    "perceptual": Loss("keras_lstsr.losses.perceptual:PerceptualLoss"),
+    "sif": Loss("keras_lstsr.losses.scale_invariance_free:ScaleInvarianceFreeLoss", **_TEXTURE),
+    "detail": Loss("keras_lstsr.losses.detail:DetailLoss", target_channels=("spread",), std=True),
 }
-"""By the loss's name; ``keras_lstsr.losses.register_loss`` adds to it."""
+"""By the name that ``loss.name`` calls it. This is where a loss is registered."""
+
+
+def register_loss(name: str, loss: Loss, *, replace: bool = False) -> None:
+    """Makes a loss known under a name: to settings, ``build_loss`` and training.
+
+    Args:
+        name: What ``loss.name`` calls it.
+        loss: Its class, and what it asks for.
+        replace: Whether a loss of that name may be replaced.
+
+    Raises:
+        ConfigError: If the name is taken.
+    """
+    register(LOSSES, name, loss, field="loss.name", replace=replace)
 
 
 class AlphaScheduleConfig(Settings):
@@ -94,14 +131,14 @@ class LossConfig(Settings):
     @field_validator("name")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value not in LOSS_NEEDS:
-            raise ValueError(f"must be one of {', '.join(LOSS_NEEDS)}")
+        if value not in LOSSES:
+            raise ValueError(f"must be one of {', '.join(LOSSES)}")
         return value
 
     @property
-    def needs(self) -> LossNeeds:
+    def needs(self) -> Loss:
         """What the loss asks of data and network."""
-        return LOSS_NEEDS[self.name]
+        return LOSSES[self.name]
 
     @property
     def needs_guide(self) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from keras_lstsr.config.guides import GUIDES
+from keras_lstsr.config.registration import Code, register
 from keras_lstsr.config.settings import Settings, in_brackets
 
 GUIDED = "guided"
@@ -16,27 +17,74 @@ GUIDED = "guided"
 
 
 @dataclass(frozen=True)
-class NetworkShape:
-    """What shapes a network that sees LST alone, beside its width.
+class Network:
+    """A network that sees LST alone: how it is built, and what it asks of settings and input.
 
     Attributes:
+        build: Builds it without its surroundings: ``[B, H, W, 1] → [B, H, W, 1]`` in normalised
+            units, H and W on the fine grid and free. It gets each field of ``ModelConfig`` of
+            which it has an argument by name, and ``ModelConfig.options`` as further arguments.
         published: Setting (``variant``, ``depth``, ``bridge_blocks``) → published value; none of
             the others applies to the network.
         depths: Least and largest ``depth``.
+        smallest_side: Smallest height and width in pixels that it takes, from settings.
+        side_multiple: Number of which heights and widths must be multiples.
+        on_coarse_grid: Whether it works on the coarse grid and upsamples for itself,
+            ``[B, h, w, 1] → [B, h·f, w·f, 1]``; what it gives is then added to upsampled LST.
     """
 
+    build: Code
     published: Mapping[str, str | int] = field(default_factory=dict)
     depths: tuple[int, int] = (1, 100)
+    smallest_side: Callable[[ModelConfig], int] = lambda config: 1
+    side_multiple: int = 1
+    on_coarse_grid: bool = False
 
 
-NETWORK_SHAPES: dict[str, NetworkShape] = {
-    "mrunet": NetworkShape({"variant": "strided", "depth": 4, "bridge_blocks": 1}, (1, 6)),
-    "vdsr": NetworkShape({"depth": 20}, (2, 100)),
-    "dmcn": NetworkShape(),
-    "srcnn": NetworkShape(),
-    "edsr": NetworkShape({"depth": 16}),
+def _reflecting(side: int) -> Callable[[ModelConfig], int]:
+    """Smallest side of a network that takes any, but for reflection: one pixel plus the margin."""
+    return lambda config: side if config.padding == "reflect" else 1
+
+
+NETWORKS: dict[str, Network] = {
+    "mrunet": Network(
+        "keras_lstsr.models.mrunet:build_mrunet",
+        {"variant": "strided", "depth": 4, "bridge_blocks": 1},
+        (1, 6),
+        # The bridge pads by reflection, which needs two pixels after all halvings.
+        smallest_side=lambda config: 2 ** (config.shape["depth"] + 1),
+    ),
+    "vdsr": Network("keras_lstsr.models.vdsr:build_vdsr", {"depth": 20}, (2, 100), _reflecting(2)),
+    # Two halvings; reflection needs two pixels after them.
+    "dmcn": Network(
+        "keras_lstsr.models.dmcn:build_dmcn",
+        smallest_side=lambda config: 4 * _reflecting(2)(config),
+        side_multiple=4,
+    ),
+    "srcnn": Network("keras_lstsr.models.srcnn:build_srcnn", smallest_side=_reflecting(5)),
+    "edsr": Network(
+        "keras_lstsr.models.edsr:build_edsr",
+        {"depth": 16},
+        smallest_side=_reflecting(2),
+        on_coarse_grid=True,
+    ),
 }
-"""By architecture; ``keras_lstsr.models.register_network`` adds to it."""
+"""By the name that ``model.architecture`` calls it. This is where a network is registered."""
+
+
+def register_network(name: str, network: Network, *, replace: bool = False) -> None:
+    """Makes a network known under a name: to settings, ``build_model`` and training.
+
+    Args:
+        name: What ``model.architecture`` calls it.
+        network: How it is built, and what it asks for.
+        replace: Whether a network of that name may be replaced.
+
+    Raises:
+        ConfigError: If the name is taken.
+    """
+    known = NETWORKS if name != GUIDED else {GUIDED: network}
+    register(known, name, network, field="model.architecture", replace=replace)
 
 
 class ModelConfig(Settings):
@@ -64,6 +112,7 @@ class ModelConfig(Settings):
         synchronised_batch_norm: BatchNorm statistics over all replicas; set by training.
         zero_initial_residual: Start the last convolution at zero, so that the untrained model
             equals its upsampling (the references start it at random).
+        options: Further arguments of the network's builder, by name.
     """
 
     architecture: str = "mrunet"
@@ -79,12 +128,13 @@ class ModelConfig(Settings):
     scale_kelvin: float | None = Field(default=None, gt=0)
     synchronised_batch_norm: bool = False
     zero_initial_residual: bool = False
+    options: dict[str, float | bool | str | int | list[str] | None] = Field(default_factory=dict)
 
     @field_validator("architecture")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value not in NETWORK_SHAPES:
-            known = ", ".join(f"'{name}'" for name in (*NETWORK_SHAPES, GUIDED))
+        if value not in NETWORKS:
+            known = ", ".join(f"'{name}'" for name in (*NETWORKS, GUIDED))
             raise ValueError(f"must be one of {known}")
         return value
 
@@ -94,13 +144,13 @@ class ModelConfig(Settings):
         architecture, name = info.data.get("architecture"), str(info.field_name)
         if architecture is None:
             return value  # an unknown architecture has been reported already
-        shape = NETWORK_SHAPES[architecture]
+        network = NETWORKS[architecture]
         if value is None:
-            return shape.published.get(name)
-        if name not in shape.published:
-            taken = ", ".join(["width", *shape.published])
+            return network.published.get(name)
+        if name not in network.published:
+            taken = ", ".join(["width", *network.published])
             raise ValueError(f"does not apply to architecture {architecture}, which takes {taken}")
-        low, high = shape.depths
+        low, high = network.depths
         if name == "depth" and not low <= value <= high:
             raise ValueError(f"must lie between {low} and {high} for architecture {architecture}")
         return value
@@ -108,8 +158,8 @@ class ModelConfig(Settings):
     @property
     def shape(self) -> dict[str, Any]:
         """The width and what else shapes the network, by the names of its builder's arguments."""
-        names = ("width", *NETWORK_SHAPES[self.architecture].published)
-        return {name: getattr(self, name) for name in names}
+        names = ("width", *NETWORKS[self.architecture].published)
+        return {**{name: getattr(self, name) for name in names}, **self.options}
 
     @property
     def network(self) -> str:

@@ -18,10 +18,10 @@ from keras_lstsr.artifacts.contract import FOLLOWED_NAME, OUTPUT_NAME
 from keras_lstsr.artifacts.loading import PRETRAINED, shipped_weights
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.evaluation.result import BASELINE
+from keras_lstsr.grids.resample import INTERPOLATIONS
 from keras_lstsr.records.scene_sample import SceneSample
 from keras_lstsr.sharpening import METHODS, sharpen
 from keras_lstsr.sharpening.fallback import SharpeningWarning
-from keras_lstsr.sharpening.interpolation import INTERPOLATIONS
 
 if TYPE_CHECKING:
     from keras_lstsr.inference.predictor import Predictor

@@ -28,8 +28,13 @@ from keras_lstsr.grids.registration import Shift, shifted
 from keras_lstsr.grids.resample import block_mean, norm_l4, upsample_bicubic
 from keras_lstsr.grids.warp import warp_bilinear
 from keras_lstsr.metrics import image
-from keras_lstsr.records.masks import ASTER_ERODED_PIXELS, ASTER_MINIMUM_KELVIN, eroded
-from keras_lstsr.records.scene_sample import SceneSample, cropped_to_guides
+from keras_lstsr.records.scene_sample import (
+    ASTER_ERODED_PIXELS,
+    ASTER_MINIMUM_KELVIN,
+    SceneSample,
+    cropped_to_guides,
+    eroded,
+)
 
 Warp = Literal["gdal", "exact"]
 

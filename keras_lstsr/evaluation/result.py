@@ -16,7 +16,7 @@ from keras_lstsr.metrics.bootstrap import (
     bootstrap_interval,
     paired_difference_interval,
 )
-from keras_lstsr.records.masks import extent_of
+from keras_lstsr.records.scene_sample import extent_of
 
 BASELINE = "bicubic"
 # By the first of these that a benchmark has, a method is called worse than bicubic: the bias-free

@@ -10,18 +10,10 @@ from keras_lstsr.losses.pixelwise import (
     MaskedMeanAbsoluteError,
     MaskedMeanSquaredError,
 )
-from keras_lstsr.losses.registry import (
-    LOSSES,
-    PRESETS,
-    build_loss,
-    build_loss_metrics,
-    register_loss,
-)
+from keras_lstsr.losses.registry import build_loss, build_loss_metrics
 from keras_lstsr.losses.scale_invariance_free import ScaleInvarianceFreeLoss
 
 __all__ = [
-    "LOSSES",
-    "PRESETS",
     "REPORT_OPTIONS",
     "AlphaWeight",
     "DetailLoss",
@@ -35,5 +27,4 @@ __all__ = [
     "ScaleInvarianceFreeLoss",
     "build_loss",
     "build_loss_metrics",
-    "register_loss",
 ]

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_lstsr.config.losses import REPORT_OPTIONS
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.losses.consistency import bicubic_reduction, block_all, norm_l4
 from keras_lstsr.losses.gradients import GRADIENT_OPERATORS, magnitude, neighbourhood_valid
@@ -23,17 +24,6 @@ from keras_lstsr.losses.options import not_negative, one_of, positive, whole
 COMPONENTS = ("signed", "magnitude")
 GRADIENT_SCALINGS = ("none", "maximum", "batch_maximum", "image_maximum")
 CONSISTENCIES = ("norm_l4", "bicubic", "none")
-
-# What the report's code ran; each option's defect is described at its place below.
-REPORT_OPTIONS: dict[str, float | int | str] = {
-    "alpha": 1e-4,
-    "gradient": "sobel_report",
-    "components": "magnitude",
-    "gradient_scaling": "maximum",
-    "consistency": "bicubic",
-    "edge_crop": 16,
-    "scale_kelvin": 333.32,
-}
 
 
 @keras.saving.register_keras_serializable(package="keras_lstsr")

@@ -1,4 +1,4 @@
-"""The losses by name: class, presets, and the metrics that belong to each."""
+"""The losses that ``keras_lstsr.config.losses`` knows by name, and the metrics of each."""
 
 from __future__ import annotations
 
@@ -8,69 +8,14 @@ from typing import Any
 
 import keras
 
-from keras_lstsr.config import LOSS_NEEDS, LossConfig, LossNeeds
+from keras_lstsr.config.losses import LOSSES, LossConfig
+from keras_lstsr.config.registration import code_of
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.losses.detail import DetailLoss
-from keras_lstsr.losses.mixgl import REPORT_OPTIONS, MixedGradientLoss
+from keras_lstsr.losses.mixgl import MixedGradientLoss
 from keras_lstsr.losses.monitoring import AlphaWeight, MeanGradientError, mge_options
-from keras_lstsr.losses.perceptual import PerceptualLoss
-from keras_lstsr.losses.pixelwise import (
-    MaskedCharbonnier,
-    MaskedHuber,
-    MaskedMeanAbsoluteError,
-    MaskedMeanSquaredError,
-)
-from keras_lstsr.losses.scale_invariance_free import ScaleInvarianceFreeLoss
 
-LOSSES: dict[str, type[keras.losses.Loss]] = {
-    "mse": MaskedMeanSquaredError,
-    "mae": MaskedMeanAbsoluteError,
-    "huber": MaskedHuber,
-    "charbonnier": MaskedCharbonnier,
-    "mixgl": MixedGradientLoss,
-    "perceptual": PerceptualLoss,
-    "sif": ScaleInvarianceFreeLoss,
-    "detail": DetailLoss,
-}
-"""By name; ``keras_lstsr.config.LOSS_NEEDS`` says what each asks of data and network."""
-
-# What was run for the papers, by preset and loss; a loss that is not here has no such preset.
-PRESETS: dict[str, dict[str, Mapping[str, Any]]] = {
-    "report": {"mixgl": REPORT_OPTIONS},
-    "paper_2022": {"mse": {"scale_kelvin": 1.0}},
-}
-# Set by Keras or by LossConfig's own fields, not by its options.
-_NOT_OPTIONS = {"self", "name", "reduction", "dtype", "alpha"}
-
-
-def register_loss(
-    name: str,
-    loss: type[keras.losses.Loss],
-    needs: LossNeeds | None = None,
-    *,
-    replace: bool = False,
-) -> None:
-    """Makes a loss known under a name: to settings, ``build_loss`` and training.
-
-    Args:
-        name: What ``loss.name`` calls it.
-        loss: The class; its constructor's arguments are the loss's options. It must return a value
-            per sample or per pixel, or replicas will not add up.
-        needs: What it asks of data and network; by default fine LST and nothing else.
-        replace: Whether a loss of that name may be replaced.
-
-    Raises:
-        ConfigError: If the name is taken.
-    """
-    if not replace and name in LOSS_NEEDS:
-        raise ConfigError(
-            "there is a loss of this name",
-            field="loss.name",
-            found=repr(name),
-            action="Choose another name.",
-        )
-    LOSS_NEEDS[name] = needs or LossNeeds()
-    LOSSES[name] = loss
+# Set by Keras, not by LossConfig's options.
+_NOT_OPTIONS = {"self", "name", "reduction", "dtype"}
 
 
 def build_loss(config: LossConfig) -> keras.losses.Loss:
@@ -85,10 +30,11 @@ def build_loss(config: LossConfig) -> keras.losses.Loss:
     Raises:
         ConfigError: If an option is unknown, invalid, or of no use to this loss; it names it.
     """
-    loss = LOSSES[config.name]
+    loss = code_of(config.needs.build)
     parameters = inspect.signature(loss.__init__).parameters.values()
     named = {each.name for each in parameters if each.kind is not each.VAR_KEYWORD}
-    known = sorted(named - _NOT_OPTIONS)
+    # MixGL's alpha is a field of its own.
+    known = sorted(named - _NOT_OPTIONS - ({"alpha"} if config.name == "mixgl" else set()))
     for option in config.options:
         if option not in known:
             raise ConfigError(
@@ -138,12 +84,12 @@ def build_loss_metrics(config: LossConfig, loss: keras.losses.Loss) -> list[kera
 def _preset(config: LossConfig) -> Mapping[str, Any]:
     if config.preset == "default":
         return {}
-    losses = PRESETS[config.preset]
-    if config.name not in losses:
+    if config.preset not in config.needs.presets:
+        others = [name for name, loss in LOSSES.items() if config.preset in loss.presets]
         raise ConfigError(
             f"the loss {config.name} has no such setting",
             field="loss.preset",
             found=repr(config.preset),
-            action=f"Leave it out, or set loss.name to {' or '.join(losses)}.",
+            action=f"Leave it out, or set loss.name to {' or '.join(others)}.",
         )
-    return losses[config.name]
+    return config.needs.presets[config.preset]

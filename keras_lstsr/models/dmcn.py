@@ -20,7 +20,6 @@ from keras_lstsr.models.convolution import (
 )
 from keras_lstsr.models.pixel_shuffle import PixelShuffle
 
-SIDE_MULTIPLE = 4
 _HEAD_CONVOLUTIONS = 5
 _DOWN_UNITS = (5, 2)
 _UP_UNITS = (2, 5)

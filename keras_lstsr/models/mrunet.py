@@ -26,14 +26,6 @@ from keras_lstsr.models.padding import PadToSkip, ReflectPad
 Variant = Literal["strided", "maxpool"]
 
 
-def smallest_side(depth: int) -> int:
-    """Smallest height and width in pixels that a Multi-residual U-Net takes.
-
-    The bridge pads by reflection, which needs two pixels after ``depth`` halvings.
-    """
-    return 2 ** (depth + 1)
-
-
 class _Blocks:
     """Blocks that share the network's settings."""
 
@@ -139,7 +131,7 @@ def build_mrunet(
         name: Name of the model.
 
     Returns:
-        A model ``[B, H, W, 1] → [B, H, W, 1]``; H and W are free from ``smallest_side(depth)`` on.
+        A model ``[B, H, W, 1] → [B, H, W, 1]``; H and W are free from 2^(depth + 1) on.
         The last convolution and the global residual are float32 under any dtype policy. Weights
         are drawn kaiming-uniform with a = √5, biases likewise, as PyTorch does.
 

@@ -1,117 +1,18 @@
-"""The networks by name: settings, builder, what sizes each takes; and the whole model of each."""
+"""The whole model of each network that ``keras_lstsr.config.networks`` knows by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import keras
 
-from keras_lstsr.config import GUIDED, NETWORK_SHAPES, GuidedModelConfig, ModelConfig, NetworkShape
+from keras_lstsr.config.networks import NETWORKS, GuidedModelConfig, ModelConfig, Network
+from keras_lstsr.config.registration import code_of
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.models.dmcn import SIDE_MULTIPLE as DMCN_SIDE_MULTIPLE
-from keras_lstsr.models.dmcn import build_dmcn
-from keras_lstsr.models.edsr import build_edsr
 from keras_lstsr.models.guided import build_guided
 from keras_lstsr.models.layers import FillGaps, MaskGaps, NormaliseTemperature, Upsample
-from keras_lstsr.models.mrunet import build_mrunet, smallest_side
 from keras_lstsr.models.padding import CropToReference, PadToMinimum
-from keras_lstsr.models.srcnn import build_srcnn
-from keras_lstsr.models.vdsr import build_vdsr
-
-
-@dataclass(frozen=True)
-class CoreNetwork:
-    """A network without its surroundings, and what it asks of its input.
-
-    Attributes:
-        build: Builds it from settings, ``[B, H, W, 1] → [B, H, W, 1]`` in normalised units; on
-            the coarse grid ``[B, h, w, 1] → [B, h·f, w·f, 1]``, a residual.
-        smallest_side: Smallest height and width in pixels that it takes, from settings.
-        side_multiple: Number of which heights and widths must be multiples.
-        on_coarse_grid: Whether it works on the coarse grid and upsamples for itself.
-    """
-
-    build: Callable[[ModelConfig], keras.Model]
-    smallest_side: Callable[[ModelConfig], int] = lambda config: 1
-    side_multiple: int = 1
-    on_coarse_grid: bool = False
-
-
-def _arguments(config: ModelConfig) -> dict[str, Any]:
-    return {
-        **config.shape,
-        "padding": config.padding,
-        "zero_initial_residual": config.zero_initial_residual,
-    }
-
-
-def _mrunet(config: ModelConfig) -> keras.Model:
-    return build_mrunet(
-        **_arguments(config), synchronised_batch_norm=config.synchronised_batch_norm
-    )
-
-
-def _vdsr(config: ModelConfig) -> keras.Model:
-    return build_vdsr(**_arguments(config))
-
-
-def _dmcn(config: ModelConfig) -> keras.Model:
-    return build_dmcn(**_arguments(config), synchronised_batch_norm=config.synchronised_batch_norm)
-
-
-def _srcnn(config: ModelConfig) -> keras.Model:
-    return build_srcnn(**_arguments(config))
-
-
-def _edsr(config: ModelConfig) -> keras.Model:
-    return build_edsr(**_arguments(config), scale_factor=config.scale_factor)
-
-
-def _reflecting(side: int) -> Callable[[ModelConfig], int]:
-    """Smallest side of a network that takes any, but for reflection: one pixel plus the margin."""
-    return lambda config: side if config.padding == "reflect" else 1
-
-
-NETWORKS: dict[str, CoreNetwork] = {
-    "mrunet": CoreNetwork(_mrunet, lambda config: smallest_side(config.shape["depth"])),
-    "vdsr": CoreNetwork(_vdsr, _reflecting(2)),
-    # Reflection needs two pixels after two halvings.
-    "dmcn": CoreNetwork(
-        _dmcn,
-        lambda config: DMCN_SIDE_MULTIPLE * _reflecting(2)(config),
-        side_multiple=DMCN_SIDE_MULTIPLE,
-    ),
-    "srcnn": CoreNetwork(_srcnn, _reflecting(5)),
-    "edsr": CoreNetwork(_edsr, _reflecting(2), on_coarse_grid=True),
-}
-"""By architecture; ``keras_lstsr.config.NETWORK_SHAPES`` has the settings of each."""
-
-
-def register_network(
-    name: str, network: CoreNetwork, shape: NetworkShape | None = None, *, replace: bool = False
-) -> None:
-    """Makes a network known under a name: to settings, ``build_model`` and training.
-
-    Args:
-        name: What ``model.architecture`` calls it.
-        network: How it is built.
-        shape: Which settings it has beside its width; by default none.
-        replace: Whether a network of that name may be replaced.
-
-    Raises:
-        ConfigError: If the name is taken.
-    """
-    if not replace and (name in NETWORK_SHAPES or name == GUIDED):
-        raise ConfigError(
-            "there is a network of this name",
-            field="model.architecture",
-            found=repr(name),
-            action="Choose another name.",
-        )
-    NETWORK_SHAPES[name] = shape or NetworkShape()
-    NETWORKS[name] = network
 
 
 def build_model(config: ModelConfig | GuidedModelConfig) -> keras.Model:
@@ -135,7 +36,7 @@ def build_model(config: ModelConfig | GuidedModelConfig) -> keras.Model:
         The network itself is the layer that is named after ``config.architecture``.
 
     Raises:
-        ConfigError: If the scaling of temperature is not set.
+        ConfigError: If the scaling of temperature is not set, or the network has no such option.
     """
     if isinstance(config, GuidedModelConfig):
         return build_guided(config)
@@ -159,7 +60,26 @@ def build_model(config: ModelConfig | GuidedModelConfig) -> keras.Model:
     return keras.Model({"lst_kelvin": coarse}, fine, name=config.network)
 
 
-def _pad(config: ModelConfig, core: CoreNetwork, field: Any) -> Any:
+def _built(config: ModelConfig, network: Network) -> keras.Model:
+    """The network itself, from those settings of which its builder has arguments."""
+    build = code_of(network.build)
+    arguments = signature(build).parameters.keys() - {"name"}
+    settings = {name: getattr(config, name) for name in arguments & ModelConfig.model_fields.keys()}
+    options = sorted(arguments - settings.keys())
+    for option in config.options:
+        if option not in options:
+            raise ConfigError(
+                f"the network {config.architecture} has no such option",
+                field=f"model.options.{option}",
+                expected=", ".join(options) or "no options",
+            )
+    given = {name: value for name, value in settings.items() if value is not None}
+    built = build(**given, **config.options)
+    built.name = config.architecture
+    return built
+
+
+def _pad(config: ModelConfig, core: Network, field: Any) -> Any:
     minimum, multiple = core.smallest_side(config), core.side_multiple
     if minimum == multiple == 1:
         return field
@@ -167,18 +87,18 @@ def _pad(config: ModelConfig, core: CoreNetwork, field: Any) -> Any:
 
 
 def _refine_upsampled(
-    config: ModelConfig, core: CoreNetwork, upsampled: Any, offset: float, scale: float
+    config: ModelConfig, core: Network, upsampled: Any, offset: float, scale: float
 ) -> Any:
     """Fine kelvin from the upsampled kelvin that the network refines."""
     normalised = NormaliseTemperature(offset, scale, name="normalise")(upsampled)
-    refined = core.build(config)(_pad(config, core, normalised))
+    refined = _built(config, core)(_pad(config, core, normalised))
     cropped = CropToReference(name="crop")([refined, normalised])
     return NormaliseTemperature(offset, scale, inverse=True, name="denormalise")(cropped)
 
 
 def _refine_from_coarse(
     config: ModelConfig,
-    core: CoreNetwork,
+    core: Network,
     filled: Any,
     upsampled: Any,
     offset: float,
@@ -186,7 +106,7 @@ def _refine_from_coarse(
 ) -> Any:
     """Upsampled kelvin plus the residual that the network makes of the coarse field."""
     normalised = NormaliseTemperature(offset, scale, name="normalise")(filled)
-    residual = core.build(config)(_pad(config, core, normalised))
+    residual = _built(config, core)(_pad(config, core, normalised))
     cropped = CropToReference(config.scale_factor, name="crop")([residual, upsampled])
     # A residual has no offset; added in kelvin, it leaves the upsampled field's digits alone.
     residual_kelvin = NormaliseTemperature(0.0, scale, inverse=True, name="denormalise")(cropped)

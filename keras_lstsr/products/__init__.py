@@ -16,9 +16,9 @@ import numpy as np
 import xarray as xr
 
 from keras_lstsr.config.guides import GUIDES, guide_named
-from keras_lstsr.errors import ConfigError, ProductError, name_taken, unknown
+from keras_lstsr.errors import ConfigError, ProductError, unknown
 from keras_lstsr.products import granule, mod09gq, mod11a1
-from keras_lstsr.products.hdfeos import HdfEosFile, check_is_hdf4
+from keras_lstsr.products.hdfeos import HDF4_MAGIC, HdfEosFile
 from keras_lstsr.products.quality import POLICIES, REASONS, Rejection, check_policy
 from keras_lstsr.products.scene import rejection_reason
 
@@ -29,6 +29,7 @@ __all__ = [
     "HdfProduct",
     "Rejection",
     "guide_layer",
+    "is_hdf",
     "lst_layers",
     "open_guide",
     "open_product",
@@ -68,9 +69,6 @@ HDF_PRODUCTS = {
 """By the short name in their metadata; ``register_product`` adds others."""
 
 _ASTER = "ASTER_LST"
-_RASTER_QUANTITIES = {_ASTER: "lst"} | {
-    f"{quantity.upper()}_GEOTIFF": quantity for quantity in ("lst", *GUIDES)
-}
 _RASTER_OPTIONS = ("quantity", "scale", "offset", "nodata", "unit", "day_night")
 _LST_VARIABLES = ("lst_day_kelvin", "lst_night_kelvin", "lst_kelvin")
 _HDF_SUFFIXES = {".hdf", ".hdf4", ".h4"}
@@ -88,13 +86,18 @@ def register_product(name: str, product: HdfProduct, *, replace: bool = False) -
         ConfigError: If the name is taken and ``replace`` is not set.
     """
     if not replace and name in product_names():
-        raise name_taken("product", name, "product")
+        raise ConfigError("this name is taken", field="product", found=repr(name))
     HDF_PRODUCTS[name] = product
 
 
 def product_names() -> tuple[str, ...]:
     """Returns the names of the products that ``open_product`` reads."""
-    return (*HDF_PRODUCTS, *_RASTER_QUANTITIES)
+    return (*HDF_PRODUCTS, *_raster_quantities())
+
+
+def _raster_quantities() -> dict[str, str]:
+    """The quantity that each product holds which comes as GeoTIFF."""
+    return {_ASTER: "lst"} | {f"{name.upper()}_GEOTIFF": name for name in ("lst", *GUIDES)}
 
 
 def open_product(
@@ -149,7 +152,7 @@ def open_product(
     for name in raster_options:
         if name not in _RASTER_OPTIONS:
             raise unknown("option", name, _RASTER_OPTIONS, field=name)
-    if not _is_hdf(path, product):
+    if not (is_hdf(path) if product is None else product in HDF_PRODUCTS):
         return _open_raster(path, product, date=date, date_pattern=date_pattern, **raster_options)
     for name, value in raster_options.items():
         if value is not None and name != "day_night":
@@ -162,16 +165,12 @@ def open_product(
     return _open_hdf(path, product, qc_policy, date, date_pattern, variables)
 
 
-def _is_hdf(path: Path, product: str | None) -> bool:
-    if product is not None:
-        return product in HDF_PRODUCTS
-    if path.suffix.lower() in _HDF_SUFFIXES:
-        return True
-    try:
-        check_is_hdf4(path)
-    except ProductError:
-        return False
-    return True
+def is_hdf(path: Path) -> bool:
+    """Returns whether a file is HDF4, by the ending of its name or by its first bytes."""
+    if path.suffix.lower() in _HDF_SUFFIXES or not path.is_file():
+        return path.suffix.lower() in _HDF_SUFFIXES
+    with path.open("rb") as file:
+        return file.read(len(HDF4_MAGIC)) == HDF4_MAGIC
 
 
 def _open_hdf(
@@ -217,16 +216,17 @@ def _open_raster(path: Path, product: str | None, **given: Any) -> xr.Dataset:
     from keras_lstsr.products.band import read_band
 
     options = raster.RasterOptions(**given)
-    if product is not None and options.quantity not in (None, _RASTER_QUANTITIES[product]):
+    quantity = None if product is None else _raster_quantities()[product]
+    if quantity is not None and options.quantity not in (None, quantity):
         raise ConfigError(
             "quantity and product contradict each other",
             field="quantity",
             found=options.quantity,
-            expected=_RASTER_QUANTITIES[product],
+            expected=quantity,
         )
     band = read_band(path)
-    if product is not None:
-        options = replace(options, quantity=_RASTER_QUANTITIES[product])
+    if quantity is not None:
+        options = replace(options, quantity=quantity)
     elif options.quantity in (None, "lst") and raster.is_aster(band):
         product = _ASTER
     if product == _ASTER:
@@ -291,7 +291,7 @@ def open_guide(
         ConfigError: If there is no such guide, or an option is invalid.
     """
     guide = guide_named(name)
-    if not _is_hdf(Path(path), None):
+    if not is_hdf(Path(path)):
         options = {"quantity": name, **options}
     scene = open_product(path, qc_policy=qc_policy, **options)
     layer = guide_layer(scene, name)

@@ -24,7 +24,7 @@ from keras_lstsr.errors import ProductError
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.modis import MODIS_SPHERE_RADIUS_M, modis_sinusoidal_crs
 
-_MAGIC = b"\x0e\x03\x13\x01"
+HDF4_MAGIC = b"\x0e\x03\x13\x01"
 _RADIUS_TOLERANCE_M = 1.0
 _DOWNLOAD_AGAIN = "Download the file again and compare its size or checksum with the archive's."
 
@@ -220,7 +220,7 @@ def check_is_hdf4(path: Path) -> None:
         raise ProductError("this is no file", path=path, expected="one HDF4-EOS file")
     with path.open("rb") as file:
         start = file.read(8)
-    if start.startswith(_MAGIC):
+    if start.startswith(HDF4_MAGIC):
         return
     if not start:
         found = "an empty file"

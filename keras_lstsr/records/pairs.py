@@ -25,10 +25,6 @@ from keras_lstsr.products import open_product
 from keras_lstsr.records.scene_sample import SceneSample
 
 PAIRS_TABLE = "pairs.csv"
-_FILE_NAME = re.compile(
-    rf"^(?P<name>.+?)_(?P<role>aster_lst|lst|{'|'.join(GUIDES)})_\d+(?:\.\d+)?k?m\.tiff?$",
-    re.IGNORECASE,
-)
 _DEFAULT_GUIDE = "ndvi"
 
 
@@ -98,9 +94,13 @@ def find_pairs(folder: str | PathLike[str]) -> list[PairFiles]:
             found="a file" if folder.exists() else "nothing",
             expected="a folder of pairs",
         )
+    roles = "|".join(("aster_lst", "lst", *GUIDES))
+    file_name = re.compile(
+        rf"^(?P<name>.+?)_(?P<role>{roles})_\d+(?:\.\d+)?k?m\.tiff?$", re.IGNORECASE
+    )
     found: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.iterdir()):
-        match = _FILE_NAME.match(path.name)
+        match = file_name.match(path.name)
         if match:
             found.setdefault(match["name"], {}).setdefault(match["role"].lower(), path)
     if not found:

@@ -9,9 +9,7 @@ from typing import Any
 
 import xarray as xr
 
-from keras_lstsr.errors import ProductError
-from keras_lstsr.products import guide_layer, lst_layers, open_product
-from keras_lstsr.products.hdfeos import check_is_hdf4
+from keras_lstsr.products import guide_layer, is_hdf, lst_layers, open_product
 
 LST, TRUTH = "lst", "truth"
 _LST_VARIABLES = ("lst_day_kelvin", "lst_night_kelvin")
@@ -47,7 +45,7 @@ class RasterReader:
             field.name: getattr(self, field.name) for field in fields(self)[1:]
         }
         quantity = LST if self.role == TRUTH else self.role
-        if _is_hdf(Path(path)):
+        if is_hdf(Path(path)):
             # All that samples are made of; reading less is faster.
             variables = _LST_VARIABLES if quantity == LST else (quantity,)
             kept = {name: options[name] for name in ("qc_policy", "date_pattern")}
@@ -63,13 +61,3 @@ class RasterReader:
         if self.role in (LST, TRUTH):
             return lst_layers(scene)
         return {self.role: guide_layer(scene, self.role)}
-
-
-def _is_hdf(path: Path) -> bool:
-    if path.suffix.lower() in (".hdf", ".hdf4", ".h4"):
-        return True
-    try:
-        check_is_hdf4(path)
-    except ProductError:
-        return False
-    return True

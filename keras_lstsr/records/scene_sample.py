@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from keras_lstsr.errors import ProductError
 from keras_lstsr.grids.align import CLEARLY_FINER, guide_on_fine_grid, relative_pixel_size
@@ -18,9 +19,14 @@ from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.registration import Shift, shifted
 from keras_lstsr.grids.resample import block_mean
 from keras_lstsr.grids.warp import warp_area, warp_spline
-from keras_lstsr.records.masks import extent_of, usable_truth
 from keras_lstsr.records.sample import Encoding, Sample
 from keras_lstsr.records.schema import Origin
+
+ASTER_MINIMUM_KELVIN = 270.0
+"""What is colder in ASTER's LST is a ring that its resampling left."""
+
+ASTER_ERODED_PIXELS = 6
+"""By how much ASTER's usable pixels are eroded: the ring fades into good pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +157,7 @@ def _window(raster: xr.DataArray, rows: slice, columns: slice, factor: int) -> x
 def nested(scene: SceneSample, factor: int, shift: Shift | None = None) -> Sample:
     """Brings LST, guides and truth onto nested grids.
 
-    A truth of another instrument is moved by its shift, masked (see ``records.masks``), and
+    A truth of another instrument is moved by its shift, masked (see ``usable_truth``), and
     brought onto the fine grid by a cubic spline, which smooths less than bilinear interpolation;
     by area where its pixels are clearly finer than the fine grid's.
 
@@ -203,3 +209,26 @@ def _truth_in_place(scene: SceneSample, factor: int, shift: Shift | None) -> NDA
 
 def _values(raster: xr.DataArray) -> NDArray[np.float32]:
     return np.asarray(raster.values, np.float32)
+
+
+def usable_truth(truth: xr.DataArray) -> NDArray[np.bool_]:
+    """Marks the pixels of a truth ``[H, W]`` in kelvin that are warm enough and far from others."""
+    return eroded(np.asarray(truth.values) >= ASTER_MINIMUM_KELVIN, ASTER_ERODED_PIXELS)
+
+
+def eroded(usable: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
+    """Erodes a mask ``[H, W]`` by the four neighbours, step by step; beyond the border is False."""
+    if pixels == 0:
+        return usable
+    return np.asarray(ndimage.binary_erosion(usable, iterations=pixels), dtype=np.bool_)
+
+
+def extent_of(marked: NDArray[np.bool_], margin: int = 0) -> tuple[slice, slice]:
+    """Returns rows and columns of the box around all marked pixels, widened by a margin."""
+    slices = []
+    for axis, length in enumerate(marked.shape):
+        where = np.flatnonzero(marked.any(axis=1 - axis))
+        slices.append(
+            slice(max(int(where[0]) - margin, 0), min(int(where[-1]) + 1 + margin, length))
+        )
+    return slices[0], slices[1]

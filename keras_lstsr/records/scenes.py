@@ -25,7 +25,6 @@ from keras_lstsr.records.cutting import (
     scene_name,
     split_of_scene,
 )
-from keras_lstsr.records.masks import extent_of
 from keras_lstsr.records.places import locate, place_name
 from keras_lstsr.records.planning import TruthItem, check_date, groups_of
 from keras_lstsr.records.rasters import LST, TRUTH, RasterReader
@@ -35,6 +34,7 @@ from keras_lstsr.records.scene_sample import (
     SampleSource,
     SceneSample,
     cropped_to_guides,
+    extent_of,
     nested,
 )
 from keras_lstsr.records.schema import (

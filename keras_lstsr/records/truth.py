@@ -21,8 +21,13 @@ import xarray as xr
 from keras_lstsr.grids.registration import ConstantShift, Shift, constant_shift, coregister
 from keras_lstsr.grids.resample import block_mean
 from keras_lstsr.grids.warp import warp_bilinear
-from keras_lstsr.records.masks import extent_of, usable_truth
-from keras_lstsr.records.scene_sample import SampleSource, SceneSample, cropped_to_guides
+from keras_lstsr.records.scene_sample import (
+    SampleSource,
+    SceneSample,
+    cropped_to_guides,
+    extent_of,
+    usable_truth,
+)
 from keras_lstsr.sharpening import sharpen
 from keras_lstsr.sharpening.fallback import SharpeningWarning
 

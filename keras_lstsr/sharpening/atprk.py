@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lstsr.sharpening.kriging import kriged_residual
-from keras_lstsr.sharpening.trend_and_residual import trend_and_residual
+from keras_lstsr.sharpening.residual import trend_and_residual
 from keras_lstsr.sharpening.variogram import Deconvolution
 
 

@@ -16,9 +16,8 @@ from keras_lstsr.grids.align import guide_on_fine_grid
 from keras_lstsr.grids.axes import checked_raster, spatial_axes
 from keras_lstsr.grids.door import placed
 from keras_lstsr.grids.grid import Grid
-from keras_lstsr.grids.resample import upsample_nearest
+from keras_lstsr.grids.resample import INTERPOLATIONS, interpolated, upsample_nearest
 from keras_lstsr.sharpening.fallback import ConstantGuideError, recorded, warn
-from keras_lstsr.sharpening.interpolation import INTERPOLATIONS, interpolated
 
 # Methods with a guide; each is the function of its name in the module of its name.
 _GUIDED = ("tsharp", "atprk", "aatprk", "huts", "data_mining")

@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.sharpening.residual import upsampled_residual
-from keras_lstsr.sharpening.trend_and_residual import Windows, trend_and_residual
+from keras_lstsr.sharpening.residual import Windows, trend_and_residual, upsampled_residual
 
 
 def tsharp(

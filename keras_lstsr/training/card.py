@@ -9,7 +9,6 @@ from pathlib import Path
 from keras_lstsr.artifacts.model_folder import CardData, ModelCard, RunInfo, library_versions
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.files import sha256_of
-from keras_lstsr.records.reading import iterate_samples
 from keras_lstsr.records.schema import Origin, SceneInfo, load_metadata
 
 _PURPOSES: dict[Origin, str] = {
@@ -34,7 +33,7 @@ def training_card(
     """
     metadata = load_metadata(records_dir)
     scenes = metadata.scenes
-    learnt_from = {sample.scene for sample in iterate_samples(records_dir, "train")}
+    learnt_from = [name for name, scene in scenes.items() if scene.records.get("train")]
     return ModelCard(
         name=config.model.network,
         description=config.description,

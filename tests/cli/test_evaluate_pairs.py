@@ -13,7 +13,9 @@ from click.testing import CliRunner
 
 from keras_lstsr.cli import main as entry
 from keras_lstsr.cli.evaluate import command
-from keras_lstsr.testing.samples import made_scene, write_pair
+from keras_lstsr.testing.samples import made_scene, moved, write_pair
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +174,50 @@ def test_a_damaged_raster(pairs, tmp_path, capsys, monkeypatch):
         f"--output={tmp_path / 'out'}",
     )
     assert "002_aster_lst_250m.tif" in printed and not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("step_by_step")
+def test_a_model_of_ones_own_warns_of_pairs_that_it_has_learnt_from(tmp_path):
+    """From a folder of pairs to a trained model, which is then scored on one of them."""
+    from keras_lstsr.cli.main import cli
+
+    def run(*arguments):
+        done = CliRunner().invoke(cli, [str(each) for each in arguments], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return " ".join(done.output.split())
+
+    folders = {name: tmp_path / name for name in ("learnt", "partly", "new")}
+    for name, numbers in {"learnt": (0, 1), "partly": (1, 2), "new": (2, 3)}.items():
+        folders[name].mkdir()
+        for number in numbers:
+            scene = made_scene(f"{number:03d}", seed=number, noise_kelvin=0.3)
+            write_pair(folders[name], moved(scene, rows=100 * number))
+    run("prepare", "--pairs", folders["learnt"], "--output", tmp_path / "records")
+    settings = {
+        "training.epochs": 1,
+        "training.steps_per_epoch": 1,
+        "training.batch_size": 1,
+        "training.keep": "last",
+        "data.crop_pixels": 8,
+        "model.width": 1,
+        "model.wide_window_pixels": 7,
+    }
+    options = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+    config = ["--config", ROOT / "configs" / "pretrain.yaml", *options]
+    run(
+        *("train", *config, "--records", tmp_path / "records"),
+        *("--output", tmp_path / "own", "--no-mlflow"),
+    )
+
+    def scored(name):
+        output = tmp_path / "scores" / name
+        pairs = ["--pairs", folders[name], "--output", output, "--no-mlflow"]
+        return run("evaluate", tmp_path / "own", *pairs), (output / "report.html").read_text()
+
+    told, page = scored("partly")
+    words = "own has learnt from 1 of these 2 samples: its figures here are not those of unseen"
+    assert words in told and words in page
+    told, page = scored("new")
+    assert "has learnt from" not in told + page
+    assert "own" in told

@@ -14,10 +14,10 @@ from keras_lstsr.config import ExperimentConfig, GuidedModelConfig
 from keras_lstsr.evaluation.simulated import simulated_samples
 from keras_lstsr.files import sha256_of
 from keras_lstsr.grids.align import guide_on_fine_grid
+from keras_lstsr.grids.resample import interpolated
 from keras_lstsr.inference.loading import load_predictor
 from keras_lstsr.inference.scene import predict_scene
 from keras_lstsr.records.pairs import find_pairs
-from keras_lstsr.sharpening.interpolation import interpolated
 
 FOLDER = ModelFolder(shipped_folder("guided-1"))
 ON_PAIRS = Path(__file__).with_name("guided_1_on_pairs.csv")

@@ -7,10 +7,11 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lstsr.config import NETWORK_SHAPES, GuidedModelConfig, ModelConfig, NetworkShape
+from keras_lstsr.config import NETWORKS, GuidedModelConfig, ModelConfig, Network
+from keras_lstsr.config.networks import register_network
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.grids.resample import upsample_bicubic
-from keras_lstsr.models.registry import NETWORKS, CoreNetwork, build_model, register_network
+from keras_lstsr.models.registry import build_model
 from keras_lstsr.testing.rasters import lst_values
 
 VARIANTS = ("strided", "maxpool")
@@ -136,33 +137,35 @@ def test_a_saved_model_answers_alike_in_a_fresh_process(variant, tmp_path):
     assert json.loads((tmp_path / "loss.json").read_text()) == loss.get_config()
 
 
-def test_every_network_has_its_settings():
-    assert NETWORKS.keys() == NETWORK_SHAPES.keys()
-
-
 def test_the_guided_network_is_built_from_its_settings():
     model = build_model(GuidedModelConfig(width=2))
     assert {each.name for each in model.inputs} == {"lst_kelvin", "ndvi"}
 
 
 def test_a_registered_network_is_known_by_name(monkeypatch):
-    for table in (NETWORK_SHAPES, NETWORKS):
-        monkeypatch.setitem(table, "own", None)
+    monkeypatch.setitem(NETWORKS, "own", NETWORKS["vdsr"])
 
-    def build(config: ModelConfig) -> keras.Model:
+    def build(width: int, depth: int, kernel_pixels: int = 3) -> keras.Model:
         x = field = keras.Input((None, None, 1))
-        for _ in range(config.depth):
-            x = keras.layers.Conv2D(config.width, 3, padding="same", activation="relu")(x)
+        for _ in range(depth):
+            x = keras.layers.Conv2D(width, kernel_pixels, padding="same", activation="relu")(x)
         x = keras.layers.Conv2D(1, 3, padding="same", kernel_initializer="zeros")(x)
         return keras.Model(field, keras.layers.Add()([field, x]))
 
-    shape = NetworkShape({"depth": 3}, depths=(1, 5))
-    register_network("own", CoreNetwork(build), shape, replace=True)
-    config = ModelConfig(architecture="own", width=2, offset_kelvin=295.0, scale_kelvin=9.0)
-    assert config.shape == {"width": 2, "depth": 3}
+    own = Network(build, {"depth": 3}, depths=(1, 5))
+    register_network("own", own, replace=True)
+    scaling = {"offset_kelvin": 295.0, "scale_kelvin": 9.0}
+    config = ModelConfig(architecture="own", width=2, options={"kernel_pixels": 1}, **scaling)
+    assert config.shape == {"width": 2, "depth": 3, "kernel_pixels": 1}
     coarse = lst_values(1, 5, 3, 1)
     # Untrained it is its upsampling.
     bicubic = upsample_bicubic(coarse[..., 0], 4)
-    np.testing.assert_allclose(answer(build_model(config), coarse)[..., 0], bicubic, atol=1e-3)
+    model = build_model(config)
+    np.testing.assert_allclose(answer(model, coarse)[..., 0], bicubic, atol=1e-3)
+    assert model.get_layer("own").layers[1].kernel.shape == (1, 1, 1, 2)
     with pytest.raises(ConfigError, match=r"model\.architecture.*guided"):
-        register_network("guided", CoreNetwork(build))
+        register_network("guided", own)
+    for option in ("kernel", "width", "name"):
+        wrong = ModelConfig(architecture="own", options={option: 1}, **scaling)
+        with pytest.raises(ConfigError, match=rf"options\.{option}.*no such.*kernel_pixels"):
+            build_model(wrong)

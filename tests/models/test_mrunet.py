@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
+from keras_lstsr.config import NETWORKS, ModelConfig
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.models.mrunet import build_mrunet, smallest_side
+from keras_lstsr.models.mrunet import build_mrunet
 
 
 def trainable(model: keras.Model) -> int:
@@ -23,7 +24,7 @@ def test_full_width_has_the_published_parameters(variant, parameters):
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (70, 66)])
 def test_sizes_that_are_no_multiple_of_the_halvings(variant, size):
     model = build_mrunet(variant, width=2)
-    assert smallest_side(4) == 32
+    assert NETWORKS["mrunet"].smallest_side(ModelConfig(variant=variant)) == 32
     refined = model(np.random.default_rng(0).normal(size=(1, *size, 1)).astype(np.float32))
     assert refined.shape == (1, *size, 1)
     assert np.isfinite(refined).all()

@@ -11,7 +11,13 @@ from keras_lstsr.errors import ProductError
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.registration import Shift
 from keras_lstsr.records.sample import Encoding
-from keras_lstsr.records.scene_sample import LoadedScene, cropped_to_guides, nested
+from keras_lstsr.records.scene_sample import (
+    LoadedScene,
+    cropped_to_guides,
+    eroded,
+    extent_of,
+    nested,
+)
 from keras_lstsr.records.truth import shift_of_scene
 from keras_lstsr.testing.rasters import utm_raster
 from keras_lstsr.testing.samples import made_scene
@@ -128,3 +134,20 @@ def test_a_sample_knows_what_its_scene_knew():
     assert sample.encodings["ndvi"] == Encoding("int16", 0.0001, 0.0, -9.0)
     assert sample.encodings["lst_kelvin"] == Encoding()
     assert sample.truth_kelvin is None and sample.valid_share == 0
+
+
+def test_erosion_is_by_the_four_neighbours():
+    usable = np.ones((9, 9), bool)
+    usable[4, 4] = False
+    distance = np.add.outer(np.abs(np.arange(-4, 5)), np.abs(np.arange(-4, 5)))
+    expected = distance > 2
+    expected[[0, 1, -1, -2]] = expected[:, [0, 1, -1, -2]] = False
+    np.testing.assert_array_equal(eroded(usable, 2), expected)
+    assert eroded(usable, 0) is usable
+
+
+def test_extent_with_margin():
+    marked = np.zeros((20, 30), bool)
+    marked[4:6, 25] = True
+    assert extent_of(marked) == (slice(4, 6), slice(25, 26))
+    assert extent_of(marked, 5) == (slice(0, 11), slice(20, 30))

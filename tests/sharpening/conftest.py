@@ -12,9 +12,8 @@ from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.registration import Shift, shifted
 from keras_lstsr.grids.warp import warp_bilinear
 from keras_lstsr.metrics.image import bias_free_rmse
-from keras_lstsr.records.masks import usable_truth
 from keras_lstsr.records.pairs import find_pairs
-from keras_lstsr.records.scene_sample import SceneSample, cropped_to_guides
+from keras_lstsr.records.scene_sample import SceneSample, cropped_to_guides, usable_truth
 
 
 @pytest.fixture(scope="session")

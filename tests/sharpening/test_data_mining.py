@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_lstsr.errors import ConfigError, GridError
+from keras_lstsr.grids.resample import interpolated
 from keras_lstsr.sharpening import data_mining as module
 from keras_lstsr.sharpening.data_mining import data_mining
 from keras_lstsr.sharpening.fallback import ConstantGuideError
-from keras_lstsr.sharpening.interpolation import interpolated
 from keras_lstsr.testing.sharpening import (
     block_means,
     expected_gaps,

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_lstsr.errors import ConfigError, GridError
+from keras_lstsr.grids.resample import interpolated
 from keras_lstsr.sharpening.fallback import ConstantGuideError, SharpeningWarning
 from keras_lstsr.sharpening.huts import fit_polynomial, huts
-from keras_lstsr.sharpening.interpolation import interpolated
 from keras_lstsr.sharpening.residual import RESIDUALS
 from keras_lstsr.sharpening.tsharp import tsharp
 from keras_lstsr.testing.sharpening import (
