@@ -31,9 +31,10 @@ from keras_lstsr.cli import path_option
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--mlflow/--no-mlflow", default=True, help="Track the training run in MLflow.")
 def command(output: Path, **options: Any) -> None:
-    """Simulates, prepares, trains, evaluates, exports, serves and predicts.
+    """Makes a first map, then simulates, prepares, trains, evaluates, exports, serves, predicts.
 
-    At the end it says where everything is and how to open the MLflow page.
+    The first map, by the weights of the package, is there within about a minute. At the end it
+    says where everything is and how to open the MLflow page.
     """
     from keras_lstsr.demo import run_demo
 

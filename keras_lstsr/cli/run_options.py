@@ -94,6 +94,7 @@ def apply_settings(config_path: Path, settings: tuple[str, ...]) -> ExperimentCo
     import yaml
 
     from keras_lstsr.config import ExperimentConfig
+    from keras_lstsr.config.settings import put_by_name
     from keras_lstsr.errors import ConfigError
 
     config = ExperimentConfig.from_yaml(config_path)
@@ -103,28 +104,17 @@ def apply_settings(config_path: Path, settings: tuple[str, ...]) -> ExperimentCo
     content = yaml.safe_load(config_path.read_text(encoding="utf-8")) or {}
     for setting in settings:
         name, separator, text = setting.partition("=")
-        *sections, last = name.strip().split(".")
-        if not separator or not last:
+        if not separator or not name.strip():
             raise ConfigError(
                 "a setting has no value",
                 field="--set",
                 found=repr(setting),
                 expected="NAME=VALUE, e.g. training.epochs=5",
             )
-        place = content
-        for section in sections:
-            place = place.setdefault(section, {}) if isinstance(place, dict) else None
         try:
-            value = yaml.safe_load(text)
+            put_by_name(content, name, yaml.safe_load(text))
         except yaml.YAMLError as error:
             raise ConfigError(
                 "a setting's value is no valid YAML", field=f"--set {name}", found=repr(text)
             ) from error
-        if not isinstance(place, dict):
-            raise ConfigError(
-                "no such setting",
-                field=f"--set {name}",
-                action="docs/configuration.md lists all settings.",
-            )
-        place[last] = value
     return ExperimentConfig.from_dict(content, source=config_path)

@@ -96,3 +96,24 @@ class SettingsFile(Settings):
         """Writes the settings, defaults included, so that a run can be repeated."""
         text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
         write_text_whole(path, text)
+
+
+def put_by_name(content: dict[str, Any], name: str, value: Any) -> None:
+    """Sets a setting by its dotted name, e.g. ``training.epochs``, in a mapping of settings.
+
+    Raises:
+        ConfigError: If one of its sections is no mapping.
+    """
+    *sections, last = name.strip().split(".")
+    place: Any = content
+    for section in sections:
+        if place.get(section) is None:
+            place[section] = {}
+        place = place[section]
+        if not isinstance(place, dict):
+            raise ConfigError(
+                "no such setting",
+                field=name,
+                action="docs/configuration.md lists all settings.",
+            )
+    place[last] = value

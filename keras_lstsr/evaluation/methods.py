@@ -18,7 +18,6 @@ from keras_lstsr.artifacts.contract import FOLLOWED_NAME, OUTPUT_NAME
 from keras_lstsr.artifacts.loading import PRETRAINED, shipped_weights
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.evaluation.result import BASELINE
-from keras_lstsr.grids.resample import INTERPOLATIONS
 from keras_lstsr.records.scene_sample import SceneSample
 from keras_lstsr.sharpening import METHODS, sharpen
 from keras_lstsr.sharpening.fallback import SharpeningWarning
@@ -180,7 +179,7 @@ def choose_methods(
     """
     texts, model_texts = list(method_texts), list(model_texts)
     if not texts and not model_texts:
-        texts = list(METHODS if guided else INTERPOLATIONS)
+        texts = [name for name, method in METHODS.items() if guided or not method.needs_guide]
         model_texts = [PRETRAINED] if shipped_weights() else []
     methods: dict[str, Method] = {}
     if BASELINE not in texts:

@@ -23,9 +23,11 @@ from keras_lstsr.products.quality import POLICIES, REASONS, Rejection, check_pol
 from keras_lstsr.products.scene import rejection_reason
 
 __all__ = [
+    "FILE_PRODUCTS",
     "HDF_PRODUCTS",
     "POLICIES",
     "REASONS",
+    "FileProduct",
     "HdfProduct",
     "Rejection",
     "guide_layer",
@@ -68,17 +70,39 @@ HDF_PRODUCTS = {
 }
 """By the short name in their metadata; ``register_product`` adds others."""
 
+
+@dataclass(frozen=True)
+class FileProduct:
+    """A product in files of any other kind.
+
+    Attributes:
+        open: ``open(path, qc_policy=…)`` returns the scene: rasters ``[y, x]`` with CRS and
+            coordinates, named ``lst_kelvin``, ``lst_day_kelvin``, ``lst_night_kelvin`` or after a
+            guide, in kelvin or the guide's unit, NaN where missing. What is known of the file
+            goes into its attributes, see ``open_product``; the file's name tells the rest.
+        recognises: Tells from a path whether it is one of its files.
+    """
+
+    open: Callable[..., xr.Dataset]
+    recognises: Callable[[Path], bool]
+
+
+FILE_PRODUCTS: dict[str, FileProduct] = {}
+"""By name; ``register_product`` adds to it, and asks these before the others."""
+
 _ASTER = "ASTER_LST"
 _RASTER_OPTIONS = ("quantity", "scale", "offset", "nodata", "unit", "day_night")
 _LST_VARIABLES = ("lst_day_kelvin", "lst_night_kelvin", "lst_kelvin")
 _HDF_SUFFIXES = {".hdf", ".hdf4", ".h4"}
 
 
-def register_product(name: str, product: HdfProduct, *, replace: bool = False) -> None:
+def register_product(
+    name: str, product: HdfProduct | FileProduct, *, replace: bool = False
+) -> None:
     """Makes a product known to ``open_product``, and so to all that reads files.
 
     Args:
-        name: Its short name, as in its files' metadata, e.g. ``"MOD11A2"``.
+        name: Its short name; that of HDF4-EOS as in its files' metadata, e.g. ``"MOD11A2"``.
         product: How it is read.
         replace: Whether a product of that name may be replaced.
 
@@ -87,12 +111,15 @@ def register_product(name: str, product: HdfProduct, *, replace: bool = False) -
     """
     if not replace and name in product_names():
         raise ConfigError("this name is taken", field="product", found=repr(name))
-    HDF_PRODUCTS[name] = product
+    if isinstance(product, HdfProduct):
+        HDF_PRODUCTS[name] = product
+    else:
+        FILE_PRODUCTS[name] = product
 
 
 def product_names() -> tuple[str, ...]:
     """Returns the names of the products that ``open_product`` reads."""
-    return (*HDF_PRODUCTS, *_raster_quantities())
+    return (*FILE_PRODUCTS, *HDF_PRODUCTS, *_raster_quantities())
 
 
 def _raster_quantities() -> dict[str, str]:
@@ -152,17 +179,39 @@ def open_product(
     for name in raster_options:
         if name not in _RASTER_OPTIONS:
             raise unknown("option", name, _RASTER_OPTIONS, field=name)
-    if not (is_hdf(path) if product is None else product in HDF_PRODUCTS):
+    own = product if product in FILE_PRODUCTS else None
+    if product is None:
+        own = next((name for name, each in FILE_PRODUCTS.items() if each.recognises(path)), None)
+    if not (own or (is_hdf(path) if product is None else product in HDF_PRODUCTS)):
         return _open_raster(path, product, date=date, date_pattern=date_pattern, **raster_options)
+    # A guide is asked for by its quantity, whatever file it is in.
+    ignored = {"day_night", "quantity"} if own else {"day_night"}
     for name, value in raster_options.items():
-        if value is not None and name != "day_night":
+        if value is not None and name not in ignored:
             raise ConfigError(
-                "this option is for GeoTIFF; HDF4-EOS products define it themselves",
+                "this option is for GeoTIFF; other products define it themselves",
                 path=path,
                 field=name,
                 found=value,
             )
+    if own:
+        return _open_own(path, own, qc_policy, date, date_pattern)
     return _open_hdf(path, product, qc_policy, date, date_pattern, variables)
+
+
+def _open_own(
+    path: Path, product: str, qc_policy: str, date: str | None, date_pattern: str | None
+) -> xr.Dataset:
+    patterns = None if date_pattern is None else [granule.compile_date_pattern(date_pattern)]
+    named = granule.date_from_name(path.name, patterns)
+    of_name = granule.GranuleMetadata(
+        product, "", path.name, named, granule.tile_from_name(path.name), "", str(path)
+    )
+    scene = FILE_PRODUCTS[product].open(path, qc_policy=qc_policy)
+    told = {**of_name.as_attributes(), "qc_policy": qc_policy, **scene.attrs}
+    if date is not None:
+        told["acquisition_date"] = granule.check_date(date)
+    return scene.assign_attrs(told)
 
 
 def is_hdf(path: Path) -> bool:
@@ -250,7 +299,7 @@ def lst_layers(scene: xr.Dataset) -> dict[str, xr.DataArray]:
             found=f"{scene.attrs.get('product')} with {', '.join(map(str, scene.data_vars))}",
             expected="MOD11A1, MYD11A1, ASTER or an LST GeoTIFF",
         )
-    return {layer.attrs["day_night"]: layer for layer in layers}
+    return {layer.attrs.get("day_night", "unknown"): layer for layer in layers}
 
 
 def guide_layer(scene: xr.Dataset, name: str) -> xr.DataArray:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Sequence
-from importlib import import_module
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from keras_lstsr.config.registration import Code, code_of, register
 from keras_lstsr.errors import ConfigError, GridError
 from keras_lstsr.grids.align import guide_on_fine_grid
 from keras_lstsr.grids.axes import checked_raster, spatial_axes
@@ -19,9 +21,49 @@ from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.resample import INTERPOLATIONS, interpolated, upsample_nearest
 from keras_lstsr.sharpening.fallback import ConstantGuideError, recorded, warn
 
-# Methods with a guide; each is the function of its name in the module of its name.
+
+@dataclass(frozen=True)
+class Sharpener:
+    """A classical method.
+
+    Attributes:
+        function: ``function(lst_kelvin, guides, factor, **options)`` makes fine LST
+            ``[h · factor, w · factor]`` in kelvin of coarse LST ``[h, w]`` and guides
+            ``[K, h · factor, w · factor]``; NaN where one of them is missing. Where the guides
+            cannot explain LST it raises ``ConstantGuideError``, and bicubic stands in. Its
+            arguments by keyword alone are the method's options.
+        needs_guide: Whether it takes guides; if not, it is ``function(lst_kelvin, factor)``.
+    """
+
+    function: Code
+    needs_guide: bool = True
+
+
+def _interpolation(name: str) -> Sharpener:
+    return Sharpener(lambda lst, factor: interpolated(lst, factor, name), needs_guide=False)
+
+
 _GUIDED = ("tsharp", "atprk", "aatprk", "huts", "data_mining")
-METHODS: tuple[str, ...] = (*INTERPOLATIONS, *_GUIDED)
+METHODS: dict[str, Sharpener] = {
+    **{name: _interpolation(name) for name in INTERPOLATIONS},
+    **{name: Sharpener(f"keras_lstsr.sharpening.{name}:{name}") for name in _GUIDED},
+}
+"""By name. This is where a method is registered."""
+
+
+def register_method(name: str, method: Sharpener, *, replace: bool = False) -> None:
+    """Makes a classical method known under a name: to ``sharpen`` and to the evaluation.
+
+    Args:
+        name: What it is called.
+        method: Its function, and whether that takes guides.
+        replace: Whether a method of that name may be replaced.
+
+    Raises:
+        ConfigError: If the name is taken.
+    """
+    register(METHODS, name, method, field="method", replace=replace)
+
 
 Guide = xr.DataArray | xr.Dataset | Sequence[xr.DataArray]
 
@@ -64,12 +106,12 @@ def sharpen(
     function = _function(method, factor, options)
     given = placed(lst, "lst")
     coarse = _kelvin(given.raster)
-    bands = _bands(guide, method) if method in _GUIDED else []
+    bands = _bands(guide, method) if METHODS[method].needs_guide else []
     with recorded() as notes:
         aligned = [_on_fine_grid(band, given.grid, factor) for band in bands]
         fallback = None
-        if function is None:
-            values = interpolated(coarse, factor, method)
+        if not bands:
+            values = function(coarse, factor, **options)
         else:
             stacked = aligned[0][None] if len(aligned) == 1 else np.stack(aligned)
             _check_overlap(coarse, stacked, factor, bands)
@@ -90,7 +132,7 @@ def sharpen(
     return given.as_given(result)
 
 
-def _function(method: str, factor: int, options: dict[str, object]) -> Callable | None:
+def _function(method: str, factor: int, options: dict[str, object]) -> Callable[..., Any]:
     """Finds the method's function and checks the options against its signature."""
     if method not in METHODS:
         raise ConfigError(
@@ -103,12 +145,9 @@ def _function(method: str, factor: int, options: dict[str, object]) -> Callable 
         raise ConfigError(
             "unusable factor", field="factor", found=factor, expected="a whole number from 2 on"
         )
-    function = None
-    known: list[str] = []
-    if method in _GUIDED:
-        function = getattr(import_module(f"keras_lstsr.sharpening.{method}"), method)
-        parameters = inspect.signature(function).parameters.values()
-        known = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    function = code_of(METHODS[method].function)
+    parameters = inspect.signature(function).parameters.values()
+    known = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
     for name in options:
         if name not in known:
             raise ConfigError(

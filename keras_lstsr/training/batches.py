@@ -14,9 +14,10 @@ import keras
 
 from keras_lstsr.config import ExperimentConfig, ModelConfig
 from keras_lstsr.errors import ConfigError, RecordsError
-from keras_lstsr.records.batch_settings import SPREAD, BatchSettings
+from keras_lstsr.records.batch_settings import BatchSettings
 from keras_lstsr.records.dataset import make_dataset
 from keras_lstsr.records.feed import SampleFeed
+from keras_lstsr.records.reading import check_split
 from keras_lstsr.records.schema import DatasetMetadata
 from keras_lstsr.training.strategy import keep_samples, uses_tensorflow
 
@@ -104,7 +105,7 @@ def plan_batches(
             action="Prepare records from more scenes, or with a larger validation share; or train "
             "without one: training.keep last, no early stopping.",
         )
-    _check_content(config, metadata, records_dir)
+    check_split(records_dir, "train", BatchSettings.of(config), full_batches=False)
     used, validation_batch = 0, batch
     if validation >= replicas:
         used, validation_batch = validation_batches(validation, batch, replicas)
@@ -116,33 +117,6 @@ def plan_batches(
         validation_samples=used,
         validation_batch_size=validation_batch,
     )
-
-
-def _check_content(config: ExperimentConfig, metadata: DatasetMetadata, records_dir: Path) -> None:
-    wanted = {*config.model.guides, *config.loss.needs.target_channels} - {SPREAD}
-    if absent := sorted(wanted - set(metadata.guides)):
-        raise RecordsError(
-            f"these records hold no {' and no '.join(absent)}",
-            path=records_dir,
-            field="guides",
-            found=metadata.guides,
-            expected=f"{', '.join(sorted(wanted))} in every record, which model and loss take",
-            action=f"Prepare the records with --guide {absent[0]}=GLOB, or take another network "
-            "and loss.",
-        )
-    if (
-        config.data.task == "1km_to_250m"
-        and config.loss.needs_fine_truth
-        and not metadata.has_truth
-    ):
-        raise RecordsError(
-            "these records hold no fine LST",
-            path=records_dir,
-            field="has_truth",
-            found=False,
-            expected=f"true 250 m LST, which loss.name {config.loss.name} learns from",
-            action="Prepare the records with --truth, or take loss.name mixgl or sif.",
-        )
 
 
 def validation_batches(samples: int, batch_size: int, replicas: int) -> tuple[int, int]:

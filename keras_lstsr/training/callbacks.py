@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,10 +150,6 @@ class AtomicBackup(keras.callbacks.BackupAndRestore):
         for old in self._folder.glob("state-*.weights.h5"):
             if old != weights:
                 old.unlink()
-
-    def delete(self) -> None:
-        """Removes the backup."""
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class KeptModel(keras.callbacks.Callback):

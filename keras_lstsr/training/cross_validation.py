@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from keras_lstsr.artifacts.model_folder import CardData, ModelCard, RunInfo, utc_now
+from keras_lstsr.artifacts.model_folder import CardData, ModelCard, RunInfo
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError, RecordsError
 from keras_lstsr.files import sha256_of, write_text_whole, written_whole
@@ -40,8 +40,8 @@ from keras_lstsr.training.calibration import Calibration, calibrate, standardise
 from keras_lstsr.training.card import training_card
 from keras_lstsr.training.fit import train
 from keras_lstsr.training.network import calibrated
-from keras_lstsr.training.progress import SilentProgress, TrainingProgress
-from keras_lstsr.training.run_folder import RunFolder, flatten
+from keras_lstsr.training.progress import TrainingProgress
+from keras_lstsr.training.run_folder import RunFolder
 from keras_lstsr.training.scores import CrossValidationScores, Scorer
 from keras_lstsr.training.tracking import Tracker
 
@@ -129,24 +129,13 @@ def cross_validate(
     dataset = Path(records_dir) / DATASET_FILE
     info = folder.open(config, metadata.fingerprint, dataset, overwrite=overwrite)
     run = _Run(
-        config, Path(records_dir), metadata, folder, info, tracker, progress or SilentProgress()
+        config, Path(records_dir), metadata, folder, info, tracker, progress or TrainingProgress()
     )
-    try:
-        run.start_tracking()
-        folder.write_run(info)
-        result = run.whole(score)
-        info.status, info.finished = "finished", utc_now()
-        folder.write_run(info)
+    with folder.running(info, tracker):
         if tracker is not None:
-            tracker.finish("FINISHED")
-        return result
-    except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt)
-        info.status = "interrupted" if interrupted else "failed"
+            tracker.begin(info, config, run.records_dir, {})
         folder.write_run(info)
-        if tracker is not None:
-            tracker.finish("KILLED" if interrupted else "FAILED")
-        raise
+        return run.whole(score)
 
 
 def _check(config: ExperimentConfig, metadata: DatasetMetadata, records_dir: Path) -> None:
@@ -182,21 +171,6 @@ class _Run:
     @property
     def folds_dir(self) -> Path:
         return self.folder.path / "folds"
-
-    def start_tracking(self) -> None:
-        if self.tracker is None:
-            return
-        self.info.mlflow_run_id = self.tracker.start(
-            run_name=self.info.run_name,
-            experiment=self.config.name,
-            parameters=flatten(self.config),
-            tags={"task": self.config.data.task, "architecture": self.config.model.network},
-            run_id=self.info.mlflow_run_id,
-            tracking_uri=self.info.tracking_uri,
-        )
-        self.info.tracking_uri = self.tracker.recordable_uri
-        name = self.records_dir.resolve().name
-        self.tracker.log_dataset(name, self.metadata.fingerprint, self.records_dir)
 
     def whole(self, score: Scorer) -> CrossValidation:
         count = self.config.cross_validation.folds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -9,10 +10,10 @@ from typing import Any
 
 import keras
 
-from keras_lstsr.artifacts.model_folder import RunInfo, utc_now
+from keras_lstsr.artifacts.model_folder import RunInfo
 from keras_lstsr.config import ExperimentConfig, ModelConfig, NetworkConfig
 from keras_lstsr.maps import comparison_figure
-from keras_lstsr.records.schema import DATASET_FILE, DatasetMetadata, load_metadata
+from keras_lstsr.records.schema import DATASET_FILE, load_metadata
 from keras_lstsr.training.baseline import bicubic_rmse_kelvin
 from keras_lstsr.training.batches import Plan, plan_batches, resolve, training_batches
 from keras_lstsr.training.callbacks import (
@@ -27,8 +28,8 @@ from keras_lstsr.training.card import training_card
 from keras_lstsr.training.figures import draw_curves, sample_maps
 from keras_lstsr.training.network import build_network
 from keras_lstsr.training.optimizer import ValidateAverage
-from keras_lstsr.training.progress import SilentProgress, TrainingProgress
-from keras_lstsr.training.run_folder import RunFolder, flatten
+from keras_lstsr.training.progress import TrainingProgress
+from keras_lstsr.training.run_folder import RunFolder
 from keras_lstsr.training.schedules import alpha_callbacks
 from keras_lstsr.training.strategy import (
     Strategy,
@@ -98,7 +99,7 @@ def train(
         ConfigError: If settings and records or settings and devices do not fit, or the run
             folder holds another or a finished run, or the loss is no longer finite.
     """
-    progress = progress or SilentProgress()
+    progress = progress or TrainingProgress()
     metadata = load_metadata(records_dir)
     strategy = make_strategy(config.training.cpu_devices)
     plan = plan_batches(config, metadata, replica_count(strategy), Path(records_dir))
@@ -108,18 +109,16 @@ def train(
         resolved, metadata.fingerprint, Path(records_dir) / DATASET_FILE, overwrite=overwrite
     )
     info.devices = describe_devices(strategy)
-    run = _Run(resolved, Path(records_dir), metadata, folder, info, plan, tracker, progress)
+    run = _Run(resolved, Path(records_dir), folder, info, plan, tracker, progress)
     try:
-        run.start_tracking()
-        folder.write_run(info)
-        return run.fit(strategy)
-    except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt)
-        info.status = "interrupted" if interrupted else "failed"
-        folder.write_run(info)
-        if tracker is not None:
-            tracker.finish("KILLED" if interrupted else "FAILED")
-        raise
+        with folder.running(info, tracker):
+            if tracker is not None:
+                tags = {"devices": info.devices, "resumed": str(info.resumed)}
+                tracker.begin(info, resolved, run.records_dir, tags)
+            folder.write_run(info)
+            result = run.fit(strategy)
+        shutil.rmtree(folder.backup, ignore_errors=True)
+        return result
     finally:
         progress.finished("")
 
@@ -130,34 +129,11 @@ class _Run:
 
     config: ExperimentConfig
     records_dir: Path
-    metadata: DatasetMetadata
     folder: RunFolder
     info: RunInfo
     plan: Plan
     tracker: Tracker | None
     progress: TrainingProgress
-
-    def start_tracking(self) -> None:
-        """Starts MLflow's run, or continues it."""
-        if self.tracker is None:
-            return
-        config, info = self.config, self.info
-        info.mlflow_run_id = self.tracker.start(
-            run_name=info.run_name,
-            experiment=config.name,
-            parameters=flatten(config),
-            tags={
-                "task": config.data.task,
-                "architecture": config.model.network,
-                "devices": info.devices,
-                "resumed": str(info.resumed),
-            },
-            run_id=info.mlflow_run_id,
-            tracking_uri=info.tracking_uri,
-        )
-        info.tracking_uri = self.tracker.recordable_uri
-        name = self.records_dir.resolve().name
-        self.tracker.log_dataset(name, self.metadata.fingerprint, self.records_dir)
 
     def fit(self, strategy: Strategy) -> TrainingResult:
         """Fits the network from the last backup on, and finishes the folder."""
@@ -216,7 +192,6 @@ class _Run:
         if batches.validation is not None:
             sample = ("Validation sample", batches.validation)
         figures, model_uri = self._finish(recorder.history, *sample)
-        backup.delete()
         return TrainingResult(
             run_dir=folder.path,
             model_path=folder.model,
@@ -259,7 +234,6 @@ class _Run:
         title, maps = sample_maps(model, batches, self.config, title)
         figures.append(folder.figures / "maps.png")
         comparison_figure(maps, title=title).savefig(figures[-1], dpi=120)
-        info.status, info.finished = "finished", utc_now()
         model_uri = None
         if tracker is not None:
             summary = {"best_epoch": info.best_epoch, "training_seconds": info.training_seconds}
@@ -272,8 +246,6 @@ class _Run:
             else:
                 # MLflow's flavour for Keras models with code and signature is TensorFlow's.
                 tracker.log_files([folder.model])
-            tracker.finish("FINISHED")
-        folder.write_run(info)
         message = f"model of epoch {info.best_epoch}"
         if info.best_val_loss is not None:
             message += f", validation loss {info.best_val_loss:.5g}"

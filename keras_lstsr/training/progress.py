@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -22,8 +21,8 @@ SECONDS_BETWEEN_UPDATES = 0.5
 SECONDS_BETWEEN_LINES = 30.0
 
 
-class TrainingProgress(Protocol):
-    """What training tells while it runs. Epochs and steps are counted from 1."""
+class TrainingProgress:
+    """What training tells while it runs; shows nothing. Epochs and steps are counted from 1."""
 
     def started(self, facts: Mapping[str, str], *, epochs: int, first: int, steps: int) -> None:
         """Called before the first epoch, ``first``; ``facts`` say what is trained on what."""
@@ -33,6 +32,7 @@ class TrainingProgress(Protocol):
 
     def wants_step(self) -> bool:
         """Returns whether the loss of this step is worth reading."""
+        return False
 
     def step(self, epoch: int, step: int, loss: float) -> None:
         """Called after a step, if it was wanted."""
@@ -44,30 +44,7 @@ class TrainingProgress(Protocol):
         """Called at the end."""
 
 
-class SilentProgress:
-    """Shows nothing."""
-
-    def started(self, facts: Mapping[str, str], *, epochs: int, first: int, steps: int) -> None:
-        """Does nothing."""
-
-    def note(self, text: str) -> None:
-        """Does nothing."""
-
-    def wants_step(self) -> bool:
-        """Returns False."""
-        return False
-
-    def step(self, epoch: int, step: int, loss: float) -> None:
-        """Does nothing."""
-
-    def epoch(self, record: Mapping[str, float], *, best: bool) -> None:
-        """Does nothing."""
-
-    def finished(self, message: str) -> None:
-        """Does nothing."""
-
-
-class RichProgress:
+class RichProgress(TrainingProgress):
     """Shows a bar in a terminal; prints a line per epoch, and in logs every half a minute.
 
     Args:

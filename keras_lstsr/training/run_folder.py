@@ -12,24 +12,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import shutil
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel
-
-from keras_lstsr.artifacts.model_folder import ModelFolder, RunInfo, library_versions
+from keras_lstsr.artifacts.model_folder import (
+    ModelFolder,
+    RunInfo,
+    Status,
+    library_versions,
+    utc_now,
+)
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.files import write_text_whole
+from keras_lstsr.training.tracking import EndStatus, Tracker, flatten
 
 RECORDS = "records"
 """Folder of records that may stand in a run folder before it is one."""
 
+_END_STATUS: dict[Status, EndStatus] = {
+    "finished": "FINISHED",
+    "interrupted": "KILLED",
+    "failed": "FAILED",
+}
 # Devices may change between a kill and the restart: the weights do not depend on them.
 DEVICE_SETTINGS = frozenset({"training.cpu_devices", "model.synchronised_batch_norm"})
 
@@ -97,6 +108,25 @@ class RunFolder(ModelFolder):
         run.status, run.resumed, run.finished = "running", run.resumed + 1, None
         return run
 
+    @contextlib.contextmanager
+    def running(self, run: RunInfo, tracker: Tracker | None) -> Iterator[None]:
+        """Writes down how what happens meanwhile ends, in run.json and in MLflow.
+
+        Args:
+            run: The content of ``run.json``.
+            tracker: MLflow's run, or None.
+        """
+        try:
+            yield
+            run.status, run.finished = "finished", utc_now()
+        except BaseException as error:
+            run.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            raise
+        finally:
+            self.write_run(run)
+            if tracker is not None:
+                tracker.finish(_END_STATUS[run.status])
+
     def read_history(self) -> list[dict[str, float]]:
         """Returns the records of the epochs so far, an empty list before the first."""
         if not self.history.exists():
@@ -148,18 +178,3 @@ class RunFolder(ModelFolder):
                     expected=repr(before.get(name)),
                     action=f"Give the settings it was started with. {overwrite}",
                 )
-
-
-def flatten(config: BaseModel) -> dict[str, Any]:
-    """Returns the settings by dotted name, e.g. ``{"training.epochs": 100}``."""
-    flat: dict[str, Any] = {}
-
-    def collect(prefix: str, value: Any) -> None:
-        if isinstance(value, dict) and (value or not prefix):
-            for key, item in value.items():
-                collect(f"{prefix}.{key}" if prefix else key, item)
-        else:
-            flat[prefix] = value
-
-    collect("", config.model_dump(mode="json"))
-    return flat

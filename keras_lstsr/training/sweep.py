@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import csv
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from keras_lstsr.config import ExperimentConfig
-from keras_lstsr.errors import ConfigError
+from keras_lstsr.config import ExperimentConfig, SettingsFile
+from keras_lstsr.config.settings import put_by_name
 from keras_lstsr.files import write_text_whole
 from keras_lstsr.training.fit import TrainingResult, train
 from keras_lstsr.training.progress import TrainingProgress
 from keras_lstsr.training.run_folder import RunFolder
-from keras_lstsr.training.tracking import Tracker, parent_run
+from keras_lstsr.training.tracking import EndStatus, Tracker
 
 SUMMARY_FILE = "summary.csv"
 
 
-class Sweep(BaseModel):
+class Sweep(SettingsFile):
     """A sweep's file.
 
     Attributes:
@@ -33,39 +32,23 @@ class Sweep(BaseModel):
         runs: Run name → settings that differ, by dotted name (``loss.alpha: 0.01``).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str
     base: dict[str, Any]
     runs: dict[str, dict[str, Any]] = Field(min_length=1)
 
     @classmethod
-    def from_yaml(cls, path: str | PathLike[str]) -> Sweep:
-        """Reads and validates a sweep's file.
+    def from_dict(
+        cls, content: dict[str, Any], *, source: str | PathLike[str] | None = None
+    ) -> Sweep:
+        """Validates a sweep and each of its runs.
 
         Raises:
-            ConfigError: If it cannot be read, is no sweep, or one of its runs is invalid; the
-                message names the run and the setting.
+            ConfigError: If it is no sweep or one of its runs is invalid; the message names the run
+                and the setting.
         """
-        path = Path(path)
-        try:
-            sweep = cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise ConfigError(
-                "the sweep cannot be read", path=path, found=error.strerror
-            ) from error
-        except yaml.YAMLError as error:
-            raise ConfigError("the sweep is no valid YAML", path=path, found=str(error)) from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise ConfigError(
-                first["msg"],
-                path=path,
-                field=".".join(map(str, first["loc"])) or None,
-                expected="name, base (settings) and runs (name → settings that differ)",
-            ) from error
+        sweep = super().from_dict(content, source=source)
         for name in sweep.runs:
-            sweep.config(name, source=path)
+            sweep.config(name, source=source)
         return sweep
 
     def config(self, name: str, source: str | PathLike[str] | None = None) -> ExperimentConfig:
@@ -74,19 +57,9 @@ class Sweep(BaseModel):
         Raises:
             ConfigError: If they are invalid.
         """
-        content: dict[str, Any] = {
-            key: dict(value) if isinstance(value, Mapping) else value
-            for key, value in self.base.items()
-        }
-        content["name"] = self.name
+        content = {**copy.deepcopy(self.base), "name": self.name}
         for setting, value in self.runs[name].items():
-            *sections, last = setting.split(".")
-            place = content
-            for section in sections:
-                nested = place.get(section)
-                place[section] = dict(nested) if isinstance(nested, Mapping) else {}
-                place = place[section]
-            place[last] = value
+            put_by_name(content, setting, value)
         return ExperimentConfig.from_dict(content, source=f"{source or 'sweep'}: runs.{name}")
 
 
@@ -117,22 +90,29 @@ def run_sweep(
     """
     output_dir = Path(output_dir)
     results: dict[str, TrainingResult | None] = {}
-    parent = parent_run(sweep.name, tracking_uri) if mlflow else contextlib.nullcontext()
-    with parent:
+    parent = Tracker(experiment=sweep.name, tracking_uri=tracking_uri) if mlflow else None
+    if parent is not None:
+        tags = {"sweep": sweep.name}
+        parent.start(run_name=sweep.name, experiment=sweep.name, parameters={}, tags=tags)
+    status: EndStatus = "FAILED"
+    try:
         for name in sweep.runs:
             folder = RunFolder(output_dir / name)
             if not folder.is_free() and folder.read_run().status == "finished":
                 results[name] = None
                 continue
-            tracker = Tracker(experiment=sweep.name, tracking_uri=tracking_uri) if mlflow else None
             results[name] = train(
                 sweep.config(name),
                 records_dir,
                 output_dir / name,
-                tracker=tracker,
+                tracker=None if parent is None else parent.nested(),
                 progress=progress(name),
             )
             write_summary(sweep, output_dir)
+        status = "FINISHED"
+    finally:
+        if parent is not None:
+            parent.finish(status)
     return results
 
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import logging
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from pydantic import BaseModel
+
 from keras_lstsr import __version__
+from keras_lstsr.artifacts.model_folder import ModelFolder, RunInfo
+from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError, MissingExtraError
-from keras_lstsr.training.run_folder import RunFolder
 
 EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -112,6 +114,29 @@ class Tracker:
         mlflow.set_tags({**tags, "keras_lstsr_version": __version__})
         self._log_parameters(parameters)
         return self._run_id
+
+    def begin(
+        self, run: RunInfo, config: ExperimentConfig, records_dir: Path, tags: Mapping[str, str]
+    ) -> None:
+        """Starts or continues the run of a training, and notes in ``run`` where it is kept.
+
+        Args:
+            run: The content of ``run.json``.
+            config: The settings.
+            records_dir: Folder of records.
+            tags: Further tags to set.
+        """
+        run.mlflow_run_id = self.start(
+            run_name=run.run_name,
+            experiment=config.name,
+            parameters=flatten(config),
+            tags={"task": config.data.task, "architecture": config.model.network, **tags},
+            run_id=run.mlflow_run_id,
+            tracking_uri=run.tracking_uri,
+        )
+        run.tracking_uri = self.recordable_uri
+        name = records_dir.resolve().name
+        self.log_dataset(name, run.dataset_fingerprint, records_dir)
 
     def nested(self) -> Tracker:
         """Returns the tracker of another run, to be nested in this one, in the same experiment."""
@@ -221,29 +246,19 @@ class Tracker:
             self._run_id = None
 
 
-@contextlib.contextmanager
-def parent_run(name: str, tracking_uri: str | None = None) -> Iterator[Tracker]:
-    """Opens a run that the runs started meanwhile are nested in.
+def flatten(config: BaseModel) -> dict[str, Any]:
+    """Returns the settings by dotted name, e.g. ``{"training.epochs": 100}``."""
+    flat: dict[str, Any] = {}
 
-    Args:
-        name: Name of the run and of its experiment.
-        tracking_uri: Where runs are kept; None as in ``Tracker``.
+    def collect(prefix: str, value: Any) -> None:
+        if isinstance(value, dict) and (value or not prefix):
+            for key, item in value.items():
+                collect(f"{prefix}.{key}" if prefix else key, item)
+        else:
+            flat[prefix] = value
 
-    Yields:
-        Its tracker.
-
-    Raises:
-        MissingExtraError: If MLflow is not installed.
-    """
-    tracker = Tracker(experiment=name, tracking_uri=tracking_uri)
-    tracker.start(run_name=name, experiment=name, parameters={}, tags={"sweep": name})
-    try:
-        yield tracker
-    except BaseException:
-        tracker.finish("FAILED")
-        raise
-    else:
-        tracker.finish()
+    collect("", config.model_dump(mode="json"))
+    return flat
 
 
 def log_evaluation(
@@ -268,7 +283,7 @@ def log_evaluation(
         ModelError: If this is no run folder.
         MissingExtraError: If MLflow is not installed.
     """
-    info = RunFolder(run_dir).read_run()
+    info = ModelFolder(run_dir).read_run()
     if info.mlflow_run_id is None:
         return None
     client = _import_mlflow().MlflowClient(tracking_uri=info.tracking_uri)

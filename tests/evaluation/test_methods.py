@@ -66,7 +66,7 @@ def test_without_a_choice_all_methods_are_compared_and_the_pretrained_model_if_t
     from keras_lstsr.inference import loading
 
     monkeypatch.setattr(room, "shipped_weights", list)
-    assert tuple(choose_methods()) == METHODS
+    assert list(choose_methods()) == list(METHODS)
     monkeypatch.setattr(room, "shipped_weights", lambda: ["guided-1"])
     monkeypatch.setattr(
         loading,

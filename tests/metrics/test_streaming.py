@@ -31,6 +31,14 @@ def test_it_is_numpys_over_all_pixels(dtype, tolerance):
     assert float(streaming.result()) == pytest.approx(expected, rel=tolerance)
 
 
+def test_what_stands_beside_lst_is_not_scored():
+    target, predicted = batches()[0]
+    alone, beside = RootMeanSquareErrorKelvin(), RootMeanSquareErrorKelvin()
+    alone.update_state(target, predicted)
+    beside.update_state(target, np.concatenate([predicted, np.ones_like(predicted)], axis=-1))
+    assert float(beside.result()) == float(alone.result())
+
+
 def test_a_compiled_evaluation_gives_the_same():
     model = keras.Sequential([keras.Input((12, 12, 1)), keras.layers.Identity()])
     jit = keras.backend.backend() == "jax"

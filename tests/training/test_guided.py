@@ -150,7 +150,7 @@ def test_divergence_stops(records, tmp_path):
 
 
 def test_records_without_what_it_takes_are_refused(tmp_path):
-    for name, missing in (("guide", r"hold no ndvi.*--guide ndvi="), ("truth", "no fine LST")):
+    for name, missing in (("guide", r"hold no NDVI.*--guide ndvi="), ("truth", "no fine truth")):
         held = {"guide": True, "truth": True} | {name: False}
         lacking = write_vegetated_records(tmp_path / name, {"train": 2}, **held, side=8)
         with pytest.raises(RecordsError, match=missing):

@@ -5,7 +5,8 @@ import pytest
 from keras_lstsr.artifacts.model_folder import RunInfo
 from keras_lstsr.config import ExperimentConfig, LossConfig
 from keras_lstsr.errors import ModelError
-from keras_lstsr.training.run_folder import RunFolder, flatten
+from keras_lstsr.training.run_folder import RunFolder
+from keras_lstsr.training.tracking import flatten
 
 
 @pytest.fixture
