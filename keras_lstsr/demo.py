@@ -196,7 +196,7 @@ def _fresh_folder(root: Path) -> DemoPaths:
 
 def _first_map(console: Console, paths: DemoPaths) -> BenchmarkResult:
     """Predicts a scene with NDVI by the shipped weights, and scores it beside bicubic."""
-    from keras_lstsr.artifacts.pretrained import PRETRAINED
+    from keras_lstsr.artifacts.loading import PRETRAINED
     from keras_lstsr.evaluation.compare import compare
     from keras_lstsr.evaluation.methods import PRETRAINED_LABEL, choose_methods
     from keras_lstsr.evaluation.report.tables import markdown_table
