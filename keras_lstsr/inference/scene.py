@@ -17,8 +17,9 @@ from keras_lstsr.artifacts.contract import (
     check_kelvin,
 )
 from keras_lstsr.errors import GridError
-from keras_lstsr.grids.align import guide_on_fine_grid
-from keras_lstsr.grids.door import Placed, placed
+from keras_lstsr.grids.align import guide_over_lst
+from keras_lstsr.grids.door import placed
+from keras_lstsr.grids.grid import Grid
 from keras_lstsr.inference.predictor import Predictor
 from keras_lstsr.inference.quality import guide_use, made_consistent, without_guides
 from keras_lstsr.inference.tiles import Progress, TileSettings, predict_tiles
@@ -91,7 +92,7 @@ def predict_scene(
     check_kelvin(values, name=str(given.raster.name or "lst_kelvin"))
     settings = tiles or TileSettings.for_contract(contract)
     tiling = settings.tiling(given.grid.shape, contract)
-    aligned = _on_fine_grid({} if guides is None else guides, given, contract)
+    aligned = _on_fine_grid({} if guides is None else guides, given.grid, contract)
     beside = (STD_NAME, FOLLOWED_NAME) if outputs is None else outputs
     results = predict_tiles(
         values,
@@ -132,23 +133,9 @@ def predict_scene(
 
 
 def _on_fine_grid(
-    guides: Mapping[str, xr.DataArray], lst: Placed, contract: Contract
+    guides: Mapping[str, xr.DataArray], lst: Grid, contract: Contract
 ) -> dict[str, NDArray[np.float32]]:
-    """Brings guides onto the fine grid of a scene.
-
-    Args:
-        guides: Name → ``[y, x]`` with CRS, of any grid; NaN where missing.
-        lst: The scene.
-        contract: The model's.
-
-    Returns:
-        Name → ``[f·h, f·w]``; NaN where the guide is missing or does not reach.
-
-    Raises:
-        ModelError: If the model does not take a guide.
-        GridError: If a guide has no CRS, is rotated or clearly coarser than the fine grid, or has
-            no valid pixel anywhere in the scene.
-    """
+    """Brings guides onto the fine grid: ``[f·h, f·w]``, NaN where missing or out of reach."""
     if not isinstance(guides, Mapping):
         raise GridError(
             "guides are given by their names",
@@ -158,23 +145,8 @@ def _on_fine_grid(
             action=f"Pass {{{', '.join(f'{name!r}: raster' for name in contract.guides)}}}.",
         )
     contract.check_takes(guides)
-    result = {}
-    for name, guide in guides.items():
-        fine = guide_on_fine_grid(guide, lst.grid, contract.scale_factor)
-        values = np.asarray(fine.values, np.float32)
-        if np.isnan(values).all():
-            given = placed(guide, name)
-            raise GridError(
-                "the guide does not overlap LST, or holds no valid pixel there",
-                path=guide.encoding.get("source"),
-                field=name,
-                found=f"bounds {_bounds(given)}, CRS {guide.rio.crs}",
-                expected=f"some of LST's: bounds {_bounds(lst)}, CRS {lst.raster.rio.crs}",
-                action="Check that both show the same place and that their CRSs are right.",
-            )
-        result[name] = values
-    return result
-
-
-def _bounds(given: Placed) -> str:
-    return "(" + ", ".join(f"{edge:.10g}" for edge in given.grid.bounds) + ")"
+    factor = contract.scale_factor
+    return {
+        name: np.asarray(guide_over_lst(guide, lst, factor, field=name).values, np.float32)
+        for name, guide in guides.items()
+    }
