@@ -50,7 +50,7 @@ def peak_bytes():
 
 def measure(task):
     """Runs one method on one scene; in a process of its own."""
-    from keras_lstsr.config.registration import code_of
+    from keras_lstsr.registration import code_of
     from keras_lstsr.sharpening import METHODS
 
     lst, guide = make_scene(task["side"], task["factor"], task["clouds"], task["scattered"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from keras_lstsr.serialisation import register_with_keras
+from keras_lstsr.registration import register_with_keras
 
 __version__ = "0.1.0"
 
@@ -23,11 +23,9 @@ _ROOMS = {
     "grids.align": ("guide_on_fine_grid",),
     "grids.consistency": ("enforce_consistency",),
     "grids.grid": ("Grid",),
-    "inference.loading": ("load_predictor",),
-    "inference.predictor": ("Predictor",),
+    "inference.predictor": ("Predictor", "load_predictor"),
     "inference.product": ("GuideInput", "LstInput", "Outputs", "predict_product"),
-    "inference.scene": ("predict_scene",),
-    "inference.tiles": ("TileSettings",),
+    "inference.scene": ("TileSettings", "predict_scene"),
     "losses.registry": ("build_loss",),
     "models.registry": ("build_model",),
     "models.torch_import": ("load_torch_weights",),

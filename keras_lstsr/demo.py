@@ -202,7 +202,7 @@ def _first_map(console: Console, paths: DemoPaths) -> BenchmarkResult:
     from keras_lstsr.evaluation.report.tables import markdown_table
     from keras_lstsr.evaluation.result import BASELINE
     from keras_lstsr.evaluation.sources import scenes_set
-    from keras_lstsr.inference.loading import load_predictor
+    from keras_lstsr.inference.predictor import load_predictor
     from keras_lstsr.inference.product import GuideInput, LstInput, Outputs, predict_product
 
     lst, ndvi = (sorted(paths.unseen.glob(f"{name}.*.hdf"))[0] for name in ("MOD11A1", "MOD09GQ"))
@@ -304,7 +304,7 @@ def _evaluate(console: Console, paths: DemoPaths, mlflow: bool) -> list[Benchmar
 
 
 def _serve_and_predict(console: Console, paths: DemoPaths) -> None:
-    from keras_lstsr.inference.loading import load_predictor
+    from keras_lstsr.inference.predictor import load_predictor
     from keras_lstsr.inference.product import LstInput, Outputs, predict_product
 
     source = sorted(paths.unseen.glob("MOD11A1.*.hdf"))[0]

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from os import PathLike
+from typing import Any
+
+_PARTS = ("path", "field", "found", "expected", "action")
 
 
 class LstsrError(Exception):
@@ -40,6 +44,20 @@ class LstsrError(Exception):
         self.action = action
         super().__init__(self._message())
 
+    @classmethod
+    def unless(
+        cls,
+        fits: bool,
+        field: str,
+        found: object,
+        expected: object,
+        problem: str = "the setting is not possible",
+        **parts: Any,
+    ) -> None:
+        """Raises the error, with these parts, unless a setting fits."""
+        if not fits:
+            raise cls(problem, field=field, found=found, expected=expected, **parts)
+
     def restated(
         self,
         path: str | PathLike[str] | None,
@@ -47,14 +65,11 @@ class LstsrError(Exception):
         kind: type[LstsrError] | None = None,
     ) -> LstsrError:
         """Returns the same error naming the file, and as another field or kind if given."""
-        return (kind or type(self))(
-            self.problem,
-            path=path,
-            field=field or self.field,
-            found=self.found,
-            expected=self.expected,
-            action=self.action,
-        )
+        parts = {**self._parts(), "path": path} | ({"field": field} if field else {})
+        return (kind or type(self))(self.problem, **parts)
+
+    def _parts(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _PARTS}
 
     def _message(self) -> str:
         where = ": ".join(part for part in (self.path, self.field) if part)
@@ -67,18 +82,7 @@ class LstsrError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Beam and multiprocessing pickle exceptions; keyword-only arguments need help with that.
-        keywords = {
-            "path": self.path,
-            "field": self.field,
-            "found": self.found,
-            "expected": self.expected,
-            "action": self.action,
-        }
-        return (_rebuild, (type(self), self.problem, keywords))
-
-
-def _rebuild(kind: type[LstsrError], problem: str, keywords: dict[str, object]) -> LstsrError:
-    return kind(problem, **keywords)  # type: ignore[arg-type]
+        return partial(type(self), self.problem, **self._parts()), ()
 
 
 class ProductError(LstsrError):
@@ -115,11 +119,6 @@ def unknown(
     """Returns the error for a name that is not among those known; the message lists them."""
     names = ", ".join(map(str, known))
     return ConfigError(f"unknown {what}", field=field, found=repr(found), expected=names)
-
-
-def out_of_range(field: str, found: object, expected: str) -> ConfigError:
-    """Returns the error for an option whose value cannot be used."""
-    return ConfigError("the value is out of range", field=field, found=found, expected=expected)
 
 
 class OldLayoutWarning(FutureWarning):

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from keras_lstsr.errors import LstsrError
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
 _PARTIAL_MARK = ".partial-"
+_Document = TypeVar("_Document", bound="BaseModel")
 
 
 @contextmanager
@@ -62,6 +68,70 @@ def write_text_whole(path: str | PathLike[str], text: str) -> None:
     """
     with written_whole(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="")
+
+
+def read_mapping(
+    path: Path, kind: type[LstsrError], *, action: str | None = None
+) -> dict[str, Any]:
+    """Reads names and values from a JSON file, or from a YAML file, which may hold nothing.
+
+    Args:
+        path: The file; ``.json`` in its name says what it is.
+        kind: Kind of the errors.
+        action: What the errors tell to do.
+
+    Raises:
+        LstsrError: Of that kind, if the file cannot be read or holds something else.
+    """
+    import yaml
+
+    language = "JSON" if path.suffix == ".json" else "YAML"
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if language == "JSON" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        found = getattr(error, "strerror", None) or error
+        problem = f"the file cannot be read as {language}"
+        raise kind(problem, path=path, found=found, action=action) from error
+    if content is None and language == "YAML":
+        return {}
+    if not isinstance(content, dict):
+        problem, found = "the file holds no values by name", type(content).__name__
+        raise kind(problem, path=path, found=found, expected="a mapping", action=action)
+    return content
+
+
+def validated(
+    document: type[_Document],
+    content: dict[str, Any] | str | bytes,
+    kind: type[LstsrError],
+    *,
+    path: str | PathLike[str] | None = None,
+    action: str | None = None,
+) -> _Document:
+    """Makes a document of its content, or of its text in JSON.
+
+    Args:
+        document: What to make.
+        content: The content, or the text.
+        kind: Kind of the error.
+        path: Named in the error.
+        action: What the error tells to do.
+
+    Raises:
+        LstsrError: Of that kind, if the content is not valid; the message names the first field.
+    """
+    from pydantic import ValidationError
+
+    try:
+        if isinstance(content, dict):
+            return document.model_validate(content)
+        return document.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        problem = f"the {document.__name__} is damaged: {first['msg']}"
+        field = ".".join(map(str, first["loc"])) or None
+        raise kind(problem, path=path, field=field, action=action) from error
 
 
 def sha256_of(path: str | PathLike[str]) -> str:

@@ -12,14 +12,14 @@ import pytest
 import xarray as xr
 import yaml
 
-from keras_lstsr import products, sharpening
+from keras_lstsr import products, registration, sharpening
 from keras_lstsr.artifacts.model_folder import ModelFolder
-from keras_lstsr.config import guides, losses, networks, registration
-from keras_lstsr.config.registration import load_extensions
+from keras_lstsr.config import guides, losses, networks
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.evaluation.methods import choose_methods
 from keras_lstsr.inference.product import LstInput, Outputs, predict_product
 from keras_lstsr.losses import build_loss
+from keras_lstsr.registration import load_extensions
 from keras_lstsr.testing.models import NearestPredictor
 from keras_lstsr.testing.rasters import guide_raster, lst_raster, utm_grid, write_geotiff
 from keras_lstsr.testing.records import vegetated_sample, write_made_records

@@ -8,17 +8,18 @@ provenance from the server alone. This module imports no TensorFlow.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from keras_lstsr.config.guides import GUIDES, guide_named
 from keras_lstsr.errors import ModelError
+from keras_lstsr.files import validated
 
 CONTRACT_FILE = "contract.json"
 CONTRACT_SIGNATURE = "contract"
@@ -34,6 +35,7 @@ FOLLOWED_NAME = "guide_followed"
 # any (about 354 K, Lut desert), with room for sensor error; Celsius (-60…80) and raw integers of
 # MODIS (7500…65535) lie far outside, and so does a fill value of 0.
 VALID_RANGE_KELVIN = (150.0, 400.0)
+_LST_MEANING = "temperatures in kelvin"
 
 # The deepest single-image network halves the fine grid six times, the guided one three times:
 # windows that start at multiples of this many fine pixels are seen by every such network in the
@@ -66,6 +68,13 @@ class TensorContract(BaseModel):
     missing: str
     valid_range: tuple[float, float] | None = None
     optional: bool = False
+
+
+LST_INPUT = TensorContract(
+    name=INPUT_NAME,
+    missing="NaN; a missing pixel gives missing fine pixels",
+    valid_range=VALID_RANGE_KELVIN,
+)
 
 
 class Contract(BaseModel):
@@ -113,28 +122,14 @@ class Contract(BaseModel):
     ) -> Contract:
         """Makes the contract of a model with ``lst_kelvin`` and any guides as its inputs.
 
-        Args:
-            model_version: See the class, as all others but these two.
-            scale_factor: See there.
-            minimum_size_pixels: See there.
-            provenance: See there.
-            guides: Names of the guides that it takes and can do without.
-            outputs: Names of what it gives.
-            margin_pixels: See there.
-
-        Raises:
-            ConfigError: If there is no such guide.
+        The guides are those that it takes and can do without, the outputs what it gives, both by
+        name; for the rest see the class. An unknown guide raises a ConfigError.
         """
-        lst = TensorContract(
-            name=INPUT_NAME,
-            missing="NaN; a missing pixel gives missing fine pixels",
-            valid_range=VALID_RANGE_KELVIN,
-        )
         stride = _GUIDED_STRIDE_FINE_PIXELS if guides else _STRIDE_FINE_PIXELS
         return cls(
             contract_version=2 if guides else 1,
             model_version=model_version,
-            inputs=(lst, *map(_guide_tensor, guides)),
+            inputs=(LST_INPUT, *map(_guide_tensor, guides)),
             outputs=tuple(_output_tensor(name, guided=bool(guides)) for name in outputs),
             scale_factor=scale_factor,
             minimum_size_pixels=minimum_size_pixels,
@@ -163,16 +158,8 @@ class Contract(BaseModel):
         Raises:
             ModelError: If the text is no contract of a known version.
         """
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise ModelError(
-                f"the model's contract is invalid: {first['msg']}",
-                path=source,
-                field=".".join(str(part) for part in first["loc"]) or None,
-                action="Export the model again with this version of keras-lstsr.",
-            ) from error
+        action = "Export the model again with this version of keras-lstsr."
+        return validated(cls, text, ModelError, path=source, action=action)
 
     @classmethod
     def read(cls, saved_model: str | PathLike[str]) -> Contract:
@@ -194,14 +181,7 @@ class Contract(BaseModel):
         return cls.from_json(text, source=path)
 
     def check_takes(self, guides: Iterable[str]) -> None:
-        """Refuses guides that the model does not take.
-
-        Args:
-            guides: Their names.
-
-        Raises:
-            ModelError: If it does not take one of them.
-        """
+        """Raises a ModelError if the model does not take one of the guides, given by name."""
         for name in guides:
             if name not in self.guides:
                 raise ModelError(
@@ -258,24 +238,20 @@ class Contract(BaseModel):
             "Integers as delivered must be multiplied by their scale factor first (0.02 for "
             "MOD11A1) and their fill value turned into NaN.",
         )
-        if values.ndim != len(tensor.shape) or values.shape[-1] != 1 or 0 in values.shape:
-            raise ModelError(
-                "the input has the wrong shape",
-                field=tensor.name,
-                found=list(values.shape),
-                expected="[batch, height, width, 1], none of them 0",
-            )
+        fits = values.ndim == len(tensor.shape) and values.shape[-1] == 1 and 0 not in values.shape
+        expected = "[batch, height, width, 1], none of them 0"
+        problem = "the input has the wrong shape"
+        ModelError.unless(fits, tensor.name, list(values.shape), expected, problem)
         least = self.minimum_size_pixels
-        if min(values.shape[1:3]) < least:
-            raise ModelError(
-                "the input is too small for this network",
-                field=tensor.name,
-                found=f"{values.shape[1]} × {values.shape[2]} pixels",
-                expected=f"at least {least} × {least}",
-                action="Pad it with NaN; predict_scene does.",
-            )
-        if tensor.valid_range is not None:
-            check_kelvin(values, name=tensor.name, valid_range=tensor.valid_range)
+        ModelError.unless(
+            min(values.shape[1:3]) >= least,
+            tensor.name,
+            f"{values.shape[1]} × {values.shape[2]} pixels",
+            f"at least {least} × {least}",
+            "the input is too small for this network",
+            action="Pad it with NaN; predict_scene does.",
+        )
+        check_range(values, tensor)
         return np.ascontiguousarray(values, np.float32)
 
 
@@ -306,15 +282,15 @@ def _checked_guide(
     values: NDArray[Any], tensor: TensorContract, expected: tuple[int, ...]
 ) -> NDArray[np.float32]:
     _check_floating(values, tensor, _guide_hint(tensor.name))
-    if values.shape != expected:
-        raise ModelError(
-            "the guide does not lie on the fine grid of its LST",
-            field=tensor.name,
-            found=list(values.shape),
-            expected=list(expected),
-            action="Bring it there with keras_lstsr.grids.align.guide_on_fine_grid.",
-        )
-    check_guide(values, tensor)
+    ModelError.unless(
+        values.shape == expected,
+        tensor.name,
+        list(values.shape),
+        list(expected),
+        "the guide does not lie on the fine grid of its LST",
+        action="Bring it there with keras_lstsr.guide_on_fine_grid.",
+    )
+    check_range(values, tensor)
     return np.ascontiguousarray(values, np.float32)
 
 
@@ -328,94 +304,47 @@ def _guide_hint(name: str) -> str:
 
 
 def _check_floating(values: NDArray[Any], tensor: TensorContract, action: str) -> None:
-    if values.dtype.kind != "f":
-        raise ModelError(
-            "the input holds no floating-point numbers",
-            field=tensor.name,
-            found=values.dtype.name,
-            expected=tensor.dtype + _unit_text(tensor.units),
-            action=action,
-        )
+    problem = "the input holds no floating-point numbers"
+    expected = tensor.dtype + _unit_text(tensor.units)
+    fits = values.dtype.kind == "f"
+    ModelError.unless(fits, tensor.name, values.dtype.name, expected, problem, action=action)
 
 
-def check_kelvin(
-    values: NDArray[np.floating],
-    *,
-    name: str = INPUT_NAME,
-    valid_range: tuple[float, float] = VALID_RANGE_KELVIN,
+def check_range(
+    values: NDArray[np.floating], tensor: TensorContract, *, name: str | None = None
 ) -> None:
-    """Refuses temperatures that cannot be kelvin.
+    """Refuses values that a tensor cannot have.
 
     Args:
-        values: Temperatures of any shape; NaN where missing.
-        name: Named in the error.
-        valid_range: Least and greatest valid value.
-
-    Raises:
-        ModelError: If any value that is not NaN lies outside the range; the message says how
-            many, their range, and what they look like (Celsius, raw integers, a fill value).
-    """
-    low, high = valid_range
-    _refuse_outside(
-        values,
-        valid_range,
-        "these values cannot be temperatures in kelvin",
-        field=name,
-        expected=f"kelvin from {low:g} to {high:g}, NaN where missing",
-        action=lambda present: _unit_hint(present, low, high),
-    )
-
-
-def check_guide(values: NDArray[np.floating], tensor: TensorContract) -> None:
-    """Refuses values that a guide cannot have.
-
-    Args:
-        values: The guide, of any shape; NaN where missing.
+        values: Of any shape; NaN where missing.
         tensor: What the contract says of it.
+        name: Names it in the error; by default the tensor's name.
 
     Raises:
-        ModelError: If any value that is not NaN lies outside the valid range.
+        ModelError: If any value that is not NaN lies outside the valid range; the message says how
+            many, their range, and what temperatures look like (Celsius, integers, a fill value).
     """
     if tensor.valid_range is None:
         return
     low, high = tensor.valid_range
-    _refuse_outside(
-        values,
-        tensor.valid_range,
-        f"these values cannot be {guide_meaning(tensor.name)}",
-        field=tensor.name,
+    present = values[~np.isnan(values)]
+    outside = (present < low) | (present > high)
+    if not outside.any():
+        return
+    of_lst = tensor.name == INPUT_NAME
+    raise ModelError(
+        f"these values cannot be {_LST_MEANING if of_lst else guide_meaning(tensor.name)}",
+        field=name or tensor.name,
+        found=f"{np.count_nonzero(outside)} of {present.size} values outside the range; values "
+        f"run from {present.min():.6g} to {present.max():.6g}, median {np.median(present):.6g}",
         expected=f"{low:g} to {high:g}{_unit_text(tensor.units)}, NaN where missing",
-        action=lambda present: _guide_hint(tensor.name),
+        action=_unit_hint(present, low, high) if of_lst else _guide_hint(tensor.name),
     )
 
 
 def _unit_text(units: str) -> str:
     """Returns a unit as it follows a number in a sentence; nothing where there is none."""
     return "" if units == "1" else f" {units}"
-
-
-def _refuse_outside(
-    values: NDArray[np.floating],
-    valid_range: tuple[float, float],
-    problem: str,
-    *,
-    field: str,
-    expected: str,
-    action: Callable[[NDArray[np.floating]], str],
-) -> None:
-    """Raises where values lie outside the range; ``action`` sees all that are present."""
-    present = values[~np.isnan(values)]
-    outside = (present < valid_range[0]) | (present > valid_range[1])
-    if not outside.any():
-        return
-    raise ModelError(
-        problem,
-        field=field,
-        found=f"{np.count_nonzero(outside)} of {present.size} values outside the range; values "
-        f"run from {present.min():.6g} to {present.max():.6g}, median {np.median(present):.6g}",
-        expected=expected,
-        action=action(present),
-    )
 
 
 def _unit_hint(present: NDArray[np.floating], low: float, high: float) -> str:

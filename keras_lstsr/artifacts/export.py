@@ -48,15 +48,10 @@ def _require_tensorflow_backend() -> None:
     require_tensorflow("a SavedModel")
     import keras
 
-    if keras.config.backend() != "tensorflow":
-        raise ModelError(
-            "a SavedModel is written with Keras's TensorFlow backend",
-            field="KERAS_BACKEND",
-            found=keras.config.backend(),
-            expected="tensorflow",
-            action="Export again with KERAS_BACKEND=tensorflow: model.keras is the same for all "
-            "backends.",
-        )
+    backend, problem = keras.config.backend(), "a SavedModel needs Keras's TensorFlow backend"
+    action = "Export again with KERAS_BACKEND=tensorflow: model.keras is the same for all backends."
+    fits = backend == "tensorflow"
+    ModelError.unless(fits, "KERAS_BACKEND", backend, "tensorflow", problem, action=action)
 
 
 def export_saved_model(

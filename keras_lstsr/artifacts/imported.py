@@ -105,13 +105,9 @@ def import_weights(
 def _settings(
     architecture: str, shape: dict[str, Any], *, name: str, **settings: Any
 ) -> ExperimentConfig:
-    if architecture not in _SETTINGS:
-        raise ConfigError(
-            "there is no such reference network",
-            field="architecture",
-            found=repr(architecture),
-            expected=", ".join(_SETTINGS),
-        )
+    known, problem = ", ".join(_SETTINGS), "there is no such reference network"
+    fits = architecture in _SETTINGS
+    ConfigError.unless(fits, "architecture", repr(architecture), known, problem)
     # The papers' code divides by the maximum and subtracts nothing.
     scaling = {"normalisation": "max", "offset_kelvin": 0.0}
     model = {**_SETTINGS[architecture], **shape, **scaling, **settings}

@@ -163,14 +163,14 @@ def model_contract(
     factor = _guided_factor(model) if guides else None
     size, results = _smallest_that_works(model, guides, factor)
     shape = tuple(results[OUTPUT_NAME].shape)
-    wrong = len(shape) != 4 or shape[1] != shape[2] or shape[1] % size or shape[3] != 1
-    if wrong or factor not in (None, shape[1] // size):
-        raise ModelError(
-            "the model's output does not fit its input",
-            field=OUTPUT_NAME,
-            found=list(shape),
-            expected=f"[1, f·{size}, f·{size}, 1] with a whole factor f",
-        )
+    square = len(shape) == 4 and shape[1] == shape[2] and shape[1] % size == 0 and shape[3] == 1
+    ModelError.unless(
+        square and factor in (None, shape[1] // size),
+        OUTPUT_NAME,
+        list(shape),
+        f"[1, f·{size}, f·{size}, 1] with a whole factor f",
+        "the model's output does not fit its input",
+    )
     return Contract.of_model(
         model_version=model_version,
         scale_factor=shape[1] // size,

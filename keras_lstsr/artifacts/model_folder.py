@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 from collections.abc import Sequence
@@ -19,21 +18,19 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from keras_lstsr import __version__
 from keras_lstsr.errors import ModelError
-from keras_lstsr.files import write_text_whole, written_whole
+from keras_lstsr.files import read_mapping, validated, write_text_whole, written_whole
 
 if TYPE_CHECKING:
     from keras_lstsr.config import ExperimentConfig
 
 MODEL_FILE = "model.keras"
 Status = Literal["running", "finished", "failed", "interrupted"]
-_Model = TypeVar("_Model", bound=BaseModel)
 
 
 def utc_now() -> str:
@@ -261,8 +258,10 @@ class ModelFolder:
         Raises:
             ModelError: If it is damaged.
         """
-        content = _read_mapping(self.card)
-        return None if content is None else _validated(ModelCard, content, self.card)
+        if not self.card.is_file():
+            return None
+        content = read_mapping(self.card, ModelError)
+        return validated(ModelCard, content, ModelError, path=self.card)
 
     def read_run(self) -> RunInfo:
         """Reads ``run.json``.
@@ -270,7 +269,7 @@ class ModelFolder:
         Raises:
             ModelError: If it is missing or damaged.
         """
-        return _validated(RunInfo, self._run_as_it_is(), self.run)
+        return validated(RunInfo, self._run_as_it_is(), ModelError, path=self.run)
 
     def write_model(self, model: Any) -> None:
         """Writes ``model.keras``."""
@@ -301,14 +300,15 @@ class ModelFolder:
             "dataset_fingerprint": run.get("dataset_fingerprint", ""),
             "run": run,
         }
-        config, card = _read_mapping(self.config), self.read_card()
-        provenance |= {"config": config} if config else {}
-        provenance |= {} if card is None else {"model_card": card.model_dump(mode="json")}
+        if self.config.is_file():
+            provenance["config"] = read_mapping(self.config, ModelError)
+        card = self.read_card()
+        if card is not None:
+            provenance["model_card"] = card.model_dump(mode="json")
         return provenance
 
     def _run_as_it_is(self) -> dict[str, Any]:
-        run = _read_mapping(self.run)
-        if run is None:
+        if not self.run.is_file():
             raise ModelError(
                 "this is no model folder",
                 path=self.run,
@@ -316,7 +316,7 @@ class ModelFolder:
                 expected="a folder that `keras-lstsr train` wrote",
                 action="Name the folder that was given to train as --output.",
             )
-        return run
+        return read_mapping(self.run, ModelError)
 
 
 def card_of(provenance: Any) -> ModelCard | None:
@@ -329,34 +329,3 @@ def card_of(provenance: Any) -> ModelCard | None:
         return ModelCard.model_validate(provenance["model_card"])
     except (KeyError, ValidationError):
         return None
-
-
-def _read_mapping(path: Path) -> dict[str, Any] | None:
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ModelError("the file of the model cannot be read", path=path, found=error) from error
-    if not isinstance(content, dict):
-        raise ModelError(
-            "the file of the model is damaged",
-            path=path,
-            found=type(content).__name__,
-            expected="a mapping",
-        )
-    return content
-
-
-def _validated(kind: type[_Model], content: dict[str, Any], path: Path) -> _Model:
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ModelError(
-            "the file of the model is damaged",
-            path=path,
-            field=".".join(str(part) for part in first["loc"]) or None,
-            found=first["msg"],
-        ) from error

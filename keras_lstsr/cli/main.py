@@ -12,8 +12,8 @@ from typing import Any
 import click
 
 from keras_lstsr import __version__
-from keras_lstsr.config.registration import load_extensions
 from keras_lstsr.errors import LstsrError, OldLayoutWarning
+from keras_lstsr.registration import load_extensions
 
 # name -> (module, one line for --help): the help page must not import TensorFlow.
 COMMANDS = {

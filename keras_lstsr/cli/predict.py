@@ -125,9 +125,9 @@ def command(
     from rich.progress import TimeRemainingColumn as Remaining
 
     from keras_lstsr.artifacts.loading import PRETRAINED, shipped_folder
-    from keras_lstsr.inference.loading import load_predictor
+    from keras_lstsr.inference.predictor import load_predictor
     from keras_lstsr.inference.product import LstInput, Outputs, predict_product
-    from keras_lstsr.inference.tiles import TileSettings
+    from keras_lstsr.inference.scene import TileSettings
 
     guides = _guide_inputs(options)
     console = Console(highlight=False, soft_wrap=True)

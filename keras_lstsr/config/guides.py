@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from keras_lstsr.config.registration import register
 from keras_lstsr.errors import ConfigError
+from keras_lstsr.registration import register
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Guide:
         units: Its unit; ``"1"`` where it has none.
         long_name: What it is called in sentences.
         valid_range: Least and greatest value that it can have, in ``units``.
-        aggregation: How fine pixels make a coarse one.
         when_missing: What a model does where it is missing; a sentence of the contract.
+        aggregation: How fine pixels make a coarse one.
         stand_in: The value that a network sees where all of it is missing, in ``units``.
         hint: What to do with values outside the valid range, a sentence.
     """

@@ -8,8 +8,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from keras_lstsr.config.registration import Code, register
 from keras_lstsr.config.settings import Settings
+from keras_lstsr.registration import Code, register
 
 REPORT_OPTIONS: dict[str, float | int | str] = {
     "alpha": 1e-4,

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from keras_lstsr.config.guides import GUIDES
-from keras_lstsr.config.registration import Code, register
 from keras_lstsr.config.settings import Settings, in_brackets
+from keras_lstsr.registration import Code, register
 
 GUIDED = "guided"
 """Architecture of the network that takes guides."""

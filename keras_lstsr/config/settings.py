@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.files import write_text_whole
+from keras_lstsr.files import read_mapping, write_text_whole
 
 
 def in_brackets(name: str) -> str:
@@ -41,29 +41,8 @@ class SettingsFile(Settings):
             ConfigError: If the file is missing, no YAML mapping, or holds an unknown or invalid
                 setting; the message names the setting.
         """
-        path = Path(path)
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(
-                "the configuration cannot be read",
-                path=path,
-                found=error.strerror,
-                action="Give the path of a YAML file; configs/ holds examples.",
-            ) from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                "the configuration is no valid YAML", path=path, found=str(error)
-            ) from error
-        if content is None:
-            content = {}
-        if not isinstance(content, dict):
-            raise ConfigError(
-                "the configuration is no mapping",
-                path=path,
-                found=type(content).__name__,
-                expected="settings by name",
-            )
+        action = "Give the path of a YAML file; configs/ holds examples."
+        content = read_mapping(Path(path), ConfigError, action=action)
         return cls.from_dict(content, source=path)
 
     @classmethod

@@ -181,16 +181,19 @@ class _Comparison:
                     yield variant, prepared, maps
 
     def _refined(self, sample: SceneSample) -> dict[str, xr.DataArray]:
-        """Returns the methods' results; none if no pixel has LST and all guides."""
+        """Returns the methods' results; none where a method finds no pixel to work on."""
         factor = self._samples.factor
+        guides = {n: g for n, g in sample.guides.items() if np.isfinite(g.values).any()}
         usable = np.isfinite(sample.lst.values)
-        for guide in sample.guides.values():
-            usable &= np.isfinite(block_mean(np.asarray(guide.values), factor))
+        if any(getattr(method, "needs_guide", False) for method in self._methods.values()):
+            usable &= len(guides) == len(sample.guides)
+            for guide in guides.values():
+                usable &= np.isfinite(block_mean(np.asarray(guide.values), factor))
         if not usable.any():
             return {}
         results = {}
         expected = tuple(factor * sample.lst.sizes[axis] for axis in ("y", "x"))
-        blind = replace(sample, truth=None)
+        blind = replace(sample, guides=guides, truth=None)
         for name, method in self._methods.items():
             refined = method(blind)
             if refined.lst_kelvin.shape != expected:

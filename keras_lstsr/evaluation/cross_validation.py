@@ -102,15 +102,9 @@ def records_scorer(folder: str | PathLike[str], name: str = GUIDED) -> Scorer:
     baselines = (BASELINE, "tsharp") if "ndvi" in metadata.guides else (BASELINE,)
 
     def score(predictions: Mapping[str, NDArray[np.floating]]) -> CrossValidationScores:
-        sources = [
-            sample
-            for split, count in metadata.counts.items()
-            if count
-            for sample in RecordSamples(Path(folder), split)
-            if sample.name in predictions
-        ]
+        splits = [split for split, count in metadata.counts.items() if count]
         return score_out_of_fold(
-            sources,
+            RecordSamples(Path(folder), splits, names=predictions.keys()),
             predictions,
             name=name,
             protocol=NestedProtocol("unseen_ground", "1 km → 250 m, unseen ground"),

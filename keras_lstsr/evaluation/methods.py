@@ -44,13 +44,17 @@ class Refined:
 
 
 class Method(Protocol):
-    """Turns coarse LST into fine LST; a method may use guides or leave them alone."""
+    """Turns coarse LST into fine LST; a method may use guides or leave them alone.
+
+    One that can do nothing without a guide says so by an attribute ``needs_guide = True``.
+    """
 
     def __call__(self, sample: SceneSample) -> Refined:
         """Refines one sample.
 
         Args:
-            sample: Coarse LST and its guides on exactly nested grids, without the truth.
+            sample: Coarse LST and its guides on exactly nested grids, without the truth and
+                without guides that are missing throughout.
         """
         ...
 
@@ -75,6 +79,7 @@ class SharpeningMethod:
                 "unknown method", field="method", found=repr(name), expected=", ".join(METHODS)
             )
         self.name, self.factor, self.options = name, factor, dict(options or {})
+        self.needs_guide = METHODS[name].needs_guide
 
     def __call__(self, sample: SceneSample) -> Refined:
         """See ``Method``.
@@ -197,7 +202,7 @@ def choose_methods(
                 found=repr(label),
                 action="Name the models: --model LABEL=PATH.",
             )
-        from keras_lstsr.inference.loading import load_predictor
+        from keras_lstsr.inference.predictor import load_predictor
 
         predictor = load_predictor(path)
         if predictor.scale_factor != factor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 
@@ -27,17 +28,19 @@ from keras_lstsr.records.truth import Coregistration
 
 @dataclass(frozen=True)
 class RecordSamples:
-    """The samples of a split of a records folder, read anew each time they are gone through.
+    """Samples of a records folder, read anew each time they are gone through.
 
     Attributes:
         folder: The records folder.
-        split: ``train``, ``validation`` or ``test``.
-        limit: At most this many samples.
+        splits: Of ``train``, ``validation`` and ``test``.
+        limit: At most this many samples of each split.
+        names: Only the samples of these names; None means all.
     """
 
     folder: Path
-    split: str
+    splits: Sequence[str]
     limit: int | None = None
+    names: Collection[str] | None = None
 
     def __iter__(self) -> Iterator[LoadedScene]:
         """Yields one sample after the other.
@@ -47,8 +50,12 @@ class RecordSamples:
         """
         from keras_lstsr.records.reading import iterate_samples
 
-        metadata = load_metadata(self.folder)
-        for sample in iterate_samples(self.folder, self.split, self.limit):
+        scenes = load_metadata(self.folder).scenes
+        for sample in chain.from_iterable(
+            iterate_samples(self.folder, split, self.limit) for split in self.splits
+        ):
+            if self.names is not None and sample.name not in self.names:
+                continue
             attrs = {"units": "K", "day_night": sample.day_night}
             fine = sample.fine_grid
             truth = sample.truth_kelvin
@@ -62,7 +69,7 @@ class RecordSamples:
                     guides={n: fine.raster(v, name=n) for n, v in sample.guides.items()},
                     truth=None if truth is None else fine.raster(truth, attrs=attrs),
                     # Another split is other ground of the same files.
-                    files=metadata.scenes[sample.scene].files if self.split == "train" else {},
+                    files=scenes[sample.scene].files if sample.split == "train" else {},
                     origin=sample.origin,
                     product=sample.product,
                     tile=sample.tile,
@@ -128,7 +135,7 @@ def records_set(
         protocols.append(NestedProtocol(f"patches_{split}_250m", title, main_metrics=metrics))
     return SampleSet(
         data=f"“{Path(folder).name}”",
-        sources=RecordSamples(Path(folder), split, limit),
+        sources=RecordSamples(Path(folder), (split,), limit),
         protocols=protocols,
         factor=metadata.scale_factor,
         guided=bool(metadata.guides),

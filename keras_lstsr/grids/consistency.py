@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from keras_lstsr.errors import GridError
+from keras_lstsr.grids.axes import raster_name
 from keras_lstsr.grids.degradation import ModisPsf, PointSpread, degrade
 from keras_lstsr.grids.door import Placed, placed
 from keras_lstsr.grids.resample import upsample_bilinear, upsample_nearest
@@ -57,13 +58,7 @@ def consistency_residual(
             not one of these two.
     """
     fine_kelvin, coarse_kelvin, factor, _ = _nested(fine, coarse)
-    if mode not in ("block", "psf"):
-        raise GridError(
-            "there is no residual in this mode",
-            field="mode",
-            found=repr(mode),
-            expected="block or psf",
-        )
+    GridError.unless(mode in ("block", "psf"), "mode", repr(mode), "block or psf")
     return coarse_kelvin - _seen(np.asarray(fine_kelvin, np.float64), factor, mode, psf, radiance)
 
 
@@ -93,11 +88,11 @@ def enforce_consistency(
     bilinear correction brings.
 
     Args:
-        fine: LST in kelvin, ``[h · factor, w · factor]``, NaN where missing.
-        coarse: LST in kelvin, ``[h, w]``, NaN where missing; its pixels hold the fine ones whole.
-        mode: ``"none"`` returns a copy; for the others see ``consistency_residual``.
-        psf: For ``"psf"``; ``None`` is ``ModisPsf()``.
-        radiance: Average fourth powers of temperature (norm-L4) instead of temperature.
+        fine: As for ``consistency_residual``.
+        coarse: Likewise.
+        mode: ``"none"`` returns a copy; for the others see there, as for the next two.
+        psf: See there.
+        radiance: See there.
         upsampling: ``"nearest"`` or ``"bilinear"``.
         tolerance_kelvin: Largest residual that may stay.
         max_iterations: Corrections after which it gives up.
@@ -167,38 +162,32 @@ def _nested(
         coarse_kelvin = np.asarray(theirs.raster.values, np.float64)
     both = fine_kelvin.ndim == coarse_kelvin.ndim == 2
     factor = fine_kelvin.shape[0] // coarse_kelvin.shape[0] if both else 0
-    if factor < 1 or fine_kelvin.shape != tuple(factor * side for side in coarse_kelvin.shape):
-        raise GridError(
-            "fine and coarse LST do not nest",
-            field="fine",
-            found=f"shapes {fine_kelvin.shape} and {coarse_kelvin.shape}",
-            expected="[h · factor, w · factor] and [h, w]",
-        )
+    GridError.unless(
+        factor >= 1 and fine_kelvin.shape == tuple(factor * side for side in coarse_kelvin.shape),
+        "fine",
+        f"shapes {fine_kelvin.shape} and {coarse_kelvin.shape}",
+        "[h · factor, w · factor] and [h, w]",
+        "fine and coarse LST do not nest",
+    )
     if ours is not None and theirs is not None:
         expected = theirs.grid.finer(factor)
-        if ours.grid.offset_in(expected) != (0, 0):
-            raise GridError(
-                "fine and coarse LST do not nest",
-                path=ours.raster.encoding.get("source"),
-                field=str(ours.raster.name or "fine"),
-                found=ours.grid.transform[:6],
-                expected=expected.transform[:6],
-                action="Bring the fine LST onto the nested grid first.",
-            )
+        GridError.unless(
+            ours.grid.offset_in(expected) == (0, 0),
+            raster_name(ours.raster, "fine"),
+            ours.grid.transform[:6],
+            expected.transform[:6],
+            "fine and coarse LST do not nest",
+            path=ours.raster.encoding.get("source"),
+            action="Bring the fine LST onto the nested grid first.",
+        )
     return fine_kelvin, coarse_kelvin, factor, ours
 
 
 def _check_settings(
     mode: str, upsampling: str, tolerance_kelvin: float, max_iterations: int
 ) -> None:
-    wrong: list[tuple[str, object, str]] = []
-    if mode not in CONSISTENCY_MODES:
-        wrong.append(("mode", repr(mode), ", ".join(CONSISTENCY_MODES)))
-    if upsampling not in _UPSAMPLINGS:
-        wrong.append(("upsampling", repr(upsampling), ", ".join(_UPSAMPLINGS)))
-    if not tolerance_kelvin > 0:
-        wrong.append(("tolerance_kelvin", tolerance_kelvin, "above 0"))
-    if max_iterations < 1:
-        wrong.append(("max_iterations", max_iterations, "1 or more"))
-    for field, found, expected in wrong:
-        raise GridError("the setting is not possible", field=field, found=found, expected=expected)
+    modes, upsamplings = ", ".join(CONSISTENCY_MODES), ", ".join(_UPSAMPLINGS)
+    GridError.unless(mode in CONSISTENCY_MODES, "mode", repr(mode), modes)
+    GridError.unless(upsampling in _UPSAMPLINGS, "upsampling", repr(upsampling), upsamplings)
+    GridError.unless(tolerance_kelvin > 0, "tolerance_kelvin", tolerance_kelvin, "above 0")
+    GridError.unless(max_iterations >= 1, "max_iterations", max_iterations, "1 or more")

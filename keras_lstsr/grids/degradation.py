@@ -77,13 +77,8 @@ class ModisPsf:
     scan_axis: Axis = "columns"
 
     def __post_init__(self) -> None:
-        if self.scan_axis not in get_args(Axis):
-            raise GridError(
-                "there is no such axis",
-                field="scan_axis",
-                found=repr(self.scan_axis),
-                expected=" or ".join(get_args(Axis)),
-            )
+        axes = get_args(Axis)
+        GridError.unless(self.scan_axis in axes, "scan_axis", self.scan_axis, " or ".join(axes))
 
     def reach(self, axis: Axis) -> float:
         """Returns 1 along the scan and 1/2 along the track."""
@@ -109,13 +104,8 @@ class GaussianPsf:
     sigma_pixels: float
 
     def __post_init__(self) -> None:
-        if not (self.sigma_pixels > 0 and math.isfinite(self.sigma_pixels)):
-            raise GridError(
-                "the PSF has no width",
-                field="sigma_pixels",
-                found=self.sigma_pixels,
-                expected="above 0",
-            )
+        fits = self.sigma_pixels > 0 and math.isfinite(self.sigma_pixels)
+        GridError.unless(fits, "sigma_pixels", self.sigma_pixels, "above 0")
 
     @classmethod
     def of_fwhm(cls, fwhm_pixels: float) -> GaussianPsf:
@@ -126,20 +116,10 @@ class GaussianPsf:
     def of_mtf(cls, mtf_at_nyquist: float) -> GaussianPsf:
         """Makes the Gaussian with a modulation transfer at the coarse Nyquist frequency.
 
-        Args:
-            mtf_at_nyquist: 0 to 1, both excluded. The transfer is ``exp(−2 π² σ² f²)`` with f = ½
-                per coarse pixel, so σ = sqrt(−2 ln MTF) / π.
-
-        Raises:
-            GridError: If it is not within 0 to 1.
+        It is ``exp(−2 π² σ² f²)`` with f = ½ per coarse pixel, so σ = sqrt(−2 ln MTF) / π.
         """
-        if not 0 < mtf_at_nyquist < 1:
-            raise GridError(
-                "the modulation transfer is not possible",
-                field="mtf_at_nyquist",
-                found=mtf_at_nyquist,
-                expected="between 0 and 1, both excluded",
-            )
+        fits = 0 < mtf_at_nyquist < 1
+        GridError.unless(fits, "mtf_at_nyquist", mtf_at_nyquist, "between 0 and 1, both excluded")
         return cls(math.sqrt(-2.0 * math.log(mtf_at_nyquist)) / math.pi)
 
     def reach(self, axis: Axis) -> float:
@@ -215,31 +195,13 @@ def degrade(
 
 
 def _check(factor: float, method: str, psf: PointSpread | None, min_valid_fraction: float) -> None:
-    if method not in DEGRADATIONS:
-        raise GridError(
-            "unknown degradation",
-            field="method",
-            found=repr(method),
-            expected=", ".join(DEGRADATIONS),
-        )
-    if not (factor >= 1 and math.isfinite(factor)):
-        raise GridError(
-            "the factor is not possible", field="factor", found=factor, expected="1 or more"
-        )
-    if not 0 < min_valid_fraction <= 1:
-        raise GridError(
-            "the share is not possible",
-            field="min_valid_fraction",
-            found=min_valid_fraction,
-            expected="above 0, to 1",
-        )
-    if psf is not None and method != "psf":
-        raise GridError(
-            "a PSF is given and not used",
-            field="psf",
-            found=f"method {method}",
-            expected="method psf",
-        )
+    known = ", ".join(DEGRADATIONS)
+    GridError.unless(method in DEGRADATIONS, "method", method, known, "unknown degradation")
+    GridError.unless(factor >= 1 and math.isfinite(factor), "factor", factor, "1 or more")
+    possible = 0 < min_valid_fraction <= 1
+    GridError.unless(possible, "min_valid_fraction", min_valid_fraction, "above 0, to 1")
+    used = psf is None or method == "psf"
+    GridError.unless(used, "psf", f"method {method}", "method psf", "a PSF is given and not used")
 
 
 def _reduced(
@@ -301,10 +263,6 @@ def _overlap(near: Float64Array, far: Float64Array, half: float) -> Float64Array
 
 def _whole(factor: float) -> int:
     if factor != int(factor):
-        raise GridError(
-            "blocks need a whole factor",
-            field="factor",
-            found=factor,
-            action="Use method area or psf.",
-        )
+        action = "Use method area or psf."
+        raise GridError("blocks need a whole factor", field="factor", found=factor, action=action)
     return int(factor)

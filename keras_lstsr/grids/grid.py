@@ -66,13 +66,9 @@ class Grid:
                 action="Warp it onto such a grid first (gdalwarp).",
             )
         shape = (int(self.shape[0]), int(self.shape[1]))
-        if min(shape) < 1:
-            raise GridError(
-                "the raster has no pixel",
-                field="shape",
-                found=f"{shape[0]} × {shape[1]} pixels",
-                expected="1 or more rows and columns",
-            )
+        found = f"{shape[0]} × {shape[1]} pixels"
+        expected, problem = "1 or more rows and columns", "the raster has no pixel"
+        GridError.unless(min(shape) >= 1, "shape", found, expected, problem)
         object.__setattr__(self, "crs", canonical_crs(self.crs))
         object.__setattr__(self, "transform", Affine(*coefficients))
         object.__setattr__(self, "shape", shape)
@@ -270,14 +266,10 @@ class Grid:
         Raises:
             GridError: If a variable is of another shape.
         """
+        problem, expected = "the values do not lie on the grid", f"shape {self.shape}"
         for name, variable in variables.items():
-            if variable.shape != self.shape:
-                raise GridError(
-                    "the values do not lie on the grid",
-                    field=name,
-                    found=f"shape {variable.shape}",
-                    expected=f"shape {self.shape}",
-                )
+            fits = variable.shape == self.shape
+            GridError.unless(fits, name, f"shape {variable.shape}", expected, problem)
         numbers = " ".join(map(str, self.transform.to_gdal()))
         tags = {**_grid_mapping(self.crs_wkt), "GeoTransform": numbers}
         coordinates = {**self.coordinates(), _MAPPING: xr.Variable((), 0, tags)}

@@ -163,10 +163,7 @@ def constant_shift(shifts: Sequence[Shift], *, round_to: float | None = None) ->
     Raises:
         GridError: If no shift has any quality, or ``round_to`` is not positive.
     """
-    if round_to is not None and not round_to > 0:
-        raise GridError(
-            "the step is not possible", field="round_to", found=round_to, expected="above 0"
-        )
+    GridError.unless(round_to is None or round_to > 0, "round_to", round_to, "above 0")
     used = [s for s in shifts if s.quality > 0 and math.isfinite(s.rows + s.columns)]
     if not used:
         raise GridError(
@@ -215,17 +212,11 @@ def shifted(raster: xr.DataArray, shift: Shift) -> xr.DataArray:
 
 
 def _check_settings(max_shift_pixels: int, upsample: int, sigma: float | None, sign: str) -> None:
-    wrong: list[tuple[str, object, str]] = []
-    if max_shift_pixels < 2:
-        wrong.append(("max_shift_pixels", max_shift_pixels, "2 or more"))
-    if upsample < 1:
-        wrong.append(("upsample", upsample, "1 or more"))
-    if sigma is not None and not sigma > 0:
-        wrong.append(("high_pass_sigma_pixels", sigma, "above 0, or None"))
-    if sign not in ("positive", "either"):
-        wrong.append(("sign", sign, "positive or either"))
-    for field, found, expected in wrong:
-        raise GridError("the setting is not possible", field=field, found=found, expected=expected)
+    GridError.unless(max_shift_pixels >= 2, "max_shift_pixels", max_shift_pixels, "2 or more")
+    GridError.unless(upsample >= 1, "upsample", upsample, "1 or more")
+    wide = sigma is None or sigma > 0
+    GridError.unless(wide, "high_pass_sigma_pixels", sigma, "above 0, or None")
+    GridError.unless(sign in ("positive", "either"), "sign", sign, "positive or either")
 
 
 def _on_one_grid(
@@ -243,14 +234,9 @@ def _on_one_grid(
         same = grids[0].shape == grids[1].shape and grids[0].offset_in(grids[1]) == (0, 0)
         found = " and ".join(f"{grid.shape} pixels, {grid.transform[:6]}" for grid in grids)
         expected = "one shape, one transform and one CRS"
-    if not same:
-        raise GridError(
-            "the rasters to register are not on one grid",
-            field="moving, fixed",
-            found=found,
-            expected=expected,
-            action="Warp the fixed raster onto the moving one's grid.",
-        )
+    problem = "the rasters to register are not on one grid"
+    action = "Warp the fixed raster onto the moving one's grid."
+    GridError.unless(same, "moving, fixed", found, expected, problem, action=action)
     return values
 
 

@@ -41,6 +41,12 @@ def blocks(values: NDArray[np.floating], factor: int) -> NDArray[np.floating]:
     return np.moveaxis(values.reshape(shape), -3, -2)
 
 
+def finer_window(window: tuple[slice, slice], factor: int) -> tuple[slice, slice]:
+    """Returns rows and columns of fine pixels that lie under a window of coarse ones."""
+    rows, columns = (slice(part.start * factor, part.stop * factor) for part in window)
+    return rows, columns
+
+
 def norm_l4(lst_kelvin: NDArray[np.floating], factor: int) -> NDArray[np.floating]:
     """Degrades temperature as radiance adds up: the fourth root of the mean fourth power.
 
@@ -79,6 +85,13 @@ def block_mean(values: NDArray[np.floating], factor: int) -> NDArray[np.floating
 
 
 def coarse_guide(guide: NDArray[np.floating], factor: int) -> NDArray[np.float64]:
+    """Returns the mean of guides over LST's pixels, ``[K, h, w]``; see the next function."""
+    return coarse_guide_and_share(guide, factor)[0]
+
+
+def coarse_guide_and_share(
+    guide: NDArray[np.floating], factor: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Averages guides over LST's pixels.
 
     Args:
@@ -86,43 +99,25 @@ def coarse_guide(guide: NDArray[np.floating], factor: int) -> NDArray[np.float64
         factor: Fine pixels along a coarse pixel's side.
 
     Returns:
-        ``[K, h, w]`` float64: the mean over the fine pixels where all guides are there; NaN
-        where there is none. A linear trend of the result is the mean of the trend over those
-        pixels, so that what is predicted for a coarse pixel adds up to it.
-
-    Raises:
-        GridError: If a side is no multiple of ``factor``.
-    """
-    return coarse_guide_and_share(guide, factor)[0]
-
-
-def coarse_guide_and_share(
-    guide: NDArray[np.floating], factor: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns ``coarse_guide`` and the share of fine pixels in 0…1 behind it, ``[h, w]``.
+        ``[K, h, w]`` float64: the mean over the fine pixels where all guides are there, NaN
+        where there is none; and ``[h, w]``, the share of fine pixels in 0…1 behind it. A linear
+        trend of the mean is the mean of the trend over those pixels, so that what is predicted
+        for a coarse pixel adds up to it.
 
     Raises:
         GridError: If a side is no multiple of ``factor``.
     """
     bands = guide[None] if guide.ndim == 2 else guide
-    count, height, width = bands.shape
-    if factor < 1 or height % factor or width % factor:
-        raise GridError(
-            "the guide cannot be cut into whole blocks",
-            found=f"{height} × {width} pixels",
-            expected=f"multiples of {factor}",
-        )
-    h, w = height // factor, width // factor
-    mean = np.empty((count, h, w))
-    share = np.empty((h, w))
-    for top in range(0, h, _STRIP_ROWS):
-        rows = slice(top, min(top + _STRIP_ROWS, h))
-        strip = bands[:, rows.start * factor : rows.stop * factor]
-        strip = strip.reshape(count, -1, factor, w, factor).astype(np.float64)
+    fine = blocks(bands, factor)
+    mean = np.empty(fine.shape[:3])
+    share = np.empty(fine.shape[1:3])
+    for top in range(0, len(share), _STRIP_ROWS):
+        rows = slice(top, top + _STRIP_ROWS)
+        strip = fine[:, rows].astype(np.float64)
         there = np.isfinite(strip).all(axis=0)
-        pixels = there.sum(axis=(1, 3))
+        pixels = there.sum(axis=(2, 3))
         share[rows] = pixels / factor**2
-        total = np.where(there, strip, 0.0).sum(axis=(2, 4))
+        total = np.where(there, strip, 0.0).sum(axis=(3, 4))
         with np.errstate(invalid="ignore"):
             mean[:, rows] = np.where(pixels > 0, total / np.where(pixels > 0, pixels, 1), np.nan)
     return mean, share
@@ -161,10 +156,7 @@ def phase_weights(factor: int, method: str) -> NDArray[np.floating]:
         GridError: If the method is unknown.
     """
     kernels = {"bicubic": cubic_kernel, "bilinear": linear_kernel}
-    if method not in kernels:
-        raise GridError(
-            "unknown upsampling method", found=repr(method), expected=" or ".join(sorted(kernels))
-        )
+    GridError.unless(method in kernels, "method", repr(method), " or ".join(sorted(kernels)))
     centres = (np.arange(factor) + 0.5) / factor - 0.5
     return kernels[method](centres[:, None] - np.arange(-2, 3)[None, :])
 
@@ -199,15 +191,7 @@ def upsample_bicubic(values: NDArray[np.floating], factor: int) -> NDArray[np.fl
 
 
 def upsample_bilinear(values: NDArray[np.floating], factor: int) -> NDArray[np.floating]:
-    """Upsamples bilinearly: half-pixel centres, clamped edges.
-
-    Args:
-        values: ``[..., H, W]``; a NaN spreads over the kernel's footprint (one pixel each way).
-        factor: Upsampling factor.
-
-    Returns:
-        ``[..., H · factor, W · factor]`` of the same float type.
-    """
+    """Upsamples as ``upsample_bicubic`` but bilinearly: a NaN spreads one pixel each way."""
     return _upsample(values, factor, "bilinear")
 
 
@@ -229,10 +213,8 @@ def interpolated(
     Raises:
         ConfigError: If the method is unknown.
     """
-    if method not in INTERPOLATIONS:
-        raise ConfigError(
-            "unknown interpolation", found=repr(method), expected=" or ".join(INTERPOLATIONS)
-        )
+    known = " or ".join(INTERPOLATIONS)
+    ConfigError.unless(method in INTERPOLATIONS, "interpolation", repr(method), known)
     if method == "nearest":
         return upsample_nearest(values, factor)
     upsample = upsample_bicubic if method == "bicubic" else upsample_bilinear

@@ -16,32 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lstsr.errors import GridError
-
-
-@dataclass(frozen=True)
-class Span:
-    """A half-open range of pixels along one axis.
-
-    Attributes:
-        start: First pixel.
-        stop: One past the last pixel.
-    """
-
-    start: int
-    stop: int
-
-    @property
-    def length(self) -> int:
-        """Pixels in the span."""
-        return self.stop - self.start
-
-    def scaled(self, factor: int) -> Span:
-        """Returns the same range counted in pixels that are ``factor`` times finer."""
-        return Span(self.start * factor, self.stop * factor)
-
-    def as_slice(self) -> slice:
-        """Returns the span as an index."""
-        return slice(self.start, self.stop)
+from keras_lstsr.grids.resample import finer_window
 
 
 @dataclass(frozen=True)
@@ -57,22 +32,22 @@ class Tile:
 
     row: int
     column: int
-    rows: Span
-    columns: Span
+    rows: slice
+    columns: slice
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the window."""
-        return self.rows.length, self.columns.length
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
 
     def index(self) -> tuple[slice, slice]:
         """Returns the window as an index into ``[H, W]``."""
-        return self.rows.as_slice(), self.columns.as_slice()
+        return self.rows, self.columns
 
 
 def axis_spans(
     length_pixels: int, tile_pixels: int, overlap_pixels: int, alignment_pixels: int = 1
-) -> tuple[Span, ...]:
+) -> tuple[slice, ...]:
     """Cuts an axis into overlapping spans.
 
     Args:
@@ -92,38 +67,28 @@ def axis_spans(
     """
     _check_lengths(length_pixels, tile_pixels, overlap_pixels, alignment_pixels)
     if length_pixels <= tile_pixels:
-        return (Span(0, length_pixels),)
+        return (slice(0, length_pixels),)
     last_start = (length_pixels - tile_pixels) // alignment_pixels * alignment_pixels
     starts = [*range(0, last_start, tile_pixels - overlap_pixels), last_start]
     stops = [start + tile_pixels for start in starts[:-1]] + [length_pixels]
-    return tuple(Span(start, stop) for start, stop in zip(starts, stops, strict=True))
+    return tuple(map(slice, starts, stops))
 
 
 def _check_lengths(length: int, tile: int, overlap: int, alignment: int) -> None:
-    if length < 1:
-        raise GridError("the axis has no pixels", found=length, expected="at least 1")
-    if alignment < 1:
-        raise GridError("the alignment is not positive", found=alignment, expected="at least 1")
-    if tile < 1 or tile % alignment:
-        raise GridError(
-            "unusable tile size",
-            field="tile_pixels",
-            found=tile,
-            expected=f"a positive multiple of {alignment}",
-            action="The network halves its grid several times and needs tiles of such a size.",
-        )
-    if overlap < 0 or overlap % alignment or 2 * overlap > tile:
-        raise GridError(
-            "unusable overlap",
-            field="overlap_pixels",
-            found=overlap,
-            expected=f"a multiple of {alignment} from 0 to {tile // 2} (half the tile)",
-            action="Take a smaller overlap or a larger tile.",
-        )
+    GridError.unless(length >= 1, "length_pixels", length, "at least 1")
+    GridError.unless(alignment >= 1, "alignment_pixels", alignment, "at least 1")
+    usable = tile >= 1 and tile % alignment == 0
+    action = "The network halves its grid several times and needs tiles of such a size."
+    expected = f"a positive multiple of {alignment}"
+    GridError.unless(usable, "tile_pixels", tile, expected, action=action)
+    usable = overlap >= 0 and overlap % alignment == 0 and 2 * overlap <= tile
+    expected = f"a multiple of {alignment} from 0 to {tile // 2} (half the tile)"
+    action = "Take a smaller overlap or a larger tile."
+    GridError.unless(usable, "overlap_pixels", overlap, expected, action=action)
 
 
 def axis_weights(
-    spans: tuple[Span, ...], *, factor: int = 1, trim_fraction: float = 0.25
+    spans: tuple[slice, ...], *, factor: int = 1, trim_fraction: float = 0.25
 ) -> tuple[NDArray[np.float32], ...]:
     """Computes the blend weights along one axis.
 
@@ -143,25 +108,21 @@ def axis_weights(
     Raises:
         GridError: If ``trim_fraction`` is outside [0, 0.5).
     """
-    if not 0 <= trim_fraction < 0.5:
-        raise GridError(
-            "unusable trim fraction", field="trim_fraction", found=trim_fraction, expected="0…0.5"
-        )
-    fine = [span.scaled(factor) for span in spans]
+    GridError.unless(0 <= trim_fraction < 0.5, "trim_fraction", trim_fraction, "0…0.5")
+    fine = [slice(span.start * factor, span.stop * factor) for span in spans]
     total = np.zeros(fine[-1].stop)
     raw = []
     for number, span in enumerate(fine):
         centres = np.arange(span.start, span.stop) + 0.5
-        weight = np.ones(span.length)
+        weight = np.ones(len(centres))
         if number > 0:
             weight *= _rise(centres, span.start, fine[number - 1].stop, trim_fraction)
         if number < len(fine) - 1:
             weight *= 1.0 - _rise(centres, fine[number + 1].start, span.stop, trim_fraction)
         raw.append(weight)
-        total[span.as_slice()] += weight
+        total[span] += weight
     return tuple(
-        (weight / total[span.as_slice()]).astype(np.float32)
-        for weight, span in zip(raw, fine, strict=True)
+        (weight / total[span]).astype(np.float32) for weight, span in zip(raw, fine, strict=True)
     )
 
 
@@ -189,8 +150,8 @@ class Tiling:
         factor: Fine pixels along a coarse pixel's side.
     """
 
-    row_spans: tuple[Span, ...]
-    column_spans: tuple[Span, ...]
+    row_spans: tuple[slice, ...]
+    column_spans: tuple[slice, ...]
     row_weights: tuple[NDArray[np.float32], ...]
     column_weights: tuple[NDArray[np.float32], ...]
     factor: int
@@ -205,10 +166,7 @@ class Tiling:
 
     def fine_index(self, tile: Tile) -> tuple[slice, slice]:
         """Returns the window as an index into the fine ``[H · factor, W · factor]``."""
-        return (
-            tile.rows.scaled(self.factor).as_slice(),
-            tile.columns.scaled(self.factor).as_slice(),
-        )
+        return finer_window(tile.index(), self.factor)
 
     def weight(self, tile: Tile) -> NDArray[np.float32]:
         """Returns the window's blend weights, ``[h · factor, w · factor]``."""
@@ -226,27 +184,21 @@ def make_tiling(
 ) -> Tiling:
     """Plans the windows over a raster and their blend weights.
 
+    Lengths are in pixels of the coarse raster. Errors are those of ``axis_spans`` and
+    ``axis_weights``.
+
     Args:
         shape: Rows and columns of the coarse raster.
-        tile_pixels: Side of a window in coarse pixels.
-        overlap_pixels: What neighbouring windows share at least, in coarse pixels.
+        tile_pixels: Side of a window.
+        overlap_pixels: What neighbouring windows share at least.
         factor: Fine pixels along a coarse pixel's side; the weights are on the fine grid.
         alignment_pixels: Starts of windows are multiples of it.
-        trim_fraction: See ``axis_weights``.
-
-    Returns:
-        The tiling; iterating gives the windows row by row.
-
-    Raises:
-        GridError: See ``axis_spans`` and ``axis_weights``.
+        trim_fraction: Share of an overlap that is unused at each side.
     """
     rows, columns = (
         axis_spans(length, tile_pixels, overlap_pixels, alignment_pixels) for length in shape
     )
-    return Tiling(
-        rows,
-        columns,
-        axis_weights(rows, factor=factor, trim_fraction=trim_fraction),
-        axis_weights(columns, factor=factor, trim_fraction=trim_fraction),
-        factor,
+    row_weights, column_weights = (
+        axis_weights(spans, factor=factor, trim_fraction=trim_fraction) for spans in (rows, columns)
     )
+    return Tiling(rows, columns, row_weights, column_weights, factor)

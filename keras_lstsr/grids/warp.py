@@ -69,8 +69,8 @@ def warp_spline(source: xr.DataArray, like: xr.DataArray | Grid, *, order: int =
     fast, in a few pixels beside a gap. Erode the source's mask where that matters.
 
     Args:
-        source: ``[y, x]`` with CRS and coordinates; NaN where missing.
-        like: The grid, or a raster ``[H, W]`` that lies on it and whose values are not read.
+        source: As for ``warp_bilinear``.
+        like: Likewise.
         order: Of the spline, 1 to 5.
 
     Returns:
@@ -154,16 +154,12 @@ def warp_area(
     This is first-order conservative remapping: what the target pixels hold adds up to what the
     source held on the same ground. A target pixel is taken as the quadrilateral of its four
     corners on the source's grid; its sides, slightly curved there, are taken as straight. On
-    pixels of 1 km that is less than 0.1 m off, and shared by both neighbours, so that nothing is
-    lost or counted twice.
-
-    The integral over a quadrilateral is taken along its sides by Green's theorem, and along a
-    side it is exact.
+    pixels of 1 km that is less than 0.1 m off. The integral over it is taken along its sides by
+    Green's theorem, and along a side it is exact.
 
     Args:
-        source: ``[y, x]`` with CRS and coordinates; NaN where missing. It may be finer or coarser
-            than the target.
-        like: The grid, or a raster ``[H, W]`` that lies on it and whose values are not read.
+        source: As for ``warp_bilinear``; it may be finer or coarser than the target.
+        like: Likewise.
         min_valid_fraction: Share of a target pixel's area, 0 to 1, that must lie on valid source
             pixels. The average is over the valid part.
 
@@ -178,13 +174,8 @@ def warp_area(
 
     Source: Jones (1999), Monthly Weather Review 127, 2204-2210, eq. 6-8 with n = 1.
     """
-    if not 0 <= min_valid_fraction <= 1:
-        raise GridError(
-            "the share is not possible",
-            field="min_valid_fraction",
-            found=min_valid_fraction,
-            expected="0 to 1",
-        )
+    possible = 0 <= min_valid_fraction <= 1
+    GridError.unless(possible, "min_valid_fraction", min_valid_fraction, "0 to 1")
     given = placed(source, "source")
     target, turned_back = target_grid(like, "like")
     positions = _Positions(given.grid, target)

@@ -25,8 +25,7 @@ from keras_lstsr.errors import LstsrError, ModelError, ProductError
 from keras_lstsr.inference.cog import write_cog, write_quicklook
 from keras_lstsr.inference.predictor import Predictor
 from keras_lstsr.inference.quality import Correction, made_consistent, without_guides
-from keras_lstsr.inference.scene import predict_scene
-from keras_lstsr.inference.tiles import Progress, TileSettings
+from keras_lstsr.inference.scene import Progress, TileSettings, predict_scene
 from keras_lstsr.products import guide_layer, lst_layers, open_guide, open_product
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import Any
 import keras
 
 from keras_lstsr.config.losses import LOSSES, LossConfig
-from keras_lstsr.config.registration import code_of
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.losses.mixgl import MixedGradientLoss
 from keras_lstsr.losses.monitoring import AlphaWeight, MeanGradientError, mge_options
+from keras_lstsr.registration import code_of
 
 # Set by Keras, not by LossConfig's options.
 _NOT_OPTIONS = {"self", "name", "reduction", "dtype"}

@@ -8,11 +8,11 @@ from typing import Any
 import keras
 
 from keras_lstsr.config.networks import NETWORKS, GuidedModelConfig, ModelConfig, Network
-from keras_lstsr.config.registration import code_of
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.models.guided import build_guided
 from keras_lstsr.models.layers import FillGaps, MaskGaps, NormaliseTemperature, Upsample
 from keras_lstsr.models.padding import CropToReference, PadToMinimum
+from keras_lstsr.registration import code_of
 
 
 def build_model(config: ModelConfig | GuidedModelConfig) -> keras.Model:

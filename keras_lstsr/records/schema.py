@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from affine import Affine
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from pyproj import CRS
 
 from keras_lstsr.errors import RecordsError
+from keras_lstsr.files import read_mapping, validated
 from keras_lstsr.grids.grid import Grid
 
 # Raised whenever a reader of the former version would misread the new one.
@@ -328,16 +329,8 @@ def load_metadata(records_dir: str | PathLike[str]) -> DatasetMetadata:
             path=folder,
             action="Run `keras-lstsr prepare` again; it writes this file last.",
         )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RecordsError(
-            "the file cannot be read as JSON",
-            path=path,
-            found=str(error),
-            action=PREPARE_AGAIN,
-        ) from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
+    content = read_mapping(path, RecordsError, action=PREPARE_AGAIN)
+    version = content.get("schema_version")
     if version != SCHEMA_VERSION:
         raise RecordsError(
             "the records have another schema",
@@ -347,16 +340,7 @@ def load_metadata(records_dir: str | PathLike[str]) -> DatasetMetadata:
             expected=SCHEMA_VERSION,
             action=_making_anew(content) if version == 1 else PREPARE_AGAIN,
         )
-    try:
-        return DatasetMetadata.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise RecordsError(
-            first["msg"],
-            path=path,
-            field=".".join(str(part) for part in first["loc"]),
-            action=PREPARE_AGAIN,
-        ) from error
+    return validated(DatasetMetadata, content, RecordsError, path=path, action=PREPARE_AGAIN)
 
 
 def _making_anew(content: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from keras_lstsr.errors import out_of_range
+from keras_lstsr.errors import ConfigError
 from keras_lstsr.grids.resample import coarse_guide, coarse_guide_and_share
 from keras_lstsr.sharpening.model_trees import fit_bagged_trees, predict_bagged_trees
 from keras_lstsr.sharpening.regression import global_fit, pixels_of_fit
@@ -84,13 +84,10 @@ def data_mining(
 
     Source: Gao, Kustas, Anderson (2012), Remote Sensing 4, 3287-3319, sections 2.1-2.4.
     """
-    for fine, field, found, expected in (
-        (trees >= 1, "trees", trees, "at least 1"),
-        (window_pixels >= 0, "window_pixels", window_pixels, "0 or more"),
-        (0 < homogeneous_share <= 1, "homogeneous_share", homogeneous_share, "above 0, up to 1"),
-    ):
-        if not fine:
-            raise out_of_range(field, found, expected)
+    ConfigError.unless(trees >= 1, "trees", trees, "at least 1")
+    ConfigError.unless(window_pixels >= 0, "window_pixels", window_pixels, "0 or more")
+    share = homogeneous_share
+    ConfigError.unless(0 < share <= 1, "homogeneous_share", share, "more than 0, at most 1")
     bands = guide_bands(lst_kelvin, guide, factor)
     scene = _Scene.of(lst_kelvin, bands, factor, homogeneous_share)
     seeds = np.random.SeedSequence(seed).spawn(2)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.polynomial.legendre import legvander
 from numpy.typing import NDArray
 
-from keras_lstsr.errors import out_of_range
+from keras_lstsr.errors import ConfigError
 from keras_lstsr.grids.resample import coarse_guide, coarse_guide_and_share
 from keras_lstsr.sharpening.fallback import warn
 from keras_lstsr.sharpening.regression import global_fit, pixels_of_fit
@@ -114,8 +114,7 @@ def huts(
     Source: Dominguez, Kleissl, Luvall, Rickman (2011), Remote Sensing of Environment 115,
     1772-1780.
     """
-    if degree < 1:
-        raise out_of_range("degree", degree, "at least 1")
+    ConfigError.unless(degree >= 1, "degree", degree, "at least 1")
     bands = guide_bands(lst_kelvin, guide, factor)
     coarse, share = coarse_guide_and_share(bands, factor)
     usable = pixels_of_fit(lst_kelvin, coarse, share=share)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from keras_lstsr.errors import out_of_range, unknown
+from keras_lstsr.errors import ConfigError, unknown
 from keras_lstsr.sharpening.fallback import warn
 from keras_lstsr.sharpening.variogram import (
     DEFAULT_RANGE_PIXELS,
@@ -171,10 +171,10 @@ def kriged_residual(
     Raises:
         ConfigError: If an option is out of its range.
     """
-    if radius < 1:
-        raise out_of_range("radius", radius, "at least 1")
-    if range_pixels is not None and not range_pixels > 0:
-        raise out_of_range("range_pixels", range_pixels, "> 0")
+    ConfigError.unless(radius >= 1, "radius", radius, "at least 1")
+    ConfigError.unless(
+        range_pixels is None or range_pixels > 0, "range_pixels", range_pixels, "> 0"
+    )
     if report not in (None, *get_args(Deconvolution)):
         raise unknown("option", report, get_args(Deconvolution), field="report")
     if range_pixels is None:

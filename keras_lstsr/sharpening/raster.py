@@ -12,12 +12,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from keras_lstsr.config.registration import Code, code_of, register
-from keras_lstsr.errors import ConfigError, GridError, out_of_range, unknown
+from keras_lstsr.errors import ConfigError, GridError, unknown
 from keras_lstsr.grids.align import guide_over_lst
 from keras_lstsr.grids.axes import checked_raster, spatial_axes
 from keras_lstsr.grids.door import placed
 from keras_lstsr.grids.resample import INTERPOLATIONS, interpolated, upsample_nearest
+from keras_lstsr.registration import Code, code_of, register
 from keras_lstsr.sharpening.fallback import ConstantGuideError, recorded, warn
 
 
@@ -138,8 +138,8 @@ def _function(method: str, factor: int, options: dict[str, object]) -> Callable[
     """Finds the method's function and checks the options against its signature."""
     if method not in METHODS:
         raise unknown("sharpening method", method, METHODS, field="method")
-    if not isinstance(factor, int | np.integer) or factor < 2:
-        raise out_of_range("factor", factor, "a whole number from 2 on")
+    whole = isinstance(factor, int | np.integer) and factor >= 2
+    ConfigError.unless(whole, "factor", factor, "a whole number from 2 on")
     function = code_of(METHODS[method].function)
     parameters = inspect.signature(function).parameters.values()
     known = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lstsr.errors import out_of_range
+from keras_lstsr.errors import ConfigError
 from keras_lstsr.grids.resample import upsample_nearest
 from keras_lstsr.sharpening.fallback import ConstantGuideError
 
@@ -155,10 +155,8 @@ def local_fits(
     Source: Wang, Shi & Atkinson (2016), "Area-to-point regression kriging for pan-sharpening":
     the adaptive scheme.
     """
-    if radius_pixels < 1:
-        raise out_of_range("regression_radius", radius_pixels, "at least 1")
-    if not prior_pixels >= 0:
-        raise out_of_range("prior_pixels", prior_pixels, "at least 0")
+    ConfigError.unless(radius_pixels >= 1, "regression_radius", radius_pixels, "at least 1")
+    ConfigError.unless(prior_pixels >= 0, "prior_pixels", prior_pixels, "at least 0")
     usable = pixels_of_fit(lst_kelvin, guide) if usable is None else usable
     count, height, width = guide.shape
     # A guide that is constant over the scene decides nothing in a window either.

@@ -114,7 +114,13 @@ def simulate_scenes(
     Raises:
         ConfigError: If an argument is out of range, or ``output`` is a file or can't be made.
     """
-    _check(scenes, seed, size_pixels, noise_kelvin, cloud_fraction)
+    cloud, sizes = cloud_fraction or 0.0, range(SMALLEST_SIZE_PIXELS, TILE_PIXELS + 1)
+    ConfigError.unless(scenes >= 1, "scenes", scenes, "at least 1")
+    ConfigError.unless(seed >= 0, "seed", seed, "0 or more")
+    expected = f"{SMALLEST_SIZE_PIXELS} to {TILE_PIXELS} pixels of 1 km"
+    ConfigError.unless(size_pixels in sizes, "size_pixels", size_pixels, expected)
+    ConfigError.unless(0 <= noise_kelvin <= 10, "noise_kelvin", noise_kelvin, "0 to 10 K")
+    ConfigError.unless(0 <= cloud <= 1, "cloud_fraction", cloud_fraction, "0 to 1")
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
         raise ConfigError(
@@ -143,30 +149,6 @@ def simulate_scenes(
                 if progress is not None:
                     progress(scene)
     return [written[index] for index in range(scenes)]
-
-
-def _check(
-    scenes: int, seed: int, size_pixels: int, noise_kelvin: float, cloud_fraction: float | None
-) -> None:
-    cloud = 0.0 if cloud_fraction is None else cloud_fraction
-    size_range = f"{SMALLEST_SIZE_PIXELS} to {TILE_PIXELS}"
-    checks: list[tuple[bool, str, object, str]] = [
-        (scenes >= 1, "scenes", scenes, "at least 1"),
-        (seed >= 0, "seed", seed, "0 or more"),
-        (
-            SMALLEST_SIZE_PIXELS <= size_pixels <= TILE_PIXELS,
-            "size_pixels",
-            size_pixels,
-            f"{size_range} pixels of 1 km",
-        ),
-        (0 <= noise_kelvin <= 10, "noise_kelvin", noise_kelvin, "0 to 10 K"),
-        (0 <= cloud <= 1, "cloud_fraction", cloud_fraction, "0 to 1"),
-    ]
-    for fine, field, found, expected in checks:
-        if not fine:
-            raise ConfigError(
-                "the value is out of range", field=field, found=found, expected=expected
-            )
 
 
 def _simulate(

@@ -1,1 +1,11 @@
-"""Builders for tests: rasters, scenes, samples and records whose values are known."""
+"""Builders for tests, those of this project and those of its users.
+
+- ``rasters``: grids, rasters whose values are known at each coordinate, LST and guides, GeoTIFFs;
+- ``samples``: scenes with guide and truth, and folders of pairs;
+- ``records``: samples, and records folders without a Beam job;
+- ``sharpening``: arrays for methods of sharpening;
+- ``models``: tiny models, a predictor without a model, model folders;
+- ``training``: a tiny experiment, and a training that is killed.
+
+Nothing in the package itself imports them.
+"""

@@ -59,6 +59,14 @@ def noisy_scene_with_gaps(
     return lst, guide
 
 
+def noise_with_gaps(seed: int, gaps: float, shape: tuple[int, int] = (8, 9)) -> Floats:
+    """Makes white noise of 2 K, such as a residual, NaN on a share of its pixels."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(0, 2, shape)
+    values[rng.uniform(size=shape) < gaps] = np.nan
+    return values
+
+
 def block_means(fine: Floats) -> Floats:
     """Returns means over coarse pixels; NaN pixels are left out, a block of NaN is NaN."""
     height, width = (side // FACTOR for side in fine.shape)

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from keras_lstsr.artifacts.contract import Contract, check_kelvin
+from keras_lstsr.artifacts.contract import LST_INPUT, Contract, check_range
 from keras_lstsr.config.guides import GUIDES
 from keras_lstsr.errors import ModelError
 from keras_lstsr.testing.rasters import lst_values
@@ -47,7 +47,7 @@ def test_a_contract_of_another_version_or_damaged_is_refused(contract, tmp_path)
     with pytest.raises(ModelError, match=r"no readable contract.*keras-lstsr export"):
         Contract.read(tmp_path)
     (tmp_path / "contract.json").write_text("{half")
-    with pytest.raises(ModelError, match=r"contract\.json.*invalid"):
+    with pytest.raises(ModelError, match=r"contract\.json.*damaged"):
         Contract.read(tmp_path)
 
 
@@ -86,12 +86,12 @@ def test_what_does_not_fit_is_refused_by_name(contract, values, message):
 )
 def test_values_that_are_no_kelvin_are_refused_and_named(values, message):
     with pytest.raises(ModelError, match=message):
-        check_kelvin(values)
+        check_range(values, LST_INPUT)
 
 
 def test_nan_and_the_ends_of_the_range_are_kelvin():
-    check_kelvin(np.array([np.nan, 150.0, 400.0]))
-    check_kelvin(np.full(3, np.nan))
+    check_range(np.array([np.nan, 150.0, 400.0]), LST_INPUT)
+    check_range(np.full(3, np.nan), LST_INPUT)
 
 
 def test_reading_a_contract_loads_no_tensorflow():

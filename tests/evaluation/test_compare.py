@@ -113,6 +113,16 @@ def test_a_cloudy_sample_is_left_out():
         compared([cloudy], methods)
 
 
+def test_a_sample_without_guide_is_scored_where_no_method_needs_one():
+    whole, bare = made_scene("whole"), made_scene("bare", seed=1)
+    bare.guides["ndvi"].values[:] = np.nan
+    protocol = FourKilometreProtocol(cropped=False)
+    assert compared([whole, bare], choose_methods(["nearest"]), protocol).left_out == []
+    evaluation = compared([whole, bare], choose_methods(["tsharp"]), protocol)
+    assert evaluation.left_out == ["bare"]
+    assert evaluation.results[0].images == ["whole"]
+
+
 def test_what_falls_back_is_told_once_for_each_sample():
     scene = made_scene()
     scene.guides["ndvi"].values[:] = 0.5

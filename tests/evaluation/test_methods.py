@@ -16,7 +16,7 @@ from keras_lstsr.evaluation.methods import (
     parse_method,
 )
 from keras_lstsr.grids.grid import Grid
-from keras_lstsr.inference.loading import KerasPredictor
+from keras_lstsr.inference.predictor import KerasPredictor
 from keras_lstsr.sharpening import METHODS, SharpeningWarning, sharpen
 from keras_lstsr.testing.samples import made_scene
 

@@ -16,15 +16,9 @@ from keras_lstsr.sharpening.kriging import (
     residual_variogram,
 )
 from keras_lstsr.sharpening.variogram import exponential
+from keras_lstsr.testing.sharpening import noise_with_gaps
 
 RANGES = [0.1, 1.0, 5.0, 100.0, 1e4]
-
-
-def residual_with_gaps(seed, share, shape=(8, 9)):
-    rng = np.random.default_rng(seed)
-    values = rng.normal(0, 2, shape)
-    values[rng.uniform(size=shape) < share] = np.nan
-    return values
 
 
 def brute_force(residual, range_, factor, radius):
@@ -60,7 +54,7 @@ def brute_force(residual, range_, factor, radius):
 @pytest.mark.parametrize("range_", [0.4, 4.0, 60.0])
 @pytest.mark.parametrize(("factor", "radius"), [(4, 2), (3, 1)])
 def test_near_gaps_and_borders_the_system_is_solved_exactly(range_, factor, radius):
-    residual = residual_with_gaps(3, 0.35, (6, 5))
+    residual = noise_with_gaps(3, 0.35, (6, 5))
     found = apply_weights(residual, kriging_weights(range_, factor, radius))
     expected = brute_force(residual, range_, factor, radius)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)
@@ -83,7 +77,7 @@ def test_weights_sum_to_one_and_average_to_the_middle_pixel(range_, factor):
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 0.1, 0.5, 0.9]), st.sampled_from(RANGES))
 @settings(max_examples=60, deadline=None)
 def test_block_means_are_kept_near_gaps_and_borders_too(seed, share, range_):
-    residual = residual_with_gaps(seed, share)
+    residual = noise_with_gaps(seed, share)
     fine = apply_weights(residual, kriging_weights(range_, 4))
     means = fine.reshape(8, 4, 9, 4).mean(axis=(1, 3))
     np.testing.assert_allclose(means, residual, rtol=0, atol=1e-7)
@@ -101,7 +95,7 @@ def test_a_lone_pixel_and_tiny_rasters_are_repeated():
 
 
 def test_a_gap_changes_only_windows_that_reach_it():
-    residual = residual_with_gaps(0, 0.0, (12, 12))
+    residual = noise_with_gaps(0, 0.0, (12, 12))
     kriging = kriging_weights(4.0, 4)
     whole = apply_weights(residual, kriging)
     residual[5, 6] = np.nan
@@ -111,7 +105,7 @@ def test_a_gap_changes_only_windows_that_reach_it():
 
 
 def test_batches_and_strips_make_no_difference(monkeypatch):
-    residual = residual_with_gaps(5, 0.4, (20, 13)).astype(np.float32)
+    residual = noise_with_gaps(5, 0.4, (20, 13)).astype(np.float32)
     kriging = kriging_weights(3.0, 4)
     whole = apply_weights(residual, kriging)
     monkeypatch.setattr("keras_lstsr.sharpening.kriging._WINDOWS_AT_A_TIME", 30)
@@ -121,7 +115,7 @@ def test_batches_and_strips_make_no_difference(monkeypatch):
 
 
 def test_the_papers_border_has_no_residual():
-    residual = residual_with_gaps(5, 0.2)
+    residual = noise_with_gaps(5, 0.2)
     kriging = kriging_weights(3.0, 4)
     fine = apply_weights(residual, kriging, border=False)
     inner = (slice(8, -8), slice(8, -8))

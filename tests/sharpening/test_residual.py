@@ -14,20 +14,14 @@ from keras_lstsr.sharpening.residual import (
     guide_bands,
     upsampled_residual,
 )
-
-
-def with_gaps(seed, share, shape=(9, 10)):
-    rng = np.random.default_rng(seed)
-    values = rng.normal(0, 2, shape)
-    values[rng.uniform(size=shape) < share] = np.nan
-    return values
+from keras_lstsr.testing.sharpening import noise_with_gaps
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 0.2, 0.7]), st.sampled_from(RESIDUALS))
 @settings(max_examples=40, deadline=None)
 @pytest.mark.filterwarnings("ignore::keras_lstsr.sharpening.SharpeningWarning")
 def test_a_gap_stays_over_its_own_fine_pixels(seed, share, how):
-    residual = with_gaps(seed, share)
+    residual = noise_with_gaps(seed, share)
     fine = upsampled_residual(residual, 4, how)
     assert fine.dtype == residual.dtype
     np.testing.assert_array_equal(np.isnan(fine), upsample_nearest(np.isnan(residual), 4))
@@ -36,7 +30,7 @@ def test_a_gap_stays_over_its_own_fine_pixels(seed, share, how):
 @pytest.mark.parametrize("how", RESIDUALS)
 @pytest.mark.filterwarnings("ignore::keras_lstsr.sharpening.SharpeningWarning")
 def test_weights_sum_to_one_next_to_gaps(how):
-    residual = np.where(np.isnan(with_gaps(1, 0.4)), np.nan, 1.25)
+    residual = np.where(np.isnan(noise_with_gaps(1, 0.4)), np.nan, 1.25)
     fine = upsampled_residual(residual, 4, how)
     np.testing.assert_allclose(fine[~np.isnan(fine)], 1.25, rtol=1e-10)
 
@@ -45,7 +39,7 @@ def test_weights_sum_to_one_next_to_gaps(how):
     ("how", "whole"), [("bilinear", upsample_bilinear), ("bicubic", upsample_bicubic)]
 )
 def test_far_from_a_gap_nothing_changes(how, whole):
-    residual = with_gaps(2, 0.0, (12, 12))
+    residual = noise_with_gaps(2, 0.0, (12, 12))
     expected = whole(residual, 4)
     np.testing.assert_array_equal(upsampled_residual(residual, 4, how), expected)
     residual[5, 5] = np.nan

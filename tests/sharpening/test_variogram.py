@@ -18,13 +18,7 @@ from keras_lstsr.sharpening.variogram import (
     lag_classes,
     point_to_block_semivariance,
 )
-
-
-def raster(shape=(8, 9), gaps=0.2, seed=0):
-    rng = np.random.default_rng(seed)
-    values = rng.normal(size=shape)
-    values[rng.uniform(size=shape) < gaps] = np.nan
-    return values
+from keras_lstsr.testing.sharpening import noise_with_gaps
 
 
 def pairs_by_lag(values):
@@ -39,7 +33,7 @@ def pairs_by_lag(values):
 
 
 def test_semivariogram_over_pairs_is_brute_force():
-    values = raster()
+    values = noise_with_gaps(0, 0.2)
     measured = empirical_semivariogram(values)
     expected = pairs_by_lag(values)
     assert (
@@ -53,7 +47,7 @@ def test_semivariogram_over_pairs_is_brute_force():
 
 
 def test_semivariogram_over_windows_is_brute_force():
-    values = raster()
+    values = noise_with_gaps(0, 0.2)
     measured = empirical_semivariogram(values, 2, "windows")
     by_window = [
         pairs_by_lag(values[row : row + 5, column : column + 5])

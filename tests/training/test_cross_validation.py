@@ -19,7 +19,7 @@ from keras_lstsr.artifacts.model_folder import ModelFolder
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError, RecordsError
 from keras_lstsr.grids.resample import upsample_bicubic
-from keras_lstsr.inference.loading import load_predictor
+from keras_lstsr.inference.predictor import load_predictor
 from keras_lstsr.records.sample import Sample
 from keras_lstsr.testing.records import vegetated_sample, write_samples
 from keras_lstsr.testing.training import (

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from keras_lstsr import serialisation
+from keras_lstsr import registration
 
 LOAD = """
 import sys
@@ -55,5 +55,5 @@ def test_looking_for_keras_imports_nothing_and_other_modules_are_left_alone():
 
 
 def test_where_keras_is_not_installed_it_is_not_found(monkeypatch):
-    monkeypatch.setattr(serialisation, "find_spec", lambda name: None)
-    assert serialisation._AfterKeras().find_spec("keras") is None
+    monkeypatch.setattr(registration, "find_spec", lambda name: None)
+    assert registration._AfterKeras().find_spec("keras") is None
