@@ -199,11 +199,8 @@ class TileSettings:
         overlap by two margins and a strip in which they are blended, so that no statistics differ
         from those of the whole scene where they count.
 
-        Args:
-            contract: The model's.
-            tile_pixels: By default 128, and 228 for a model that takes guides.
-            overlap_pixels: By default 32, or what the model's margin asks for.
-            batch_size: By default 4, and 1 for a model that takes guides.
+        By default tiles are of 128 pixels, and of 228 for a model that takes guides; they overlap
+        by 32, or by what the margin asks for; and 4 go into a call, or 1 with guides.
         """
         margin, guided = contract.margin_pixels, bool(contract.guides)
         if tile_pixels is None:
@@ -249,17 +246,17 @@ def predict_tiles(
     outputs: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> dict[str, Array]:
-    """Predicts windows of an array and blends them; the order of the windows does not matter.
+    """Predicts LST ``[H, W]`` in windows and blends them, with guides ``[f·H, f·W]``.
 
     Args:
-        values: LST ``[H, W]`` in kelvin, NaN where missing.
+        values: LST in kelvin, NaN where missing.
         predictor: What predicts a tile.
         tiling: The plan that the windows belong to.
         tiles: All windows of the tiling, in any order.
         batch_size: Windows per call.
-        guides: Name → ``[f·H, f·W]``, NaN where missing.
+        guides: By name, NaN where missing.
         outputs: What to blend beside LST, by its name in the contract, which must give it.
-        progress: Called with (windows done, windows in all) after every batch.
+        progress: See ``predict_scene``.
 
     Returns:
         ``lst_kelvin_fine`` and the other outputs, ``[f·H, f·W]``; NaN on the fine pixels of
@@ -301,10 +298,7 @@ def predict_tiles(
 def _batches(
     tiles: Iterable[Tile], batch_size: int, missing: NDArray[np.bool_]
 ) -> Iterator[tuple[list[Tile], bool]]:
-    """Groups windows of equal shape, and says of each group if it may be skipped.
-
-    A window without a valid pixel is a group of its own, which may.
-    """
+    """Groups windows of equal shape; one without a valid pixel is alone and may be skipped."""
     waiting: dict[tuple[int, int], list[Tile]] = {}
     for tile in tiles:
         if missing[tile.index()].all():
@@ -321,10 +315,7 @@ def _batches(
 def _predict_batch(
     patches: Array, guides: Mapping[str, Array], predictor: Predictor, outputs: tuple[str, ...]
 ) -> dict[str, Array]:
-    """Predicts ``[B, h, w]`` with guides ``[B, f·h, f·w]``.
-
-    Gaps come back as 0, since the blend multiplies them; the results are ``[B, f·h, f·w]``.
-    """
+    """Predicts ``[B, h, w]``; gaps come back as 0, since the blend multiplies them."""
     factor = predictor.scale_factor
     rows, columns = (
         max(0, predictor.contract.minimum_size_pixels - side) for side in patches.shape[1:]
