@@ -51,6 +51,11 @@ def test_from_pairs_to_the_model(tmp_path):
     assert card["settings"]["training"]["steps_per_epoch"] == 2
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["mlflow_run_id"] is None and run["status"] == "finished"
+    # Who scores it on the pairs that it has learnt from is told.
+    scored = ["--pairs", pairs, "--model", tmp_path / "out", "--method", "tsharp"]
+    told = invoke("evaluate", *scored, "--output", tmp_path / "scores")
+    assert told.exit_code == 0, told.output
+    assert "has learnt from 2 of these 2 samples" in " ".join(told.output.split())
     # The records are there now: other pairs are noticed, and cross-validation takes them.
     with pytest.raises(ConfigError, match="made from other files"):
         invoke("pretrain", "--pairs", write_pairs(tmp_path / "others", 3), *arguments)
