@@ -157,7 +157,7 @@ def predict_product(
         LstsrError: If the output is an input or cannot be written; or see ``predict_scene``.
     """
     guides, contract = guides or {}, predictor.contract
-    inputs = {Path(given.path).resolve() for given in (lst, *guides.values())}
+    inputs = {Path(path).resolve() for path in (lst.path, *(g.path for g in guides.values()))}
     for path in filter(None, (outputs.map, outputs.std)):
         if path.resolve() in inputs:
             raise LstsrError(
@@ -252,7 +252,7 @@ def choose_layer(scene: xr.Dataset, layer: Layer | None) -> tuple[str, xr.DataAr
         ProductError: If the scene has no such layer, or the layer has no valid pixel.
     """
     layers = lst_layers(scene)
-    name = layer or next(key for key in (*_PREFERRED, *layers) if key in layers)
+    name: str = layer or next(key for key in (*_PREFERRED, *layers) if key in layers)
     shares = ", ".join(f"{key} {valid_share(item):.1%} valid" for key, item in layers.items())
     path = scene.attrs.get("source_file")
     if name not in layers:

@@ -86,8 +86,9 @@ def data_mining(
     """
     ConfigError.unless(trees >= 1, "trees", trees, "at least 1")
     ConfigError.unless(window_pixels >= 0, "window_pixels", window_pixels, "0 or more")
-    share = homogeneous_share
-    ConfigError.unless(0 < share <= 1, "homogeneous_share", share, "more than 0, at most 1")
+    a_part = 0 < homogeneous_share <= 1
+    expected = "more than 0, at most 1"
+    ConfigError.unless(a_part, "homogeneous_share", homogeneous_share, expected)
     bands = guide_bands(lst_kelvin, guide, factor)
     scene = _Scene.of(lst_kelvin, bands, factor, homogeneous_share)
     seeds = np.random.SeedSequence(seed).spawn(2)

@@ -211,7 +211,7 @@ def _measured_parameter(odl: _OdlWriter, granule: Granule) -> None:
 
 def _spatial_domain(odl: _OdlWriter, grid: TileGrid) -> None:
     longitudes, latitudes = grid.corner_degrees()
-    points = {
+    points: dict[str, Value] = {
         "GRINGPOINTLONGITUDE": _rounded(longitudes),
         "GRINGPOINTLATITUDE": _rounded(latitudes),
         "GRINGPOINTSEQUENCENO": [1, 2, 3, 4],
