@@ -111,10 +111,10 @@ def publish(
         content = {**metadata.model_dump(mode="json"), "dead_letters": dead}
         staged = FileSystems.join(staging, REJECTED_FILE)
         write_text(staged, json.dumps(content, indent=1, sort_keys=True) + "\n")
-        _ensure_folder(output)
+        ensure_folder(output)
         _move([(staged, FileSystems.join(output, REJECTED_FILE))])
         return
-    _ensure_folder(output)
+    ensure_folder(output)
     final = {shard.written: FileSystems.join(output, shard.info.file) for shard in shards}
     if any(FileSystems.exists(path) for path in final):
         # First of all, the old dataset.json: from here on the folder is no records folder.
@@ -140,7 +140,8 @@ def _already_moved(final: dict[str, str]) -> set[str]:
     return {target for source, target in final.items() if not FileSystems.exists(source)}
 
 
-def _ensure_folder(path: str) -> None:
+def ensure_folder(path: str) -> None:
+    """Creates a folder and its parents where they are not there."""
     if is_local(path):
         Path(path).mkdir(parents=True, exist_ok=True)
     elif not FileSystems.exists(path):
@@ -151,11 +152,6 @@ def _move(pairs: Sequence[tuple[str, str]]) -> None:
     pending = [(source, target) for source, target in pairs if FileSystems.exists(source)]
     sources = [source for source, _ in pending]
     FileSystems.rename(sources, [target for _, target in pending])
-
-
-def make_staging(staging: str) -> None:
-    """Creates the staging folder, and the output's parents with it."""
-    _ensure_folder(staging)
 
 
 def remove_staging(staging: str) -> None:

@@ -26,7 +26,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from beam_jobs.options import Inputs, build_parser, inputs_of
-from beam_jobs.publish import check_output, make_staging, remove_staging, staging_folder
+from beam_jobs.publish import check_output, ensure_folder, remove_staging, staging_folder
 from beam_jobs.shards import WriteShards
 from beam_jobs.transforms import (
     Cut,
@@ -108,7 +108,7 @@ def run(argv: Sequence[str] | None = None) -> DatasetMetadata | None:
         **asdict(inputs.settings),
     }
     publication = Publication(staging_folder(output), output, inputs.settings, described)
-    make_staging(publication.staging)
+    ensure_folder(publication.staging)
     try:
         pipeline = beam.Pipeline(options=beam_options)
         build_pipeline(pipeline, inputs, publication, options)

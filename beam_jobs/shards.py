@@ -65,33 +65,24 @@ class WriteShardFn(beam.DoFn):
         yield replace(report, written=written)
 
 
-class WriteShards(beam.PTransform):
+@beam.ptransform_fn
+def WriteShards(records: Any, staging: str, num_shards: int | None, records_per_shard: int) -> Any:
     """``(split, (key, record))`` to compressed TFRecord shards in the staging folder.
 
     Returns a ``ShardReport`` per shard. Shards are numbered without gaps, even where chance
     leaves one without records.
     """
-
-    def __init__(self, staging: str, num_shards: int | None, records_per_shard: int) -> None:
-        super().__init__()
-        self._staging = staging
-        self._sharding: dict[str, Any] = {
-            "num_shards": num_shards,
-            "records_per_shard": records_per_shard,
-        }
-
-    def expand(self, records: Any) -> Any:
-        """Counts the records of each split, deals them out to shards and writes these."""
-        counts = beam.pvalue.AsDict(records | beam.combiners.Count.PerKey())
-        dealt = records | beam.Map(_to_shard, counts, **self._sharding)
-        empty = (
-            records.pipeline
-            | beam.Create([None], reshuffle=False)
-            | beam.FlatMap(_all_shards, counts, **self._sharding)
-        )
-        return (
-            (dealt, empty)
-            | beam.Flatten()
-            | beam.GroupByKey()
-            | beam.ParDo(WriteShardFn(self._staging, **self._sharding), counts)
-        )
+    sharding = num_shards, records_per_shard
+    counts = beam.pvalue.AsDict(records | beam.combiners.Count.PerKey())
+    dealt = records | beam.Map(_to_shard, counts, *sharding)
+    empty = (
+        records.pipeline
+        | beam.Create([None], reshuffle=False)
+        | beam.FlatMap(_all_shards, counts, *sharding)
+    )
+    return (
+        (dealt, empty)
+        | beam.Flatten()
+        | beam.GroupByKey()
+        | beam.ParDo(WriteShardFn(staging, *sharding), counts)
+    )

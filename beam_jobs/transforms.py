@@ -103,67 +103,43 @@ class OutlineRasterFn(beam.DoFn):
             yield beam.pvalue.TaggedOutput("dead", DeadLetter(path=path, reason=str(error)))
 
 
-class OutlineRasters(beam.PTransform):
+@beam.ptransform_fn
+def OutlineRasters(pbegin: Any, patterns: Iterable[str], reader: RasterReader) -> Any:
     """File patterns to outlines (main output) and dead letters (output ``dead``)."""
-
-    def __init__(self, patterns: Iterable[str], reader: RasterReader) -> None:
-        super().__init__()
-        self._patterns = list(patterns)
-        self._reader = reader
-
-    def expand(self, pbegin: Any) -> Any:
-        """Matches, shuffles the files over the workers, and outlines each."""
-        return (
-            pbegin
-            | beam.Create(self._patterns, reshuffle=False)
-            | fileio.MatchAll(empty_match_treatment=fileio.EmptyMatchTreatment.DISALLOW)
-            # Two patterns may match one file.
-            | beam.Map(lambda found: (found.path, found))
-            | beam.GroupByKey()
-            | beam.MapTuple(lambda _path, found: next(iter(found)))
-            | beam.Reshuffle()
-            | beam.ParDo(OutlineRasterFn(self._reader)).with_outputs("dead", main="outlines")
-        )
+    return (
+        pbegin
+        | beam.Create(list(patterns), reshuffle=False)
+        | fileio.MatchAll(empty_match_treatment=fileio.EmptyMatchTreatment.DISALLOW)
+        # Two patterns may match one file.
+        | beam.Map(lambda found: (found.path, found))
+        | beam.GroupByKey()
+        | beam.MapTuple(lambda _path, found: next(iter(found)))
+        | beam.Reshuffle()
+        | beam.ParDo(OutlineRasterFn(reader)).with_outputs("dead", main="outlines")
+    )
 
 
-class Gathered(beam.PTransform):
+@beam.ptransform_fn
+def Gathered(elements: Any, decide: Callable[..., Any], settings: CutSettings) -> Any:
     """All elements, which are small, to what one worker decides on them: a single element."""
-
-    def __init__(self, decide: Callable[..., Any], settings: CutSettings) -> None:
-        super().__init__()
-        self._decide = decide
-        self._settings = settings
-
-    def expand(self, elements: Any) -> Any:
-        """Gathers the elements on one worker."""
-        return (
-            elements
-            | beam.CombineGlobally(beam.combiners.ToListCombineFn())
-            | beam.Map(self._decide, settings=self._settings)
-        )
+    return elements | beam.combiners.ToList() | beam.Map(decide, settings=settings)
 
 
-class PlanTruths(beam.PTransform):
+@beam.ptransform_fn
+def PlanTruths(sources: Any, settings: CutSettings) -> dict[str, Any]:
     """Scenes with truth, surveyed, to ``SceneItem``s; outputs ``rejected`` and ``dead``."""
-
-    def __init__(self, settings: CutSettings) -> None:
-        super().__init__()
-        self._settings = settings
-
-    def expand(self, sources: Any) -> dict[str, Any]:
-        """Surveys each scene on a worker, and plans the set on one."""
-        surveyed = (
-            sources
-            | beam.Reshuffle()
-            | beam.ParDo(SurveySceneFn()).with_outputs("dead", main="surveys")
-        )
-        plan = surveyed.surveys | Gathered(plan_scenes, self._settings)
-        dead = plan | "Unusable scenes" >> beam.FlatMap(lambda plan: plan.dead_letters)
-        return {
-            "items": plan | "Scenes" >> beam.FlatMap(lambda plan: plan.items),
-            "rejected": plan | "Rejected scenes" >> beam.FlatMap(lambda plan: plan.rejected),
-            "dead": (surveyed.dead, dead) | "Dead scenes" >> beam.Flatten(),
-        }
+    surveyed = (
+        sources
+        | beam.Reshuffle()
+        | beam.ParDo(SurveySceneFn()).with_outputs("dead", main="surveys")
+    )
+    plan = surveyed.surveys | Gathered(plan_scenes, settings)
+    dead = plan | "Unusable scenes" >> beam.FlatMap(lambda plan: plan.dead_letters)
+    return {
+        "items": plan | "Scenes" >> beam.FlatMap(lambda plan: plan.items),
+        "rejected": plan | "Rejected scenes" >> beam.FlatMap(lambda plan: plan.rejected),
+        "dead": (surveyed.dead, dead) | "Dead scenes" >> beam.Flatten(),
+    }
 
 
 class SurveySceneFn(beam.DoFn):
@@ -254,50 +230,11 @@ def _scenes_of(item: WorkItem) -> dict[str, SceneInfo]:
     }
 
 
-class Cut(beam.PTransform):
+@beam.ptransform_fn
+def Cut(items: Any, readers: Readers, settings: CutSettings) -> Any:
     """Work to ``(split, (name, record))``, with outputs ``reports`` and ``dead``."""
-
-    def __init__(self, readers: Readers, settings: CutSettings) -> None:
-        super().__init__()
-        self._fn = CutFn(readers, settings)
-
-    def expand(self, items: Any) -> Any:
-        """Shuffles the items over the workers and cuts each."""
-        return (
-            items
-            | beam.Reshuffle()
-            | beam.ParDo(self._fn).with_outputs("reports", "dead", main="records")
-        )
-
-
-class MergeStatisticsFn(beam.CombineFn):
-    """Merges ``SampleStatistics``, exactly and in any order."""
-
-    def create_accumulator(self, *args: Any, **kwargs: Any) -> SampleStatistics:
-        """Returns the statistics of nothing."""
-        return SampleStatistics()
-
-    def add_input(
-        self,
-        mutable_accumulator: SampleStatistics,
-        element: SampleStatistics,
-        *args: Any,
-        **kw: Any,
-    ) -> SampleStatistics:
-        """Adds the statistics of a raster."""
-        return mutable_accumulator.merge(element)
-
-    def merge_accumulators(
-        self, accumulators: Iterable[SampleStatistics], *args: Any, **kwargs: Any
-    ) -> SampleStatistics:
-        """Merges what several workers have."""
-        return merged_statistics(accumulators)
-
-    def extract_output(
-        self, accumulator: SampleStatistics, *args: Any, **kwargs: Any
-    ) -> SampleStatistics:
-        """Returns the accumulator itself."""
-        return accumulator
+    cut = beam.ParDo(CutFn(readers, settings))
+    return items | beam.Reshuffle() | cut.with_outputs("reports", "dead", main="records")
 
 
 @dataclass(frozen=True)
@@ -318,7 +255,6 @@ class Publication:
 
 
 def _publish(
-    _pulse: None,
     publication: Publication,
     reports: list[SceneReport],
     other_sources: list[SourceInfo],
@@ -340,31 +276,20 @@ def _publish(
     remove_staging(publication.staging)
 
 
-class PublishRecords(beam.PTransform):
-    """All that a job found out to a complete records folder: the last step of a job."""
-
-    def __init__(self, publication: Publication) -> None:
-        super().__init__()
-        self._publication = publication
-
-    def expand(self, inputs: dict[str, Any]) -> Any:
-        """Takes ``reports``, ``other_sources``, ``shards`` and ``dead_letters``."""
-        reports = inputs["reports"]
-        statistics = (
-            reports
-            | beam.Map(lambda report: report.statistics)
-            | beam.CombineGlobally(MergeStatisticsFn())
+@beam.ptransform_fn
+def PublishRecords(inputs: dict[str, Any], publication: Publication) -> Any:
+    """``reports``, ``other_sources``, ``shards`` and ``dead_letters`` to a complete folder."""
+    statistics = (
+        inputs["reports"]
+        | beam.Map(lambda report: report.statistics)
+        | beam.CombineGlobally(merged_statistics)
+    )
+    return (
+        statistics.pipeline
+        | "Pulse" >> beam.Create([publication], reshuffle=False)
+        | beam.Map(
+            _publish,
+            statistics=beam.pvalue.AsSingleton(statistics),
+            **{name: beam.pvalue.AsList(found) for name, found in inputs.items()},
         )
-        return (
-            reports.pipeline
-            | "Pulse" >> beam.Create([None], reshuffle=False)
-            | beam.Map(
-                _publish,
-                publication=self._publication,
-                reports=beam.pvalue.AsList(reports),
-                other_sources=beam.pvalue.AsList(inputs["other_sources"]),
-                shards=beam.pvalue.AsList(inputs["shards"]),
-                dead_letters=beam.pvalue.AsList(inputs["dead_letters"]),
-                statistics=beam.pvalue.AsSingleton(statistics),
-            )
-        )
+    )

@@ -16,8 +16,7 @@ import pytest
 import yaml
 
 from keras_lstsr.config import ExperimentConfig
-from keras_lstsr.testing.records import vegetated_sample
-from keras_lstsr.testing.training import write_vegetated_records
+from keras_lstsr.testing.records import vegetated_sample, write_made_records
 from keras_lstsr.training.fit import train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,14 +65,14 @@ def under_jax(*arguments, timeout=600):
 def on_jax(tmp_path_factory):
     """The report of ``tests/training/under_jax.py``, and the folder that it worked in."""
     folder = tmp_path_factory.mktemp("jax")
-    write_vegetated_records(folder / "records", {"train": 16, "validation": 6, "test": 4})
+    write_made_records(folder / "records", {"train": 16, "validation": 6, "test": 4})
     (folder / "settings.yaml").write_text(yaml.safe_dump(SETTINGS))
     coarse = np.random.default_rng(0).normal(295, 5, (2, 7, 10, 1)).astype(np.float32)
     coarse[1, 2:4, 3] = np.nan
     np.save(folder / "coarse.npy", coarse)
     (folder / "guided.yaml").write_text(yaml.safe_dump(GUIDED))
     counts = {"train": 3, "validation": 1}
-    write_vegetated_records(folder / "guided_records", counts, truth=True, side=12)
+    write_made_records(folder / "guided_records", counts, truth=True, side=12)
     sample = vegetated_sample(200, "test", side=12)
     ndvi = sample.guides["ndvi"][None, ..., None]
     np.savez(folder / "guided.npz", lst_kelvin=sample.lst_kelvin[None, ..., None], ndvi=ndvi)

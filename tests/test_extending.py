@@ -22,8 +22,7 @@ from keras_lstsr.losses import build_loss
 from keras_lstsr.registration import load_extensions
 from keras_lstsr.testing.models import NearestPredictor
 from keras_lstsr.testing.rasters import guide_raster, lst_raster, utm_grid, write_geotiff
-from keras_lstsr.testing.records import vegetated_sample, write_made_records
-from keras_lstsr.testing.training import write_vegetated_records
+from keras_lstsr.testing.records import write_made_records
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "extending.md").read_text()
 TABLES = (
@@ -77,7 +76,7 @@ def test_every_example_is_short_and_imports_from_the_top():
 
 @pytest.mark.usefixtures("step_by_step")
 def test_a_network(place):
-    write_vegetated_records(place / "records")
+    write_made_records(place / "records")
     predictor = run("A network")["predictor"]
     assert predictor.scale_factor == 4
     model = ModelFolder("runs/shallow").read_config().model
@@ -88,7 +87,7 @@ def test_a_network(place):
 
 @pytest.mark.usefixtures("step_by_step")
 def test_a_loss(place):
-    write_vegetated_records(place / "records")
+    write_made_records(place / "records")
     log_cosh = run("A loss")["LogCosh"](2.0)
     assert ModelFolder("runs/log_cosh").read_run().status == "finished"
     target, prediction = np.full((2, 4, 4, 1), 300.0), np.full((2, 4, 4, 1), 303.0)
@@ -138,8 +137,8 @@ def test_a_product(place):
 def test_a_guide(place):
     # Registered first, so that the records may hold it.
     exec(next(text for _, text in blocks("A guide")), {})
-    options = {"make": vegetated_sample, "guides": ("albedo",), "truth": True, "side": 12}
-    write_made_records(place / "records", (3, 1, 0), num_shards=1, **options)
+    options = {"guides": ("albedo",), "truth": True, "side": 12}
+    write_made_records(place / "records", {"train": 3, "validation": 1}, **options)
     del guides.GUIDES["albedo"]
     albedo = guide_raster(utm_grid((64, 72)), "ndvi").clip(0, 1)
     write_geotiff("lst_2021-08-15_day.tif", LST.values, utm_grid((16, 18), 1000.0), units="K")

@@ -41,8 +41,8 @@ def score_out_of_fold(
 
     Args:
         sources: The samples.
-        predictions: Sample → fine LST in kelvin on the fine grid of the sample, cropped to what
-            its guides cover.
+        predictions: Sample → fine LST in kelvin on the fine grid that the protocol gives methods:
+            for pairs, what the guides cover; for records, the whole sample.
         name: Names the network among the methods.
         protocol: How to score; by default ASTER's protocol.
         factor: Fine pixels along a coarse pixel's side.
@@ -107,7 +107,7 @@ def records_scorer(folder: str | PathLike[str], name: str = GUIDED) -> Scorer:
             RecordSamples(Path(folder), splits, names=predictions.keys()),
             predictions,
             name=name,
-            protocol=NestedProtocol("unseen_ground", "1 km → 250 m, unseen ground"),
+            protocol=NestedProtocol("unseen_ground", "1 km → 250 m, unseen ground", cropped=False),
             factor=metadata.scale_factor,
             baselines=baselines,
         )

@@ -145,14 +145,20 @@ class NestedProtocol(_FineProtocol):
         clear_of_gaps: Leave out what lies so near a gap of LST that bicubic upsampling reaches into
             it: scores there tell how gaps are bridged.
         main_metrics: By the first of these methods are compared.
+        cropped: Crop to what the guides cover; False for records, which are cut to size already.
     """
 
     name: str = "simulated"
     title: str = "1 km → 250 m, simulated scenes"
     clear_of_gaps: bool = False
+    cropped: bool = True
     main_metrics: tuple[str, ...] = OWN_TRUTH_METRICS
 
     foreign_truth = False
+
+    def prepared(self, sample: SceneSample, factor: int) -> SceneSample:
+        """Crops LST and guides, where that is asked for."""
+        return cropped_to_guides(sample, factor) if self.cropped else sample
 
     def images(
         self, sample: SceneSample, fine: Mapping[str, xr.DataArray], shift: Shift | None

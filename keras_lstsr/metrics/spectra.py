@@ -85,10 +85,11 @@ def fourier_ring_correlation(
 
     Source: Saxton & Baumeister (1982), doi:10.1111/j.1365-2818.1982.tb00405.x, eq. 1.
     """
-    truth, prediction, valid = scored(truth_kelvin, prediction_kelvin)
+    truth, prediction, _ = scored(truth_kelvin, prediction_kelvin)
     _check_image(truth)
     ring, multiplicity, frequency_per_km = _rings(truth.shape, pixel_size_m, rings)
     count = len(frequency_per_km)
+    valid = np.isfinite(truth) & np.isfinite(prediction)
     true_modes, _ = _modes(truth, valid)
     modes, _ = _modes(prediction, valid)
     cross = _ring_sums((true_modes * modes.conj()).real * multiplicity, ring, count)

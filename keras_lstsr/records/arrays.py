@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,16 +39,24 @@ class Rasters:
             return upsample_nearest(self.lst_kelvin, factor)
         return self.truth_kelvin
 
+    def mapped(
+        self,
+        coarse: Callable[[FloatArray], FloatArray],
+        fine: Callable[[FloatArray], FloatArray],
+    ) -> Rasters:
+        """Returns the rasters after a change of the input, and one of guides and truth."""
+        return Rasters(
+            coarse(self.lst_kelvin),
+            {name: fine(guide) for name, guide in self.guides.items()},
+            None if self.truth_kelvin is None else fine(self.truth_kelvin),
+            self.observed,
+        )
+
 
 def task_view(sample: Sample, settings: BatchSettings) -> Rasters:
     """Returns a sample's rasters as the task sees them.
 
-    Args:
-        sample: Any sample that has what the settings ask for.
-        settings: The task, the guides, and whether truth is wanted.
-
-    Returns:
-        The rasters. For ``4km_to_1km`` the sample is filled up to whole 4 km pixels.
+    For ``4km_to_1km`` the sample is filled up to whole 4 km pixels.
     """
     factor, observed = sample.scale_factor, sample.origin == "observed"
     guides = {name: sample.guides[name] for name in settings.guides}
@@ -65,25 +73,12 @@ def task_view(sample: Sample, settings: BatchSettings) -> Rasters:
 
 
 def filled_up(rasters: Rasters, height: int, width: int, factor: int) -> Rasters:
-    """Fills rasters up with NaN at the bottom and on the right.
-
-    Args:
-        rasters: Any rasters.
-        height: Rows that the input has at least.
-        width: Columns that the input has at least.
-        factor: Fine pixels along a coarse pixel's side.
-    """
-    height, width = (
-        max(height, rasters.lst_kelvin.shape[0]),
-        max(width, rasters.lst_kelvin.shape[1]),
-    )
-    fine = height * factor, width * factor
-    truth = rasters.truth_kelvin
-    return Rasters(
-        _grown(rasters.lst_kelvin, height, width),
-        {name: _grown(guide, *fine) for name, guide in rasters.guides.items()},
-        None if truth is None else _grown(truth, *fine),
-        rasters.observed,
+    """Fills rasters up with NaN at the bottom and on the right, to that size of the input."""
+    height = max(height, rasters.lst_kelvin.shape[0])
+    width = max(width, rasters.lst_kelvin.shape[1])
+    return rasters.mapped(
+        lambda values: _grown(values, height, width),
+        lambda values: _grown(values, height * factor, width * factor),
     )
 
 
@@ -95,25 +90,14 @@ def _grown(values: FloatArray, height: int, width: int) -> FloatArray:
 
 
 def turned(rasters: Rasters, number: int) -> Rasters:
-    """Applies the symmetry of the square that ``records.dataset.augment`` would.
-
-    Args:
-        rasters: Square ones.
-        number: Its last three bits choose transposition and two flips.
-    """
+    """Turns square rasters as ``records.dataset.augment`` does, by the number's last three bits."""
 
     def turn(values: FloatArray) -> FloatArray:
         values = values.T if number & 1 else values
         values = values[::-1] if number & 2 else values
         return values[:, ::-1] if number & 4 else values
 
-    truth = rasters.truth_kelvin
-    return Rasters(
-        turn(rasters.lst_kelvin),
-        {name: turn(guide) for name, guide in rasters.guides.items()},
-        None if truth is None else turn(truth),
-        rasters.observed,
-    )
+    return rasters.mapped(turn, turn)
 
 
 def batch_of(

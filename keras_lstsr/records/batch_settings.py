@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from keras_lstsr.config import AugmentationConfig, ExperimentConfig, Task
 from keras_lstsr.errors import ConfigError
@@ -13,7 +13,7 @@ SPREAD = "spread"
 
 @dataclass(frozen=True)
 class BatchSettings:
-    """What the batches hold.
+    """What the batches hold. What is not told here is as in ``DataConfig``.
 
     Attributes:
         task: ``"4km_to_1km"``: the input is LST degraded by norm-L4, the target LST itself;
@@ -23,16 +23,6 @@ class BatchSettings:
         target_channels: Channels of the target beside LST: names of guides, or ``"spread"``.
         fine_truth: Of ``1km_to_250m``: whether channel 0 of the target is the records' truth; else
             it is the input with each pixel repeated.
-        crop_pixels: LST pixels of the records along the side of crops that are drawn at random in
-            training; None takes samples whole.
-        min_valid_share: Part of a crop's target pixels that have a value, at least.
-        degraded_share: Share of the crops that are drawn from samples whose LST was made from
-            their own truth, where there are such; None lets all samples count alike.
-        variation: How crops are varied; None leaves them as they are.
-        turns: Turn and flip training samples, all rasters alike.
-        shuffle_buffer: Samples held for shuffling; 0 keeps the order of the shards. Does not
-            matter where crops are drawn.
-        cache: Keep decoded samples in memory.
     """
 
     task: Task = "4km_to_1km"
@@ -44,27 +34,20 @@ class BatchSettings:
     min_valid_share: float = 0.3
     degraded_share: float | None = None
     variation: AugmentationConfig | None = None
-    turns: bool = True
+    augment: bool = True
     shuffle_buffer: int = 2048
     cache: bool = False
 
     @classmethod
     def of(cls, config: ExperimentConfig) -> BatchSettings:
         """Returns the settings of the training batches of an experiment."""
-        data, needs = config.data, config.loss.needs
+        data, needs = dict(config.data), config.loss.needs
         return cls(
-            task=data.task,
             batch_size=config.training.batch_size,
             model_guides=tuple(config.model.guides),
             target_channels=needs.target_channels,
-            fine_truth=needs.fine_truth and data.task == "1km_to_250m",
-            crop_pixels=data.crop_pixels,
-            min_valid_share=data.min_valid_share,
-            degraded_share=data.degraded_share,
-            variation=data.variation,
-            turns=data.augment,
-            shuffle_buffer=data.shuffle_buffer,
-            cache=data.cache,
+            fine_truth=needs.fine_truth and config.data.task == "1km_to_250m",
+            **{each.name: data[each.name] for each in fields(cls) if each.name in data},
         )
 
     @property
@@ -74,22 +57,11 @@ class BatchSettings:
         return tuple(name for name in wanted if name != SPREAD)
 
     def crop_side(self, factor: int) -> int:
-        """Returns the input pixels along a crop's side.
-
-        Args:
-            factor: Fine pixels along a coarse pixel's side.
-
-        Raises:
-            ConfigError: If the crop holds no whole number of input pixels.
-        """
+        """Returns the input pixels along a crop's side; a ConfigError if they are not whole."""
         assert self.crop_pixels is not None
         if self.task == "1km_to_250m":
             return self.crop_pixels
-        if self.crop_pixels % factor:
-            raise ConfigError(
-                "a crop holds whole pixels of the input",
-                field="data.crop_pixels",
-                found=self.crop_pixels,
-                expected=f"a multiple of {factor} for task {self.task}",
-            )
+        expected = f"a multiple of {factor} for task {self.task}"
+        whole, problem = self.crop_pixels % factor == 0, "a crop holds whole pixels of the input"
+        ConfigError.unless(whole, "data.crop_pixels", self.crop_pixels, expected, problem)
         return self.crop_pixels // factor

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 from affine import Affine
@@ -32,19 +32,6 @@ from keras_lstsr.records.schema import (
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_TEXTS = (
-    Feature.NAME,
-    Feature.SCENE,
-    Feature.GROUP,
-    Feature.ORIGIN,
-    Feature.PRODUCT,
-    Feature.TILE,
-    Feature.DATE,
-    Feature.DAY_NIGHT,
-    Feature.PLACE,
-    Feature.SPLIT,
-    Feature.CRS_WKT,
-)
 _GUIDE_PREFIX = Feature.GUIDE.format("")
 _ON_DISK = {"uint16": "<u2", "int16": "<i2", "float32": "<f4"}
 
@@ -61,53 +48,30 @@ def _example_class() -> Any:
     file = descriptor_pb2.FileDescriptorProto(
         name="keras_lstsr/example.proto", package="tensorflow", syntax="proto3"
     )
-    field = descriptor_pb2.FieldDescriptorProto
-    for name, kind in (
-        ("BytesList", field.TYPE_BYTES),
-        ("FloatList", field.TYPE_FLOAT),
-        ("Int64List", field.TYPE_INT64),
-    ):
-        values = file.message_type.add(name=name)
-        values.field.add(name="value", number=1, type=kind, label=field.LABEL_REPEATED)
+    kinds = descriptor_pb2.FieldDescriptorProto
+
+    def field(message: Any, name: str, kind: Any, number: int = 1, **options: Any) -> None:
+        options.setdefault("label", kinds.LABEL_OPTIONAL)
+        if isinstance(kind, str):
+            options |= {"type_name": f".tensorflow.{kind}"}
+            kind = kinds.TYPE_MESSAGE
+        message.field.add(name=name, number=number, type=kind, **options)
+
+    repeated = kinds.LABEL_REPEATED
     feature = file.message_type.add(name="Feature")
     feature.oneof_decl.add(name="kind")
-    for number, (name, kind_name) in enumerate(
-        (("bytes_list", "BytesList"), ("float_list", "FloatList"), ("int64_list", "Int64List")), 1
-    ):
-        feature.field.add(
-            name=name,
-            number=number,
-            type=field.TYPE_MESSAGE,
-            type_name=f".tensorflow.{kind_name}",
-            label=field.LABEL_OPTIONAL,
-            oneof_index=0,
-        )
+    stored = {"bytes": kinds.TYPE_BYTES, "float": kinds.TYPE_FLOAT, "int64": kinds.TYPE_INT64}
+    for number, (name, kind) in enumerate(stored.items(), 1):
+        values = file.message_type.add(name=f"{name.capitalize()}List")
+        field(values, "value", kind, label=repeated)
+        field(feature, f"{name}_list", values.name, number, oneof_index=0)
     features = file.message_type.add(name="Features")
     entry = features.nested_type.add(name="FeatureEntry")
     entry.options.map_entry = True
-    entry.field.add(name="key", number=1, type=field.TYPE_STRING, label=field.LABEL_OPTIONAL)
-    entry.field.add(
-        name="value",
-        number=2,
-        type=field.TYPE_MESSAGE,
-        type_name=".tensorflow.Feature",
-        label=field.LABEL_OPTIONAL,
-    )
-    features.field.add(
-        name="feature",
-        number=1,
-        type=field.TYPE_MESSAGE,
-        type_name=".tensorflow.Features.FeatureEntry",
-        label=field.LABEL_REPEATED,
-    )
-    example = file.message_type.add(name="Example")
-    example.field.add(
-        name="features",
-        number=1,
-        type=field.TYPE_MESSAGE,
-        type_name=".tensorflow.Features",
-        label=field.LABEL_OPTIONAL,
-    )
+    field(entry, "key", kinds.TYPE_STRING)
+    field(entry, "value", "Feature", 2)
+    field(features, "feature", "Features.FeatureEntry", label=repeated)
+    field(file.message_type.add(name="Example"), "features", "Features")
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
@@ -163,26 +127,13 @@ def encode_sample(sample: Sample) -> bytes:
     LST and guides are stored as the integers that were delivered, where these give the values back
     bit by bit, and as float32 otherwise.
     """
-    texts = {
-        Feature.NAME: sample.name,
-        Feature.SCENE: sample.scene,
-        Feature.GROUP: sample.group,
-        Feature.ORIGIN: sample.origin,
-        Feature.PRODUCT: sample.product,
-        Feature.TILE: sample.tile,
-        Feature.DATE: sample.acquisition_date,
-        Feature.DAY_NIGHT: sample.day_night,
-        Feature.PLACE: sample.place,
-        Feature.SPLIT: sample.split,
-        Feature.CRS_WKT: sample.grid.crs_wkt,
-    }
     features: dict[str, Any] = {
         Feature.SCHEMA_VERSION: [SCHEMA_VERSION],
-        Feature.ROW: [sample.row],
-        Feature.COLUMN: [sample.column],
-        Feature.SCALE_FACTOR: [sample.scale_factor],
         Feature.TRANSFORM: np.asarray(sample.grid.transform[:6], "<f8").tobytes(),
-    } | {name: text.encode() for name, text in texts.items()}
+        Feature.CRS_WKT: sample.grid.crs_wkt.encode(),
+    }
+    features |= {name: [getattr(sample, name)] for name in Feature.NUMBERS}
+    features |= {name: getattr(sample, name).encode() for name in Feature.TEXTS}
     rasters = {Feature.LST: (Feature.LST, sample.lst_kelvin)}
     rasters |= {name: (Feature.GUIDE.format(name), g) for name, g in sample.guides.items()}
     if sample.truth_kelvin is not None:
@@ -213,15 +164,10 @@ def decode_sample(serialized: bytes) -> Sample:
         raise RecordsError("the record is no tf.train.Example", found=str(error)) from error
     features = example.features.feature
     version = _int64(features, Feature.SCHEMA_VERSION)[0]
-    if version != SCHEMA_VERSION:
-        raise RecordsError(
-            "the record has another schema",
-            field=Feature.SCHEMA_VERSION,
-            found=version,
-            expected=SCHEMA_VERSION,
-            action=PREPARE_AGAIN,
-        )
-    text = {name: _bytes(features, name).decode() for name in _TEXTS}
+    fits, problem = version == SCHEMA_VERSION, "the record has another schema"
+    RecordsError.unless(
+        fits, Feature.SCHEMA_VERSION, version, SCHEMA_VERSION, problem, action=PREPARE_AGAIN
+    )
     encodings: dict[str, Encoding] = {}
     lst, encodings[Feature.LST] = _raster(features, Feature.LST)
     guides, truth = {}, None
@@ -230,25 +176,18 @@ def decode_sample(serialized: bytes) -> Sample:
     if f"{Feature.TRUTH}/values" in features:
         truth, encodings[Feature.TRUTH] = _raster(features, Feature.TRUTH)
     transform = np.frombuffer(_bytes(features, Feature.TRANSFORM), "<f8").tolist()
+    crs = _crs(_text(features, Feature.CRS_WKT))
+    own: dict[str, Any] = {name: _text(features, name) for name in Feature.IDENTITY}
+    own |= {name: _int64(features, name)[0] for name in Feature.NUMBERS}
     return Sample(
-        name=text[Feature.NAME],
         lst_kelvin=lst,
         guides=guides,
         truth_kelvin=truth,
-        grid=Grid(_crs(text[Feature.CRS_WKT]), Affine(*transform), (lst.shape[0], lst.shape[1])),
-        scale_factor=_int64(features, Feature.SCALE_FACTOR)[0],
-        day_night=text[Feature.DAY_NIGHT],
-        product=text[Feature.PRODUCT],
-        tile=text[Feature.TILE],
-        acquisition_date=text[Feature.DATE],
-        place=text[Feature.PLACE],
-        split=_one_of(SPLITS, text[Feature.SPLIT], Feature.SPLIT),
-        origin=_one_of(ORIGINS, text[Feature.ORIGIN], Feature.ORIGIN),
-        scene=text[Feature.SCENE],
-        group=text[Feature.GROUP],
-        row=_int64(features, Feature.ROW)[0],
-        column=_int64(features, Feature.COLUMN)[0],
+        grid=Grid(crs, Affine(*transform), (lst.shape[0], lst.shape[1])),
+        split=_one_of(SPLITS, _text(features, Feature.SPLIT), Feature.SPLIT),
+        origin=_one_of(ORIGINS, _text(features, Feature.ORIGIN), Feature.ORIGIN),
         encodings=encodings,
+        **own,
     )
 
 
@@ -256,12 +195,9 @@ Known = TypeVar("Known", bound=str)
 
 
 def _one_of(known: Sequence[Known], name: str, feature: str) -> Known:
-    for each in known:
-        if each == name:
-            return each
-    raise RecordsError(
-        f"the record's {feature} is unknown", field=feature, found=name, expected=", ".join(known)
-    )
+    problem = f"the record's {feature} is unknown"
+    RecordsError.unless(name in known, feature, name, ", ".join(known), problem)
+    return known[known.index(cast(Known, name))]
 
 
 @lru_cache(maxsize=256)
@@ -286,6 +222,10 @@ def _bytes(features: Any, name: str) -> bytes:
     return value
 
 
+def _text(features: Any, name: str) -> str:
+    return _bytes(features, name).decode()
+
+
 def _int64(features: Any, name: str) -> list[int]:
     if name not in features or not features[name].int64_list.value:
         raise _missing_feature(name)
@@ -296,14 +236,14 @@ def _raster(features: Any, prefix: str) -> tuple[NDArray[np.float32], Encoding]:
     dtype = _bytes(features, f"{prefix}/dtype").decode()
     shape = _int64(features, f"{prefix}/shape")
     raw = _bytes(features, f"{prefix}/values")
-    if dtype not in STORED_DTYPES or len(raw) != np.prod(shape) * np.dtype(dtype).itemsize:
-        raise RecordsError(
-            "the record's raster is damaged",
-            field=prefix,
-            found=f"{len(raw)} bytes of {dtype} for {shape}",
-            expected=" or ".join(STORED_DTYPES),
-            action=PREPARE_AGAIN,
-        )
+    RecordsError.unless(
+        dtype in STORED_DTYPES and len(raw) == np.prod(shape) * np.dtype(dtype).itemsize,
+        prefix,
+        f"{len(raw)} bytes of {dtype} for {shape}",
+        " or ".join(STORED_DTYPES),
+        "the record's raster is damaged",
+        action=PREPARE_AGAIN,
+    )
     stored = np.frombuffer(raw, _ON_DISK[dtype]).reshape(shape)
     if dtype == "float32":
         return stored.astype(np.float32), Encoding()
@@ -322,24 +262,17 @@ def parse_sample(
     guides: Sequence[str] = (),
     with_truth: bool = False,
 ) -> dict[str, Any]:
-    """Restores a sample from a record, as a TensorFlow graph.
-
-    Args:
-        serialized: A scalar string tensor.
-        side: LST pixels along the sides of the result; smaller samples are filled up with NaN at
-            the bottom and on the right.
-        scale_factor: Fine pixels along an LST pixel's side.
-        guides: Guides to restore; the record must hold them.
-        with_truth: Restore the truth too; the record must hold it.
+    """Restores a sample from a record, a scalar string tensor, as a TensorFlow graph.
 
     Returns:
         ``lst_kelvin`` ``[side, side]``; ``guides``, by name, and, if asked for, ``truth_kelvin``
-        ``[side · scale_factor, side · scale_factor]``, float32 with NaN where missing; and the
-        scalar strings ``name``, ``place``, ``day_night``, ``origin``.
+        ``[side · scale_factor, side · scale_factor]``, float32 with NaN where missing, and at the
+        bottom and on the right of smaller samples; and the scalar strings ``name``, ``place``,
+        ``day_night``, ``origin``.
     """
     import tensorflow as tf
 
-    texts = (Feature.NAME, Feature.PLACE, Feature.DAY_NIGHT, Feature.ORIGIN)
+    texts = ("name", "place", "day_night", Feature.ORIGIN)
     sides = {Feature.LST: side} | {
         Feature.GUIDE.format(name): side * scale_factor for name in guides
     }

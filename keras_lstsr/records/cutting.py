@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.grids.align import guide_on_fine_grid
 from keras_lstsr.grids.grid import Grid
-from keras_lstsr.grids.resample import upsample_nearest
+from keras_lstsr.grids.resample import finer_window, upsample_nearest
 from keras_lstsr.products import REASONS, rejection_reason
 from keras_lstsr.records.places import (
     RasterWindow,
@@ -59,39 +59,18 @@ class CutSettings:
 
     def __post_init__(self) -> None:
         # 4 km to 1 km degrades samples by the scale factor.
-        if self.patch_size < SCALE_FACTOR or self.patch_size % SCALE_FACTOR:
-            raise ConfigError(
-                "the patch size is unusable",
-                field="patch_size",
-                found=self.patch_size,
-                expected=f"a multiple of {SCALE_FACTOR}",
-            )
-        if self.stride < 1:
-            raise ConfigError(
-                "the stride is unusable", field="stride", found=self.stride, expected="1 or more"
-            )
-        if not 0.0 <= self.max_missing_fraction < 1.0:
-            raise ConfigError(
-                "the share of missing pixels is unusable",
-                field="max_missing_fraction",
-                found=self.max_missing_fraction,
-                expected="0 or more and less than 1",
-            )
-        if self.anchor not in ("tile", "raster"):
-            raise ConfigError(
-                "unknown anchor", field="anchor", found=self.anchor, expected="tile or raster"
-            )
+        fits = self.patch_size >= SCALE_FACTOR and self.patch_size % SCALE_FACTOR == 0
+        ConfigError.unless(fits, "patch_size", self.patch_size, f"a multiple of {SCALE_FACTOR}")
+        ConfigError.unless(self.stride >= 1, "stride", self.stride, "1 or more")
+        fits, share = 0.0 <= self.max_missing_fraction < 1.0, self.max_missing_fraction
+        ConfigError.unless(fits, "max_missing_fraction", share, "0 or more and less than 1")
+        fits = self.anchor in ("tile", "raster")
+        ConfigError.unless(fits, "anchor", self.anchor, "tile or raster")
 
 
 @dataclass
 class CutTally:
-    """What became of a scene's samples; filled while they are cut.
-
-    Attributes:
-        candidates: Samples looked at, by layer.
-        accepted: Samples kept, by layer.
-        rejected: Samples by layer and reason.
-    """
+    """What became of a scene's samples by layer, and by reason; filled while they are cut."""
 
     candidates: Counter[str] = field(default_factory=Counter)
     accepted: Counter[str] = field(default_factory=Counter)
@@ -137,17 +116,7 @@ def place_and_split(
     acquisition_date: str,
     settings: CutSettings,
 ) -> tuple[str, Split | None, str]:
-    """Decides where a sample belongs.
-
-    Args:
-        context: The raster.
-        corner: The sample's row and column.
-        acquisition_date: ISO date.
-        settings: How to split.
-
-    Returns:
-        The place of the sample's corner; the split, or None if it fits none; and why not.
-    """
+    """Returns the place of a sample's corner; its split, None if it fits none; and why not."""
     blocks = patch_blocks(context.window, corner, settings.patch_size)
     names = [place_name(context.window.family, block) for block in blocks]
     places = [context.merged_places.get(name, name) for name in names]
@@ -187,7 +156,7 @@ def cut_patches(
             only if a sample has enough LST; a guide without a partner is left out.
 
     Yields:
-        The samples that are kept, layer by layer, from north-west to south-east.
+        The samples, layer by layer, from north-west to south-east.
 
     Raises:
         GridError: If LST and a guide do not fit each other.
@@ -248,8 +217,7 @@ def cut_patches(
 
 
 def _fine(guide: xr.DataArray, window: tuple[slice, slice]) -> NDArray[np.float32]:
-    rows, columns = (slice(p.start * SCALE_FACTOR, p.stop * SCALE_FACTOR) for p in window)
-    return guide.values[rows, columns].astype(np.float32, copy=True)
+    return guide.values[finer_window(window, SCALE_FACTOR)].astype(np.float32, copy=True)
 
 
 def _corner_name(row: int, column: int) -> str:
@@ -260,15 +228,12 @@ def cut_whole(whole: Sample, settings: CutSettings, tally: CutTally) -> Iterator
     """Takes a scene with truth as one sample, or cuts it if it is much larger than a patch.
 
     Gaps are kept: the truth says where there is something to learn. A guide that the scene lacks
-    is NaN throughout.
+    is NaN throughout. Only samples that have truth where there is LST are kept; all are counted.
 
     Args:
         whole: The scene as ``nested`` gives it, with place and split.
         settings: What to keep.
         tally: Counts are added to it.
-
-    Yields:
-        The samples that have truth where there is LST.
     """
     factor, size = whole.scale_factor, settings.patch_size
     absent = np.full(whole.fine_grid.shape, np.nan, np.float32)
@@ -291,7 +256,7 @@ def cut_whole(whole: Sample, settings: CutSettings, tally: CutTally) -> Iterator
 
 def _part(whole: Sample, row: int, column: int, step: int) -> Sample:
     window = slice(row, row + step), slice(column, column + step)
-    fine = tuple(slice(p.start * whole.scale_factor, p.stop * whole.scale_factor) for p in window)
+    fine = finer_window(window, whole.scale_factor)
     truth = whole.truth_kelvin
     return replace(
         whole,

@@ -37,21 +37,17 @@ def assign_folds(groups: Sequence[str], grids: Sequence[Grid], folds: int = 4) -
     Args:
         groups: Of each scene, the group of scenes with which it shares ground.
         grids: Of each scene.
-        folds: Number of folds, 2 or more.
+        folds: Number of folds.
 
     Returns:
         The fold of each scene, 0 to ``folds − 1``; each fold has at least one.
 
     Raises:
-        ConfigError: If there are fewer scenes, or too few places, than folds.
+        ConfigError: If there are fewer than 2 folds, or fewer scenes or places than folds.
     """
-    if folds < 2 or len(groups) < folds:
-        raise ConfigError(
-            "the scenes cannot be split into so many folds",
-            field="folds",
-            found=f"{folds} for {len(groups)} scenes",
-            expected="2 or more, and no more than scenes",
-        )
+    expected, problem = "2 or more, and no more than scenes", "the scenes are too few for the folds"
+    fits = 2 <= folds <= len(groups)
+    ConfigError.unless(fits, "folds", f"{folds} for {len(groups)} scenes", expected, problem)
     members: dict[str, list[int]] = {}
     for number, group in enumerate(groups):
         members.setdefault(group, []).append(number)
@@ -101,15 +97,8 @@ def scene_folds(metadata: DatasetMetadata, folds: int) -> dict[str, int]:
 
     Scenes whose LST was made from their truth are tested in no fold.
 
-    Args:
-        metadata: Of a records folder with truth.
-        folds: Number of folds.
-
     Returns:
         Scene → fold, 0 to ``folds − 1``, in the order of the scenes' names.
-
-    Raises:
-        ConfigError: See ``assign_folds``.
     """
     scenes = {n: info for n, info in sorted(metadata.scenes.items()) if info.origin == "observed"}
     grids = [info.grid.grid.finer(metadata.scale_factor) for info in scenes.values()]
@@ -136,9 +125,6 @@ def fold_records(
         folds: Number of folds.
         output: The folder to write; a new or empty one.
 
-    Returns:
-        The content of its ``dataset.json``.
-
     Raises:
         RecordsError: If the records hold no truth, or cannot be read.
         ConfigError: If there are too few places for so many folds, or the output is not empty.
@@ -151,10 +137,7 @@ def fold_records(
             field="has_truth",
             action="Prepare the records again with --truth GLOB, or from pairs.",
         )
-    if fold is not None and not 0 <= fold < folds:
-        raise ConfigError(
-            "there is no such fold", field="fold", found=fold, expected=f"0 to {folds - 1}"
-        )
+    ConfigError.unless(fold is None or 0 <= fold < folds, "fold", fold, f"0 to {folds - 1}")
     assigned = {} if fold is None else scene_folds(metadata, folds)
     tested = {name for name, own in assigned.items() if own == fold}
     samples = list(_fold_samples(_all_samples(records_dir, metadata), metadata, tested))

@@ -80,27 +80,12 @@ class SplitSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if len(self.fractions) != 3 or min(self.fractions) < 0:
-            raise ConfigError(
-                "the shares of the splits are invalid",
-                field="split_fractions",
-                found=self.fractions,
-                expected="three shares ≥ 0 of train, validation and test",
-            )
-        if not math.isclose(sum(self.fractions), 1.0, abs_tol=1e-6):
-            raise ConfigError(
-                "the shares of the splits do not sum to 1",
-                field="split_fractions",
-                found=self.fractions,
-                expected="e.g. 0.75,0.125,0.125",
-            )
-        if self.by not in ("place", "date", "place_and_date"):
-            raise ConfigError(
-                "unknown way to split",
-                field="split_by",
-                found=self.by,
-                expected="place, date or place_and_date",
-            )
+        fits = len(self.fractions) == 3 and min(self.fractions) >= 0
+        fits = fits and math.isclose(sum(self.fractions), 1.0, abs_tol=1e-6)
+        expected = "shares of train, validation and test that sum to 1, e.g. 0.75,0.125,0.125"
+        ConfigError.unless(fits, "split_fractions", self.fractions, expected)
+        fits = self.by in ("place", "date", "place_and_date")
+        ConfigError.unless(fits, "split_by", self.by, "place, date or place_and_date")
 
 
 def hash_to_unit(key: str, seed: int) -> float:
@@ -237,11 +222,8 @@ def _touched(window: RasterWindow, size: int, stride: int) -> list[Block]:
 def merge_places(windows: Iterable[RasterWindow], size: int, stride: int) -> dict[str, str]:
     """Merges places of different families that share ground.
 
-    Args:
-        windows: All rasters of a job. Only their geometry counts, so that clouds do not change
-            the split.
-        size: Pixels along a patch's and a block's side.
-        stride: Pixels between neighbouring patches' corners.
+    Of the windows, all rasters of a job, only the geometry counts, so that clouds do not change
+    the split. Sizes and strides are of patches, in pixels.
 
     Returns:
         The smallest name of the merged place, by the name of each block that was merged with

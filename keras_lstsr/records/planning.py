@@ -7,12 +7,13 @@ read only afterwards, raster by raster.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
 import shapely
 import xarray as xr
+from pydantic import ConfigDict
 
 from keras_lstsr.errors import GridError, LstsrError, ProductError
 from keras_lstsr.grids.grid import Grid
@@ -36,43 +37,23 @@ from keras_lstsr.records.schema import DeadLetter, SourceInfo, no_partner, with_
 _LEAST_COVER = 0.5
 
 
-@dataclass(frozen=True)
-class Outline:
-    """A raster without its pixels.
+class Outline(SourceInfo):
+    """A raster without its pixels: what ``dataset.json`` is to tell of it, and where it lies.
 
     Attributes:
-        path: As the job was given it.
-        role: What it was given as: ``lst``, ``truth``, or the name of a guide.
-        sha256: Of the file.
-        granule_id: See ``open_product``.
-        product: E.g. ``MOD11A1``.
-        version: E.g. ``061``.
         platform: E.g. ``Terra``.
-        tile: E.g. ``h18v04``; "" outside MODIS tiles.
-        acquisition_date: ISO date; "" if unknown.
         grid: Where it lies.
-        valid_pixels: By layer, after the quality policy.
-        missing_pixels: By layer and reason.
     """
 
-    path: str
-    role: str
-    sha256: str
-    granule_id: str
-    product: str
-    version: str
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
     platform: str
-    tile: str
-    acquisition_date: str
     grid: Grid
-    valid_pixels: dict[str, int] = field(default_factory=dict)
-    missing_pixels: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def info(self, **counts: Any) -> SourceInfo:
         """Returns what ``dataset.json`` tells of it; ``counts`` are further fields."""
-        names = set(SourceInfo.model_fields) & {each.name for each in fields(self)}
-        known = {name: getattr(self, name) for name in names}
-        return SourceInfo(**known, pixels=self.grid.height * self.grid.width, **counts)
+        known = {name: getattr(self, name) for name in SourceInfo.model_fields}
+        return SourceInfo(**{**known, **counts})
 
 
 @dataclass(frozen=True)
@@ -96,14 +77,7 @@ class WorkItem:
 
 @dataclass(frozen=True)
 class TruthItem:
-    """One layer of an LST raster and the fine LST of the same ground and time.
-
-    Attributes:
-        lst: The LST raster.
-        layer: Its layer: ``day``, ``night`` or ``unknown``.
-        guides: Guide → the raster that belongs to it; without those that have none.
-        truth: The fine LST.
-    """
+    """One layer of an LST raster, its guides, and the fine LST of the same ground and time."""
 
     lst: Outline
     layer: str
@@ -129,13 +103,7 @@ class Plan:
 
 
 def outline_scene(scene: xr.Dataset, path: str, reader: RasterReader, sha256: str) -> Outline:
-    """Outlines an open raster.
-
-    Args:
-        scene: As ``open_product`` returns it.
-        path: As the job was given it.
-        reader: Opened it.
-        sha256: Of the file.
+    """Outlines an open raster; ``path`` is as the job was given it.
 
     Raises:
         ProductError: If it holds no layer of the reader's role, or has no CRS.
@@ -152,11 +120,13 @@ def outline_scene(scene: xr.Dataset, path: str, reader: RasterReader, sha256: st
         name: str(scene.attrs.get(name, ""))
         for name in ("granule_id", "product", "version", "platform", "tile", "acquisition_date")
     }
+    grid = Grid.of(next(iter(layers.values())), reader.role)
     return Outline(
         path=path,
         role=reader.role,
         sha256=sha256,
-        grid=Grid.of(next(iter(layers.values())), reader.role),
+        grid=grid,
+        pixels=grid.height * grid.width,
         valid_pixels=valid,
         missing_pixels=missing,
         **attributes,
@@ -166,9 +136,7 @@ def outline_scene(scene: xr.Dataset, path: str, reader: RasterReader, sha256: st
 def plan_job(outlines: Iterable[Outline], settings: CutSettings) -> Plan:
     """Decides what to cut, with which guides and truths, and on which places.
 
-    Args:
-        outlines: All readable inputs, in any order; the plan does not depend on it.
-        settings: What to cut.
+    The plan does not depend on the order of the outlines, which are those of all readable inputs.
     """
     dead: list[DeadLetter] = []
     kept = _without_duplicates(outlines, dead)

@@ -17,7 +17,7 @@ from keras_lstsr.grids.align import CLEARLY_FINER, guide_on_fine_grid, relative_
 from keras_lstsr.grids.door import placed
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.registration import Shift, shifted
-from keras_lstsr.grids.resample import block_mean
+from keras_lstsr.grids.resample import block_mean, finer_window
 from keras_lstsr.grids.warp import warp_area, warp_spline
 from keras_lstsr.records.sample import Encoding, Sample
 from keras_lstsr.records.schema import Origin
@@ -60,6 +60,10 @@ class SceneSample:
     tile: str = ""
     acquisition_date: str = ""
 
+    def load(self) -> SceneSample:
+        """Returns itself: a scene that is in memory is a source of its own."""
+        return self
+
 
 class SampleSource(Protocol):
     """Something that yields a scene when it is wanted, so that a large set need not be held."""
@@ -82,31 +86,6 @@ class FileSource(SampleSource, Protocol):
     def paths(self) -> list[Path]:
         """Its files, that of LST first."""
         ...
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedScene:
-    """A scene that is in memory already, as a source.
-
-    Attributes:
-        scene: The scene.
-    """
-
-    scene: SceneSample
-
-    @property
-    def name(self) -> str:
-        """The scene's name."""
-        return self.scene.name
-
-    @property
-    def group(self) -> str:
-        """The scene's group."""
-        return self.scene.group
-
-    def load(self) -> SceneSample:
-        """Returns the scene."""
-        return self.scene
 
 
 def cropped_to_guides(scene: SceneSample, factor: int) -> SceneSample:
@@ -138,24 +117,23 @@ def cropped_to_guides(scene: SceneSample, factor: int) -> SceneSample:
         covered &= np.isfinite(block_mean(np.asarray(guide.values), factor))
         if not covered.any():
             raise ProductError("the guide covers no pixel of LST", path=scene.name, field=name)
-    rows, columns = extent_of(covered)
+    window = extent_of(covered)
     return replace(
         scene,
-        lst=_window(lst.raster, rows, columns, 1),
-        guides={name: _window(guide, rows, columns, factor) for name, guide in guides.items()},
+        lst=_window(lst.raster, window, 1),
+        guides={name: _window(guide, window, factor) for name, guide in guides.items()},
         truth=None if scene.truth is None else placed(scene.truth, "truth").raster,
     )
 
 
-def _window(raster: xr.DataArray, rows: slice, columns: slice, factor: int) -> xr.DataArray:
-    rows = slice(rows.start * factor, rows.stop * factor)
-    columns = slice(columns.start * factor, columns.stop * factor)
-    grid, part = Grid.of(raster).window(rows, columns), raster.variable[rows, columns]
+def _window(raster: xr.DataArray, window: tuple[slice, slice], factor: int) -> xr.DataArray:
+    fine = finer_window(window, factor)
+    grid, part = Grid.of(raster).window(*fine), raster.variable[fine]
     return grid.raster(part, name=raster.name, attrs=raster.attrs, encoding=raster.encoding)
 
 
 def nested(scene: SceneSample, factor: int, shift: Shift | None = None) -> Sample:
-    """Brings LST, guides and truth onto nested grids.
+    """Brings LST, guides and truth onto nested grids: the whole scene as one sample.
 
     A truth of another instrument is moved by its shift, masked (see ``usable_truth``), and
     brought onto the fine grid by a cubic spline, which smooths less than bilinear interpolation;
@@ -165,9 +143,6 @@ def nested(scene: SceneSample, factor: int, shift: Shift | None = None) -> Sampl
         scene: Any scene.
         factor: Fine pixels along a coarse pixel's side.
         shift: How far the truth lies from where it says, in its own pixels.
-
-    Returns:
-        The whole scene as one sample.
 
     Raises:
         ProductError: If the guides cover no pixel of LST.

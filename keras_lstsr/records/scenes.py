@@ -130,7 +130,7 @@ class SceneSurvey:
         info: What ``dataset.json`` is to tell of its LST.
         scene: What it is to tell of the scene; its group is "" where only the plan tells.
         acquisition_date: ISO date; "" if unknown.
-        shift: How far the truth lies from where it says, where this scene alone tells it clearly.
+        shift: Of its truth, where this scene alone tells it clearly.
     """
 
     source: SampleSource
@@ -147,15 +147,7 @@ class SceneSurvey:
 
 @dataclass(frozen=True)
 class SceneItem:
-    """A scene with what the plan decided.
-
-    Attributes:
-        survey: The scene.
-        scene: What ``dataset.json`` tells of it.
-        place: Name of the ground it lies on.
-        split: Where its samples belong.
-        shift: By what its truth is moved; None where it lies right.
-    """
+    """A scene with what the plan decided; ``shift`` is None where its truth lies right."""
 
     survey: SceneSurvey
     scene: SceneInfo
@@ -175,10 +167,6 @@ class ScenePlan:
 
 def survey_scene(source: FileSource | RasterScene, factor: int = SCALE_FACTOR) -> SceneSurvey:
     """Surveys a scene with truth.
-
-    Args:
-        source: Gives the scene.
-        factor: Fine pixels along a coarse pixel's side.
 
     Raises:
         ProductError: If a raster cannot be read, or a guide covers no pixel of LST.
@@ -220,14 +208,10 @@ def _info_of(source: FileSource, scene: SceneSample) -> SourceInfo:
 
 
 def plan_scenes(surveys: Iterable[SceneSurvey], settings: CutSettings) -> ScenePlan:
-    """Decides on group, place, split and shift of each scene.
+    """Decides on group, place, split and shift of each scene, whatever their order.
 
     Scenes that share ground, directly or through others, are one place, and so are those that are
     said to by their group. Its name is that of the first of their lattices.
-
-    Args:
-        surveys: All scenes, in any order; the plan does not depend on it.
-        settings: How to split.
     """
     plan = ScenePlan()
     known: dict[str, SceneSurvey] = {}
@@ -288,12 +272,7 @@ def _components(surveys: Sequence[SceneSurvey]) -> list[str]:
 
 
 def samples_of(item: SceneItem, settings: CutSettings, tally: CutTally) -> Iterator[Sample]:
-    """Makes the samples of a scene with truth.
-
-    Args:
-        item: The scene and what the plan decided.
-        settings: What to keep.
-        tally: Counts are added to it.
+    """Makes the samples of a scene with truth, and adds to the counts.
 
     Raises:
         ProductError: If a raster cannot be read.

@@ -50,28 +50,29 @@ class Feature:
     (int64) and ``<prefix>/shape`` (two int64). The value in physical units is
     ``float32(integer * scale + offset)``, computed in float64; kelvin for LST and truth, the
     guide's own unit for guides. The integer ``fill`` (NaN for float32) marks missing pixels. The
-    truth's features are absent where there is no truth.
+    truth's features are absent where there is no truth. ``TEXTS`` (bytes) and ``NUMBERS`` (int64)
+    are attributes of a sample.
     """
 
     SCHEMA_VERSION = "schema_version"
     LST = "lst_kelvin"
     TRUTH = "truth_kelvin"
     GUIDE = "guide/{}"
-    NAME = "name"
-    SCENE = "scene"
-    GROUP = "group"
-    ORIGIN = "origin"
-    PRODUCT = "product"
-    TILE = "tile"
-    DATE = "acquisition_date"
-    DAY_NIGHT = "day_night"
-    ROW = "row"
-    COLUMN = "column"
-    PLACE = "place"
-    SPLIT = "split"
     CRS_WKT = "crs_wkt"
     TRANSFORM = "transform"
-    SCALE_FACTOR = "scale_factor"
+    ORIGIN, SPLIT = "origin", "split"
+    IDENTITY = (
+        "name",
+        "scene",
+        "group",
+        "product",
+        "tile",
+        "acquisition_date",
+        "day_night",
+        "place",
+    )
+    TEXTS = (*IDENTITY, ORIGIN, SPLIT)
+    NUMBERS = ("row", "column", "scale_factor")
 
 
 # The types in which a raster is stored; both readers know just these.
@@ -195,13 +196,7 @@ def with_rejection(source: SourceInfo, layer: str, reason: str) -> SourceInfo:
 
 
 class GridInfo(_Document):
-    """A grid in JSON.
-
-    Attributes:
-        crs_wkt: CRS.
-        transform: Affine coefficients a to f.
-        shape: Rows and columns.
-    """
+    """A grid in JSON; the transform is the affine coefficients a to f."""
 
     crs_wkt: str
     transform: tuple[float, float, float, float, float, float]

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any
+from typing import Any, TypeVar
 
 from keras_lstsr import __version__
 from keras_lstsr.records.cutting import CutSettings, CutTally
@@ -26,6 +26,8 @@ from keras_lstsr.records.schema import (
     in_order,
 )
 from keras_lstsr.records.statistics import SampleStatistics
+
+Key = TypeVar("Key")
 
 # A place with more than this share of the records leaves the hash little to share out.
 _DOMINANT_PLACE = 0.5
@@ -61,13 +63,10 @@ class SceneReport:
         scenes: Mapping[str, SceneInfo],
         tally: CutTally | None = None,
     ) -> SceneReport:
-        """Reports the samples of a raster.
+        """Reports samples of a raster, or of many if ``source`` is None.
 
-        Args:
-            source: The raster's entry; None for samples of many rasters.
-            samples: All its samples.
-            scenes: Entries of the scenes that they may show.
-            tally: What became of all samples that were looked at.
+        ``scenes`` are entries of the scenes that they may show, ``tally`` what became of all
+        samples that were looked at.
         """
         if tally is not None and source is not None:
             counts = {
@@ -102,15 +101,7 @@ def merged_statistics(parts: Iterable[SampleStatistics]) -> SampleStatistics:
 
 @dataclass(frozen=True)
 class ShardReport:
-    """One shard that was written.
-
-    Attributes:
-        split: Its split.
-        number: Its number within the split.
-        info: Its entry in ``dataset.json``.
-        written: Where it lies until the job is done.
-        digest: See ``records_digest``.
-    """
+    """One shard: its entry, where it lies until the job is done, and its ``records_digest``."""
 
     split: Split
     number: int
@@ -197,18 +188,10 @@ def dataset_metadata(
         settings: What was cut.
         described_settings: All options that determine the content, for the reader.
     """
-    by_time: dict[Split, Counter[str]] = {split: Counter() for split in SPLITS}
-    by_origin: dict[Split, Counter[Origin]] = {split: Counter() for split in SPLITS}
-    places: dict[Split, Counter[str]] = {split: Counter() for split in SPLITS}
-    scenes: dict[str, SceneInfo] = {}
-    for report in reports:
-        for (split, day_night), number in report.by_day_night.items():
-            by_time[split][day_night] += number
-        for (split, origin), number in report.by_origin.items():
-            by_origin[split][origin] += number
-        for (split, place), number in report.places.items():
-            places[split][place] += number
-        scenes |= report.scenes
+    by_time = _by_split(report.by_day_night for report in reports)
+    by_origin = _by_split(report.by_origin for report in reports)
+    places = _by_split(report.places for report in reports)
+    scenes = {name: scene for report in reports for name, scene in report.scenes.items()}
     counts = {split: by_time[split].total() for split in SPLITS}
     listed: dict[Split, list[ShardInfo]] = {split: [] for split in SPLITS}
     for shard in sorted(shards, key=lambda shard: (shard.split, shard.number)):
@@ -239,6 +222,14 @@ def dataset_metadata(
         sources=sources,
         scenes=scenes,
     )
+
+
+def _by_split(counts: Iterable[Mapping[tuple[Split, Key], int]]) -> dict[Split, Counter[Key]]:
+    total: dict[Split, Counter[Key]] = {split: Counter() for split in SPLITS}
+    for each in counts:
+        for (split, key), number in each.items():
+            total[split][key] += number
+    return total
 
 
 def _warnings(

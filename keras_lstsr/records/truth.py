@@ -53,8 +53,8 @@ class SetRegistration:
     Attributes:
         shifts: Scene → its own shift.
         constant: The shift of the whole set, in fractions of a pixel.
-        whole_pixels: The same in whole pixels. Errors of indexing are whole pixels and the same for
-            every scene; the rest is geolocation, which differs from scene to scene.
+        whole_pixels: The same in whole pixels, as errors of indexing are; the rest is geolocation,
+            which differs from scene to scene.
     """
 
     shifts: dict[str, Shift]
@@ -79,9 +79,6 @@ def register_scenes(
         factor: Fine pixels along a coarse pixel's side.
         reference: What to match the truth with.
         progress: Called with each scene's name once it is done.
-
-    Returns:
-        The scenes' shifts and the set's.
 
     Raises:
         GridError: If no scene can be registered.
@@ -109,7 +106,7 @@ def shift_of_scene(
         reference: What to match the truth with; TsHARP by default, bicubic without a guide.
 
     Returns:
-        The shift in the truth's pixels, without quality where nothing could be found; None where
+        The shift in the truth's pixels, of quality 0 where nothing could be found; None where
         there is no truth, or no pixel has both LST and guide.
     """
     if scene.truth is None:

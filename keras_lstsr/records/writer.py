@@ -48,18 +48,10 @@ def shard_of(key: str, shards: int) -> int:
 def packed_shard(
     split: Split, number: int, shards: int, records: Iterable[tuple[str, bytes]]
 ) -> tuple[bytes, ShardReport]:
-    """Packs records into a shard, sorted by a hash of their keys: always into the same bytes.
+    """Packs records, by key, into a shard, sorted by a hash of the keys: always the same bytes.
 
-    The hash mixes places and dates, which spares training a large shuffle buffer.
-
-    Args:
-        split: The split.
-        number: The shard's number in it.
-        shards: How many shards the split has.
-        records: Key and serialised record of each.
-
-    Returns:
-        The file's content, and its report, not yet written.
+    The hash mixes places and dates, which spares training a large shuffle buffer. Returns the
+    file's content, and its report, not yet written.
     """
     ordered = sorted(
         records, key=lambda entry: (hashlib.sha256(entry[0].encode()).digest(), entry[0])
@@ -94,9 +86,6 @@ def write_records(
         described_settings: What ``dataset.json`` tells of how they came about.
         sources: Entries of the rasters that they were made of.
         num_shards: Shards of each split; by the number of records by default.
-
-    Returns:
-        The content of ``dataset.json``.
 
     Raises:
         ConfigError: If there is something in the output.

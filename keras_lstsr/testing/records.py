@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from keras_lstsr.records.writer import write_records
 from keras_lstsr.testing.rasters import utm_grid
 
 SIDE_PIXELS = 16
+COUNTS: dict[Split, int] = {"train": 8, "validation": 3, "test": 2}
 
 
 def coordinate_sample(
@@ -132,17 +133,17 @@ def write_samples(
 
 def write_made_records(
     folder: Path,
-    counts: Sequence[int] = (12, 4, 0),
+    counts: Mapping[Split, int] = COUNTS,
     *,
-    make: Callable[..., Sample] = coordinate_sample,
-    num_shards: int | None = 2,
+    make: Callable[..., Sample] = vegetated_sample,
+    num_shards: int | None = 1,
     **options: Any,
 ) -> Path:
     """Writes so many made samples of each split as records.
 
     Args:
         folder: Where to.
-        counts: Samples for training, validation and test, numbered from 0, 100 and 200 on.
+        counts: Samples by split; they are numbered from 0, 100 and 200 on.
         make: Makes a sample of a number and a split.
         num_shards: Shards of each split.
         **options: Of ``make``.
@@ -152,8 +153,8 @@ def write_made_records(
     """
     samples = [
         make(100 * i + number, split, **options)
-        for i, (split, count) in enumerate(zip(SPLITS, counts, strict=True))
-        for number in range(count)
+        for i, split in enumerate(SPLITS)
+        for number in range(counts.get(split, 0))
     ]
     write_samples(folder, samples, num_shards=num_shards)
     return folder

@@ -267,7 +267,7 @@ def test_a_killed_job_leaves_no_folder_that_looks_complete(write_lst, tmp_path):
     ("options", "message"),
     [
         (["--patch_size", "10"], "patch_size.*multiple of 4"),
-        (["--split_fractions", "0.5,0.1,0.1"], "do not sum to 1"),
+        (["--split_fractions", "0.5,0.1,0.1"], "that sum to 1"),
         (["--max_missing_fraction", "1"], "max_missing_fraction"),
         (["--num_shards", "0"], "num_shards"),
         (["--ndvi", "/nowhere/*.hdf"], "guide ndvi: no file matches"),

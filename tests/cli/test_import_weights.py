@@ -18,7 +18,7 @@ from keras_lstsr.errors import ConfigError, ModelError
 from keras_lstsr.grids.resample import upsample_bicubic, upsample_bilinear
 from keras_lstsr.inference.predictor import load_predictor
 from keras_lstsr.testing.rasters import utm_grid, write_geotiff
-from keras_lstsr.testing.training import write_vegetated_records
+from keras_lstsr.testing.records import write_made_records
 
 SHAPES = {
     "mrunet-strided": {"width": 2, "bridge_blocks": 0},
@@ -119,7 +119,7 @@ def test_export_carries_the_provenance(files, tmp_path):
 
 def test_evaluate_scores_it(files, tmp_path):
     import_run(files, "vdsr", tmp_path / "run")
-    records = write_vegetated_records(tmp_path / "records")
+    records = write_made_records(tmp_path / "records")
     scores = tmp_path / "scores"
     result = run("evaluate", tmp_path / "run", "--records", records, "--output", scores)
     assert result.exit_code == 0, result.output

@@ -16,7 +16,8 @@ from click.testing import CliRunner
 from keras_lstsr.cli.main import cli
 from keras_lstsr.cli.run_options import apply_settings
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.testing.training import TINY, write_vegetated_records
+from keras_lstsr.testing.records import write_made_records
+from keras_lstsr.testing.training import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,7 +32,7 @@ SETTINGS = [
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    return write_vegetated_records(tmp_path_factory.mktemp("cli") / "records")
+    return write_made_records(tmp_path_factory.mktemp("cli") / "records")
 
 
 @pytest.fixture
@@ -94,12 +95,15 @@ class TestSettings:
 
 def test_documentation_lists_every_setting():
     from keras_lstsr.config import ExperimentConfig
+    from keras_lstsr.config.data import AugmentationConfig
 
     text = (ROOT / "docs" / "configuration.md").read_text()
     for section, field in ExperimentConfig.model_fields.items():
         kinds = getattr(field.annotation, "__args__", (field.annotation,))
         for name in {name for kind in kinds for name in getattr(kind, "model_fields", {})}:
             assert f"| `{section}.{name}` |" in text, f"{section}.{name} is not documented"
+    for name in AugmentationConfig.model_fields:
+        assert f"| `data.variation.{name}` |" in text, f"data.variation.{name} is not documented"
 
 
 def test_missing_records_exit_with_2(config, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,10 +14,9 @@ from keras_lstsr.evaluation.methods import SharpeningMethod
 from keras_lstsr.evaluation.protocols import NestedProtocol
 from keras_lstsr.evaluation.sources import pairs_set
 from keras_lstsr.records.pairs import find_pairs
-from keras_lstsr.records.scene_sample import LoadedScene, cropped_to_guides
-from keras_lstsr.testing.records import vegetated_sample
+from keras_lstsr.records.scene_sample import cropped_to_guides
+from keras_lstsr.testing.records import vegetated_sample, write_made_records, write_samples
 from keras_lstsr.testing.samples import made_scene
-from keras_lstsr.testing.training import write_vegetated_records
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def test_scores_are_those_of_the_same_maps_as_a_method(pairs_dir, predictions):
 
 
 def test_records_are_scored_against_their_own_truth(tmp_path):
-    write_vegetated_records(tmp_path / "records", {"train": 2, "test": 1}, truth=True, side=14)
+    write_made_records(tmp_path / "records", {"train": 2, "test": 1}, truth=True, side=14)
     samples = [vegetated_sample(n, truth=True, side=14) for n in range(2)]
     predictions = {each.name: each.truth_kelvin + np.float32(0.5) for each in samples}
     scores = records_scorer(tmp_path / "records", "own")(predictions)
@@ -55,6 +56,17 @@ def test_records_are_scored_against_their_own_truth(tmp_path):
     assert means["own"]["bias_free_rmse_kelvin"] < 1e-4 < means["bicubic"]["bias_free_rmse_kelvin"]
     # The third sample was not predicted, as a degraded one is not.
     assert {row.sample for row in scores.rows} == set(predictions)
+
+
+def test_records_whose_guide_ends_within_them_are_scored_whole(tmp_path):
+    sample = vegetated_sample(0, truth=True, side=14)
+    ndvi = sample.guides["ndvi"].copy()
+    ndvi[:4] = np.nan
+    write_samples(tmp_path / "records", [replace(sample, guides={"ndvi": ndvi})])
+    prediction = sample.truth_kelvin + np.float32(0.5)
+    scores = records_scorer(tmp_path / "records", "own")({sample.name: prediction})
+    (means,) = scores.means.values()
+    assert means["own"]["bias_kelvin"] == pytest.approx(0.5, abs=1e-4)
 
 
 def test_a_prediction_must_be_there_and_fit(pairs_dir, predictions):
@@ -69,7 +81,7 @@ def test_a_prediction_must_be_there_and_fit(pairs_dir, predictions):
 def test_truth_that_lies_in_its_place_is_scored_without_a_shift():
     scene = made_scene("017", coarse_pixels=8)
     fine = scene.truth.values[5:-5, 5:-5] + np.float32(0.5)
-    scores = score_out_of_fold([LoadedScene(scene)], {"017": fine}, protocol=NestedProtocol())
+    scores = score_out_of_fold([scene], {"017": fine}, protocol=NestedProtocol())
     assert set(scores.means) == {"simulated"}
     assert scores.means["simulated"]["guided"]["bias_kelvin"] == pytest.approx(0.5, abs=1e-4)
     assert scores.means["simulated"]["guided"]["bias_free_rmse_kelvin"] < 1e-4

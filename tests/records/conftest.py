@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_lstsr.testing.records import write_made_records
+from keras_lstsr.testing.records import coordinate_sample, write_made_records
 from keras_lstsr.testing.samples import write_pairs
 
 
@@ -20,7 +20,8 @@ def records(tmp_path) -> Callable[..., Path]:
     ) -> Path:
         return write_made_records(
             tmp_path / name,
-            (train, validation, test),
+            {"train": train, "validation": validation, "test": test},
+            make=coordinate_sample,
             guides=("ndvi",) if with_ndvi else (),
             truth=truth,
             num_shards=shards,

@@ -140,8 +140,8 @@ def test_wire_format_is_that_of_tensorflow_both_ways():
     theirs = tf.train.Example.FromString(serialized)
     assert theirs.SerializeToString(deterministic=True) == serialized
     features = theirs.features.feature
-    assert features[Feature.PLACE].bytes_list.value[0] == b"modis1200/h11v05/r001c002"
-    assert features[Feature.ROW].int64_list.value == [64]
+    assert features["place"].bytes_list.value[0] == b"modis1200/h11v05/r001c002"
+    assert features["row"].int64_list.value == [64]
     # From TensorFlow to us, with the entries of the map in another order.
     shuffled = tf.train.Example()
     for name in sorted(features, reverse=True):

@@ -135,7 +135,7 @@ def test_same_seed_same_batches_and_every_pass_is_another(records):
 
 def test_without_shuffling_the_order_stays(records):
     folder = records()
-    settings = sized(COARSE_TASK, 4, shuffle_buffer=0, turns=False)
+    settings = sized(COARSE_TASK, 4, shuffle_buffer=0, augment=False)
     training = ds.make_dataset(folder, "train", settings, training=True)
     plain = ds.make_dataset(folder, "train", sized(COARSE_TASK, 4), training=False)
     assert same(batches(training), batches(plain))

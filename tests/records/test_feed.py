@@ -17,7 +17,7 @@ from keras_lstsr.records.feed import SampleFeed
 from keras_lstsr.records.reading import split_files
 from keras_lstsr.testing.records import coordinate_sample, write_samples
 
-TASKS = [BatchSettings(task=task, turns=False) for task in ("4km_to_1km", "1km_to_250m")]
+TASKS = [BatchSettings(task=task, augment=False) for task in ("4km_to_1km", "1km_to_250m")]
 GUIDED = {"target_channels": ("ndvi",), "model_guides": ("ndvi",)}
 
 

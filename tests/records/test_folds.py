@@ -137,7 +137,7 @@ def test_what_cannot_be_folded_is_named(records, track, tmp_path):
     with pytest.raises(RecordsError, match=r"no fine truth.*--truth"):
         fold_records(records(), 0, 2, tmp_path / "out")
     folder, _ = track
-    with pytest.raises(ConfigError, match=r"no such fold.*found 2.*0 to 1"):
+    with pytest.raises(ConfigError, match=r"fold: .*found 2.*0 to 1"):
         fold_records(folder, 2, 2, tmp_path / "out")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import pytest
 from affine import Affine
@@ -38,6 +37,7 @@ def outline(role="lst", date="2020-06-01", path=None, tile="h18v04", platform="T
             Affine(pixel, 0.0, horizontal * MODIS_TILE_SIZE_M, 0.0, -pixel, 5 * MODIS_TILE_SIZE_M),
             (size, size),
         ),
+        "pixels": size**2,
         "valid_pixels": {"day": 1} if role != "ndvi" else {"ndvi": 1},
     }
     return Outline(**{**values, **more})
@@ -83,9 +83,9 @@ def test_static_ndvi_serves_all_dates_but_a_dated_one_comes_first():
     static = utm("ndvi", 5e5, 5e6, 256, 250.0, date="")
     dated = utm("ndvi", 5e5 + 2000, 5e6, 256, 250.0)
     assert Partners([static]).of(lst) == static
-    assert Partners([static]).of(replace(lst, acquisition_date="")) == static
+    assert Partners([static]).of(lst.model_copy(update={"acquisition_date": ""})) == static
     assert Partners([static, dated]).of(lst) == dated
-    assert Partners([dated]).of(replace(lst, acquisition_date="")) is None
+    assert Partners([dated]).of(lst.model_copy(update={"acquisition_date": ""})) is None
 
 
 def test_undated_scenes_of_one_ground_go_by_their_names():
@@ -99,7 +99,7 @@ def test_undated_scenes_of_one_ground_go_by_their_names():
 
 def test_same_content_is_used_once_and_the_second_file_is_a_dead_letter():
     first = outline(path="/a/one.hdf")
-    copy = replace(first, path="/b/one.hdf")
+    copy = first.model_copy(update={"path": "/b/one.hdf"})
     plan = plan_job([copy, first], CutSettings())
     assert [item.lst.path for item in plan.items] == ["/a/one.hdf"]
     (letter,) = plan.dead_letters
@@ -110,7 +110,7 @@ def test_same_content_is_used_once_and_the_second_file_is_a_dead_letter():
 def test_rasters_that_cannot_be_cut_are_dead_letters():
     small = utm("lst", 5e5, 5e6, 63, 1000.0)
     whole = outline()
-    shifted = replace(whole, grid=whole.grid.window(slice(0, 64), slice(1000, 1064)))
+    shifted = whole.model_copy(update={"grid": whole.grid.window(slice(0, 64), slice(1000, 1064))})
     plan = plan_job([small, shifted], CutSettings())
     assert plan.items == []
     reasons = {letter.path: letter.reason for letter in plan.dead_letters}
@@ -157,7 +157,7 @@ def test_ndvi_is_looked_for_only_where_it_is_needed(need):
 
 def truth(left, top, time="unknown", **more):
     made = utm("truth", left, top, 240, 250.0, product="ASTER", **more)
-    return replace(made, valid_pixels={time: 1})
+    return made.model_copy(update={"valid_pixels": {time: 1}})
 
 
 TRUTHS = CutSettings(guides=("ndvi",), truth=True)
@@ -165,7 +165,7 @@ TRUTHS = CutSettings(guides=("ndvi",), truth=True)
 
 def test_every_truth_finds_the_layer_of_its_ground_date_and_time():
     # 12° E, 45° N lies in h18v04, and all truths within it.
-    tile = replace(outline(), valid_pixels={"day": 1, "night": 1})
+    tile = outline().model_copy(update={"valid_pixels": {"day": 1, "night": 1}})
     truths = [
         truth(263000.0, 4987000.0, "day"),
         truth(300000.0, 4987000.0, "night"),
@@ -185,10 +185,10 @@ def test_every_truth_finds_the_layer_of_its_ground_date_and_time():
 
 def test_a_layer_of_unknown_time_serves_any_truth_and_a_truth_of_unknown_time_the_only_layer():
     for known, asked in (("unknown", "day"), ("day", "unknown"), ("unknown", "unknown")):
-        lst = replace(utm("lst", 5e5, 5e6, 64, 1000.0), valid_pixels={known: 1})
+        lst = utm("lst", 5e5, 5e6, 64, 1000.0, valid_pixels={known: 1})
         plan = plan_job([lst, truth(5e5, 5e6, asked)], CutSettings(truth=True))
         assert [item.layer for item in plan.truths] == [known]
-    night = replace(lst, valid_pixels={"night": 1})
+    night = lst.model_copy(update={"valid_pixels": {"night": 1}})
     plan = plan_job([night, truth(5e5, 5e6, "day")], CutSettings(truth=True))
     assert plan.truths == []
     counts = {source.role: source.rejected for source in plan.sources}

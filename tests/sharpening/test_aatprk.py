@@ -10,23 +10,17 @@ from hypothesis import strategies as st
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.sharpening.fallback import ConstantGuideError
 from keras_lstsr.sharpening.linear import aatprk, atprk
-from keras_lstsr.testing.sharpening import (
-    block_means,
-    expected_gaps,
-    linear_scene,
-    noisy_scene_with_gaps,
-)
 
 
 @pytest.mark.parametrize("guides", [1, 2, 3])
 @pytest.mark.parametrize("prior_pixels", [0.0, 2.0])
-def test_lst_that_is_linear_in_the_guides_is_recovered(guides, prior_pixels):
+def test_lst_that_is_linear_in_the_guides_is_recovered(linear_scene, guides, prior_pixels):
     lst, guide, fine = linear_scene(guides)
     found = aatprk(lst, guide, 4, prior_pixels=prior_pixels)
     np.testing.assert_allclose(found, fine, rtol=0, atol=1e-8)
 
 
-def test_two_relations_are_recovered_away_from_their_seam():
+def test_two_relations_are_recovered_away_from_their_seam(block_means, linear_scene):
     _, guide, _ = linear_scene(shape=(12, 24))
     fine = 300.0 + np.where(np.arange(96) < 48, -12.0, 4.0) * (guide[0] - 0.5)
     found = aatprk(block_means(fine), guide, 4, prior_pixels=0.0, range_pixels=5.0)
@@ -40,14 +34,16 @@ def test_two_relations_are_recovered_away_from_their_seam():
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 0.1, 0.5, 0.85]), st.sampled_from([1, 2]))
 @settings(max_examples=30, deadline=None)
 @pytest.mark.filterwarnings("ignore::keras_lstsr.sharpening.SharpeningWarning")
-def test_block_means_are_lst_and_gaps_stay(seed, lst_gaps, guides):
+def test_block_means_are_lst_and_gaps_stay(
+    block_means, expected_gaps, noisy_scene_with_gaps, seed, lst_gaps, guides
+):
     lst, guide = noisy_scene_with_gaps(seed, lst_gaps, 0.0, guides)
     found = aatprk(lst, guide, 4)
     np.testing.assert_array_equal(np.isnan(found), expected_gaps(lst, guide))
     np.testing.assert_allclose(block_means(found), lst, rtol=0, atol=1e-7)
 
 
-def test_a_flat_window_takes_the_scenes_relation():
+def test_a_flat_window_takes_the_scenes_relation(block_means, noisy_scene_with_gaps):
     lst, guide = noisy_scene_with_gaps(0, 0.0, 0.0)
     guide[:, 12:32, 12:32] = 0.5  # a lake
     found = aatprk(lst, guide, 4, prior_pixels=0.0)
@@ -55,7 +51,7 @@ def test_a_flat_window_takes_the_scenes_relation():
     np.testing.assert_allclose(block_means(found), lst, rtol=0, atol=1e-7)
 
 
-def test_errors():
+def test_errors(linear_scene):
     lst, guide, _ = linear_scene()
     with pytest.raises(ConfigError, match="regression_radius"):
         aatprk(lst, guide, 4, regression_radius=0)

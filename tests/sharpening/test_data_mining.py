@@ -14,21 +14,19 @@ from keras_lstsr.grids.resample import interpolated
 from keras_lstsr.sharpening import data_mining as module
 from keras_lstsr.sharpening.data_mining import data_mining
 from keras_lstsr.sharpening.fallback import ConstantGuideError
-from keras_lstsr.testing.sharpening import (
-    block_means,
-    expected_gaps,
-    linear_scene,
-    noisy_scene_with_gaps,
-)
 
 
-def _three_classes(shape=(36, 36)):
-    """Coarse LST, guide and fine LST of fields whose LST is no monotone function of the guide."""
-    row, column = np.mgrid[: 4 * shape[0], : 4 * shape[1]]
-    classes = ((row + column // 3) // 50) % 3
-    guide = np.array([0.2, 0.5, 0.8])[classes]
-    fine = np.array([300.0, 315.0, 305.0])[classes]
-    return block_means(fine), guide, fine
+@pytest.fixture
+def _three_classes(block_means):
+    def make(shape=(36, 36)):
+        """Coarse LST, guide and fine LST of fields; LST is no monotone function of the guide."""
+        row, column = np.mgrid[: 4 * shape[0], : 4 * shape[1]]
+        classes = ((row + column // 3) // 50) % 3
+        guide = np.array([0.2, 0.5, 0.8])[classes]
+        fine = np.array([300.0, 315.0, 305.0])[classes]
+        return block_means(fine), guide, fine
+
+    return make
 
 
 def _rmse(truth, found):
@@ -36,7 +34,7 @@ def _rmse(truth, found):
 
 
 @pytest.mark.parametrize("residual", ["block", "bicubic", "kriging"])
-def test_fields_of_a_few_classes_are_recovered(residual):
+def test_fields_of_a_few_classes_are_recovered(_three_classes, residual):
     lst, guide, fine = _three_classes()
     found = data_mining(lst, guide, 4, trees=10, window_pixels=0, residual=residual)
     # Mixed pixels, a tenth of all, are no samples, and the pure ones say all: the borders
@@ -44,14 +42,14 @@ def test_fields_of_a_few_classes_are_recovered(residual):
     np.testing.assert_allclose(found, fine, rtol=0, atol=1e-6)
 
 
-def test_windows_that_know_less_do_no_harm():
+def test_windows_that_know_less_do_no_harm(_three_classes):
     lst, guide, fine = _three_classes()
     found = data_mining(lst, guide, 4, trees=10, window_pixels=15)
     assert np.abs(found - fine).max() < 0.2
     assert _rmse(fine, found) < 0.01
 
 
-def test_uneven_pixels_mislead_if_they_are_samples():
+def test_uneven_pixels_mislead_if_they_are_samples(block_means):
     rng = np.random.default_rng(0)
     coarse = rng.uniform(0.1, 0.9, (30, 30))
     guide = np.repeat(np.repeat(coarse, 4, 0), 4, 1)
@@ -69,7 +67,7 @@ def test_uneven_pixels_mislead_if_they_are_samples():
     assert slopes[1.0] < 8
 
 
-def test_two_guides_split_what_one_cannot():
+def test_two_guides_split_what_one_cannot(block_means):
     rng = np.random.default_rng(0)
     guide = np.repeat(np.repeat(rng.integers(0, 2, (2, 30, 30)).astype(float), 4, 1), 4, 2)
     fine = 300 + 10.0 * (guide[0] != guide[1])
@@ -84,7 +82,7 @@ def test_two_guides_split_what_one_cannot():
     assert _rmse(fine, one) > 1
 
 
-def test_windows_follow_a_relation_that_changes():
+def test_windows_follow_a_relation_that_changes(block_means):
     rng = np.random.default_rng(0)
     guide = rng.uniform(0.1, 0.9, (96, 128))
     slope = np.where(np.arange(128) < 64, -12.0, 4.0)
@@ -97,7 +95,7 @@ def test_windows_follow_a_relation_that_changes():
     assert errors[10] < 0.7 * errors[0]
 
 
-def test_lst_that_is_linear_in_the_guides_is_recovered_where_leaves_reach():
+def test_lst_that_is_linear_in_the_guides_is_recovered_where_leaves_reach(block_means):
     rng = np.random.default_rng(0)
     # The coarse guides span nearly what the fine ones do: only beyond do leaves hold back.
     guide = np.repeat(np.repeat(rng.uniform(0, 1, (2, 24, 24)), 4, 1), 4, 2)
@@ -122,7 +120,7 @@ def test_windows_cover_an_axis_and_overlap(length, window_pixels):
         assert all(overlap >= window_pixels / 3 - 1 for overlap in overlaps)
 
 
-def test_the_same_seed_gives_the_same_result():
+def test_the_same_seed_gives_the_same_result(noisy_scene_with_gaps):
     lst, guide = noisy_scene_with_gaps(0, 0.1, 0.1, guides=2, shape=(20, 20))
     first = data_mining(lst, guide, 4, trees=6, seed=3)
     np.testing.assert_array_equal(first, data_mining(lst, guide, 4, trees=6, seed=3))
@@ -130,7 +128,7 @@ def test_the_same_seed_gives_the_same_result():
 
 
 @pytest.mark.slow
-def test_any_number_of_processes_gives_the_same_result():
+def test_any_number_of_processes_gives_the_same_result(noisy_scene_with_gaps):
     lst, guide = noisy_scene_with_gaps(0, 0.1, 0.1, guides=2, shape=(20, 20))
     one, two = (data_mining(lst, guide, 4, trees=3, n_jobs=jobs) for jobs in (1, 2))
     np.testing.assert_array_equal(one, two)
@@ -144,20 +142,24 @@ def test_any_number_of_processes_gives_the_same_result():
     st.sampled_from([0, 7]),
 )
 @settings(max_examples=25, deadline=None)
-def test_gaps_stay_where_they_are(seed, lst_gaps, guide_gaps, residual, window_pixels):
+def test_gaps_stay_where_they_are(
+    expected_gaps, noisy_scene_with_gaps, seed, lst_gaps, guide_gaps, residual, window_pixels
+):
     lst, guide = noisy_scene_with_gaps(seed, lst_gaps, guide_gaps, guides=2)
     found = data_mining(lst, guide, 4, trees=2, residual=residual, window_pixels=window_pixels)
     np.testing.assert_array_equal(np.isnan(found), expected_gaps(lst, guide))
 
 
 @pytest.mark.parametrize("residual", ["block", "kriging"])
-def test_block_means_are_those_of_lst(residual):
+def test_block_means_are_those_of_lst(block_means, noisy_scene_with_gaps, residual):
     lst, guide = noisy_scene_with_gaps(0, 0.2, 0.0)
     means = block_means(data_mining(lst, guide, 4, trees=3, residual=residual))
     np.testing.assert_allclose(means, lst, rtol=0, atol=1e-7)
 
 
-def test_a_constant_guide_beside_another_counts_for_its_gaps_alone():
+def test_a_constant_guide_beside_another_counts_for_its_gaps_alone(
+    expected_gaps, noisy_scene_with_gaps
+):
     lst, guide = noisy_scene_with_gaps(0, 0.1, 0.0)
     constant = np.full_like(guide, 7.0)
     alone = data_mining(lst, guide, 4, trees=3)
@@ -170,19 +172,19 @@ def test_a_constant_guide_beside_another_counts_for_its_gaps_alone():
     )
 
 
-def test_few_pixels_are_enough_for_a_line():
+def test_few_pixels_are_enough_for_a_line(linear_scene):
     lst, guide, _ = linear_scene(shape=(3, 3))
     found = data_mining(lst, guide, 4, trees=3)
     assert np.isfinite(found).all()
 
 
-def test_the_float_type_of_lst_is_kept():
+def test_the_float_type_of_lst_is_kept(noisy_scene_with_gaps):
     lst, guide = noisy_scene_with_gaps(0, 0.1, 0.1)
     found = data_mining(lst.astype(np.float32), guide.astype(np.float32), 4, trees=2)
     assert found.dtype == np.float32
 
 
-def test_a_constant_guide_or_too_few_pixels_explain_nothing():
+def test_a_constant_guide_or_too_few_pixels_explain_nothing(linear_scene):
     lst, guide, _ = linear_scene()
     with pytest.raises(ConstantGuideError, match="constant"):
         data_mining(lst, np.full_like(guide, 0.3), 4)
@@ -195,13 +197,13 @@ def test_a_constant_guide_or_too_few_pixels_explain_nothing():
     ("field", "value"),
     [("trees", 0), ("window_pixels", -1), ("homogeneous_share", 0.0), ("homogeneous_share", 1.1)],
 )
-def test_options_out_of_range_are_refused(field, value):
+def test_options_out_of_range_are_refused(linear_scene, field, value):
     lst, guide, _ = linear_scene()
     with pytest.raises(ConfigError, match=field):
         data_mining(lst, guide, 4, **{field: value})
 
 
-def test_a_guide_on_another_grid_is_refused():
+def test_a_guide_on_another_grid_is_refused(linear_scene):
     lst, guide, _ = linear_scene()
     with pytest.raises(GridError, match="fine grid"):
         data_mining(lst, guide[:, 4:], 4)

@@ -13,12 +13,6 @@ from keras_lstsr.sharpening.fallback import ConstantGuideError, SharpeningWarnin
 from keras_lstsr.sharpening.huts import fit_polynomial, huts
 from keras_lstsr.sharpening.linear import tsharp
 from keras_lstsr.sharpening.residual import RESIDUALS
-from keras_lstsr.testing.sharpening import (
-    block_means,
-    expected_gaps,
-    linear_scene,
-    noisy_scene_with_gaps,
-)
 
 pytestmark = pytest.mark.filterwarnings("ignore::keras_lstsr.sharpening.fallback.SharpeningWarning")
 
@@ -33,7 +27,7 @@ def _quartic(guide):
 
 
 @pytest.mark.parametrize("residual", RESIDUALS)
-def test_a_quartic_of_two_guides_is_recovered(residual):
+def test_a_quartic_of_two_guides_is_recovered(block_means, residual):
     rng = np.random.default_rng(0)
     guide = _blocks(rng.uniform(0, 1, (2, 12, 14)))
     fine = _quartic(guide)
@@ -79,7 +73,7 @@ def test_two_guides_have_all_cross_terms_up_to_the_degree():
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)
 
 
-def test_degree_one_is_tsharp_where_the_guide_is_in_range():
+def test_degree_one_is_tsharp_where_the_guide_is_in_range(linear_scene):
     lst, guide, _ = linear_scene(2)
     guide[:, :4, :4], guide[:, :4, 4:8] = 0.0, 1.0
     lst += np.random.default_rng(0).normal(0, 1, lst.shape)
@@ -115,20 +109,22 @@ def test_few_pixels_lower_the_degree_and_say_so():
     st.sampled_from(["block", "bicubic"]),
 )
 @settings(max_examples=25, deadline=None)
-def test_gaps_stay_where_they_are(seed, lst_gaps, guide_gaps, residual):
+def test_gaps_stay_where_they_are(
+    expected_gaps, noisy_scene_with_gaps, seed, lst_gaps, guide_gaps, residual
+):
     lst, guide = noisy_scene_with_gaps(seed, lst_gaps, guide_gaps, guides=2)
     found = huts(lst, guide, 4, residual=residual)
     np.testing.assert_array_equal(np.isnan(found), expected_gaps(lst, guide))
 
 
 @pytest.mark.parametrize("residual", ["block", "kriging"])
-def test_block_means_are_those_of_lst(residual):
+def test_block_means_are_those_of_lst(block_means, noisy_scene_with_gaps, residual):
     lst, guide = noisy_scene_with_gaps(0, 0.2, 0.0)
     means = block_means(huts(lst, guide, 4, residual=residual))
     np.testing.assert_allclose(means, lst, rtol=0, atol=1e-7)
 
 
-def test_a_constant_guide_beside_another_changes_nothing_but_its_gaps():
+def test_a_constant_guide_beside_another_changes_nothing_but_its_gaps(noisy_scene_with_gaps):
     lst, guide = noisy_scene_with_gaps(0, 0.1, 0.0)
     constant = np.full_like(guide, 7.0)
     constant[0, 5, 6] = np.nan
@@ -140,14 +136,14 @@ def test_a_constant_guide_beside_another_changes_nothing_but_its_gaps():
     np.testing.assert_allclose(found, expected, rtol=0, atol=0.3)
 
 
-def test_the_float_type_of_lst_is_kept():
+def test_the_float_type_of_lst_is_kept(noisy_scene_with_gaps):
     lst, guide = noisy_scene_with_gaps(0, 0.1, 0.1)
     found = huts(lst.astype(np.float32), guide.astype(np.float32), 4)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, huts(lst, guide, 4), rtol=0, atol=1e-3)
 
 
-def test_a_constant_guide_or_too_few_pixels_explain_nothing():
+def test_a_constant_guide_or_too_few_pixels_explain_nothing(linear_scene):
     lst, guide, _ = linear_scene()
     with pytest.raises(ConstantGuideError, match="constant"):
         huts(lst, np.full_like(guide, 0.3), 4)
@@ -156,7 +152,7 @@ def test_a_constant_guide_or_too_few_pixels_explain_nothing():
         huts(lst, guide, 4)
 
 
-def test_bad_input_is_refused():
+def test_bad_input_is_refused(linear_scene):
     lst, guide, _ = linear_scene()
     with pytest.raises(GridError, match="fine grid"):
         huts(lst, guide[:, 4:], 4)

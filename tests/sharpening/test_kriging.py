@@ -16,7 +16,6 @@ from keras_lstsr.sharpening.kriging import (
     residual_variogram,
 )
 from keras_lstsr.sharpening.variogram import exponential
-from keras_lstsr.testing.sharpening import noise_with_gaps
 
 RANGES = [0.1, 1.0, 5.0, 100.0, 1e4]
 
@@ -53,7 +52,9 @@ def brute_force(residual, range_, factor, radius):
 
 @pytest.mark.parametrize("range_", [0.4, 4.0, 60.0])
 @pytest.mark.parametrize(("factor", "radius"), [(4, 2), (3, 1)])
-def test_near_gaps_and_borders_the_system_is_solved_exactly(range_, factor, radius):
+def test_near_gaps_and_borders_the_system_is_solved_exactly(
+    noise_with_gaps, range_, factor, radius
+):
     residual = noise_with_gaps(3, 0.35, (6, 5))
     found = apply_weights(residual, kriging_weights(range_, factor, radius))
     expected = brute_force(residual, range_, factor, radius)
@@ -76,7 +77,7 @@ def test_weights_sum_to_one_and_average_to_the_middle_pixel(range_, factor):
 
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 0.1, 0.5, 0.9]), st.sampled_from(RANGES))
 @settings(max_examples=60, deadline=None)
-def test_block_means_are_kept_near_gaps_and_borders_too(seed, share, range_):
+def test_block_means_are_kept_near_gaps_and_borders_too(noise_with_gaps, seed, share, range_):
     residual = noise_with_gaps(seed, share)
     fine = apply_weights(residual, kriging_weights(range_, 4))
     means = fine.reshape(8, 4, 9, 4).mean(axis=(1, 3))
@@ -94,7 +95,7 @@ def test_a_lone_pixel_and_tiny_rasters_are_repeated():
     np.testing.assert_allclose(apply_weights(np.array([[2.0]]), kriging_weights(4.0, 4)), 2.0)
 
 
-def test_a_gap_changes_only_windows_that_reach_it():
+def test_a_gap_changes_only_windows_that_reach_it(noise_with_gaps):
     residual = noise_with_gaps(0, 0.0, (12, 12))
     kriging = kriging_weights(4.0, 4)
     whole = apply_weights(residual, kriging)
@@ -104,7 +105,7 @@ def test_a_gap_changes_only_windows_that_reach_it():
     assert rows.min() >= 12 and rows.max() < 32 and columns.min() >= 16 and columns.max() < 36
 
 
-def test_batches_and_strips_make_no_difference(monkeypatch):
+def test_batches_and_strips_make_no_difference(noise_with_gaps, monkeypatch):
     residual = noise_with_gaps(5, 0.4, (20, 13)).astype(np.float32)
     kriging = kriging_weights(3.0, 4)
     whole = apply_weights(residual, kriging)
@@ -114,7 +115,7 @@ def test_batches_and_strips_make_no_difference(monkeypatch):
     np.testing.assert_allclose(apply_weights(residual, kriging), whole, atol=1e-6)
 
 
-def test_the_papers_border_has_no_residual():
+def test_the_papers_border_has_no_residual(noise_with_gaps):
     residual = noise_with_gaps(5, 0.2)
     kriging = kriging_weights(3.0, 4)
     fine = apply_weights(residual, kriging, border=False)

@@ -14,13 +14,12 @@ from keras_lstsr.sharpening.residual import (
     guide_bands,
     upsampled_residual,
 )
-from keras_lstsr.testing.sharpening import noise_with_gaps
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 0.2, 0.7]), st.sampled_from(RESIDUALS))
 @settings(max_examples=40, deadline=None)
 @pytest.mark.filterwarnings("ignore::keras_lstsr.sharpening.SharpeningWarning")
-def test_a_gap_stays_over_its_own_fine_pixels(seed, share, how):
+def test_a_gap_stays_over_its_own_fine_pixels(noise_with_gaps, seed, share, how):
     residual = noise_with_gaps(seed, share)
     fine = upsampled_residual(residual, 4, how)
     assert fine.dtype == residual.dtype
@@ -29,7 +28,7 @@ def test_a_gap_stays_over_its_own_fine_pixels(seed, share, how):
 
 @pytest.mark.parametrize("how", RESIDUALS)
 @pytest.mark.filterwarnings("ignore::keras_lstsr.sharpening.SharpeningWarning")
-def test_weights_sum_to_one_next_to_gaps(how):
+def test_weights_sum_to_one_next_to_gaps(noise_with_gaps, how):
     residual = np.where(np.isnan(noise_with_gaps(1, 0.4)), np.nan, 1.25)
     fine = upsampled_residual(residual, 4, how)
     np.testing.assert_allclose(fine[~np.isnan(fine)], 1.25, rtol=1e-10)
@@ -38,7 +37,7 @@ def test_weights_sum_to_one_next_to_gaps(how):
 @pytest.mark.parametrize(
     ("how", "whole"), [("bilinear", upsample_bilinear), ("bicubic", upsample_bicubic)]
 )
-def test_far_from_a_gap_nothing_changes(how, whole):
+def test_far_from_a_gap_nothing_changes(noise_with_gaps, how, whole):
     residual = noise_with_gaps(2, 0.0, (12, 12))
     expected = whole(residual, 4)
     np.testing.assert_array_equal(upsampled_residual(residual, 4, how), expected)

@@ -15,20 +15,23 @@ from keras_lstsr.grids.resample import upsample_bicubic, upsample_bilinear, upsa
 from keras_lstsr.sharpening import METHODS, SharpeningWarning, sharpen
 from keras_lstsr.sharpening.linear import tsharp
 from keras_lstsr.testing.rasters import utm_raster
-from keras_lstsr.testing.sharpening import linear_scene, noisy_scene_with_gaps
 
 FAST = ("tsharp", "atprk", "aatprk")
 
 
-def rasters(guides=1, **options):
-    """Coarse LST, all guides as bands of one raster, and the fine LST that must come out."""
-    lst, guide, fine = linear_scene(guides, **options)
-    bands = xr.concat([utm_raster(band, name=None) for band in guide], "band")
-    return utm_raster(lst, 1000.0, name="lst"), bands, fine
+@pytest.fixture
+def rasters(linear_scene):
+    def make(guides=1, **options):
+        """Coarse LST, all guides as bands of one raster, and the fine LST that must come out."""
+        lst, guide, fine = linear_scene(guides, **options)
+        bands = xr.concat([utm_raster(band, name=None) for band in guide], "band")
+        return utm_raster(lst, 1000.0, name="lst"), bands, fine
+
+    return make
 
 
 @pytest.mark.parametrize("method", FAST)
-def test_a_linear_scene_comes_back_on_the_nested_grid(method):
+def test_a_linear_scene_comes_back_on_the_nested_grid(rasters, method):
     lst, guide, fine = rasters()
     found = sharpen(lst, guide[0], method=method)
     assert found.dtype == np.float32 and found.dims == ("y", "x") and found.name == "lst"
@@ -49,21 +52,21 @@ def test_a_linear_scene_comes_back_on_the_nested_grid(method):
         ("bicubic", upsample_bicubic),
     ],
 )
-def test_interpolation_needs_no_guide(method, expected):
+def test_interpolation_needs_no_guide(rasters, method, expected):
     lst, _, _ = rasters()
     found = sharpen(lst, method=method, factor=3)
     np.testing.assert_allclose(found, expected(lst.values, 3), rtol=0, atol=1e-4)
     assert found.attrs["sharpening_factor"] == 3 and "sharpening_guides" not in found.attrs
 
 
-def test_every_method_is_there():
+def test_every_method_is_there(rasters):
     lst, guide, _ = rasters(shape=(16, 16))
     for method in METHODS:
         found = sharpen(lst, guide[0], method=method)
         assert found.shape == (64, 64) and np.isfinite(found).all(), method
 
 
-def test_options_reach_the_method_and_the_attributes():
+def test_options_reach_the_method_and_the_attributes(noisy_scene_with_gaps):
     values, guide = noisy_scene_with_gaps(0, 0.1, 0.0)
     lst, ndvi = utm_raster(values, 1000.0, name="lst"), utm_raster(guide[0], name="ndvi")
     found = sharpen(lst, ndvi, method="tsharp", residual="block")
@@ -73,7 +76,7 @@ def test_options_reach_the_method_and_the_attributes():
     assert found.attrs["sharpening_guides"] == "ndvi"
 
 
-def test_guides_come_as_bands_sequence_or_dataset():
+def test_guides_come_as_bands_sequence_or_dataset(rasters):
     lst, guide, fine = rasters(guides=2)
     bands = [guide[0].rename("ndvi"), guide[1].rename("albedo")]
     dataset = xr.Dataset({"ndvi": bands[0].drop_vars("spatial_ref"), "albedo": guide[1]})
@@ -83,7 +86,7 @@ def test_guides_come_as_bands_sequence_or_dataset():
     assert found.attrs["sharpening_guides"] == "ndvi, albedo"
 
 
-def test_a_guide_on_a_grid_of_its_own_is_warped():
+def test_a_guide_on_a_grid_of_its_own_is_warped(rasters):
     lst, _, _ = rasters(shape=(12, 12))
     smooth = np.add.outer(np.linspace(0, 1, 60), np.linspace(0, 2, 60))
     moved = utm_raster(smooth, row=-6.5, column=-6.5, name="smooth")
@@ -95,7 +98,7 @@ def test_a_guide_on_a_grid_of_its_own_is_warped():
 
 
 @pytest.mark.parametrize("method", ["tsharp", "atprk", "aatprk"])
-def test_a_constant_guide_falls_back_to_bicubic_and_says_so(method):
+def test_a_constant_guide_falls_back_to_bicubic_and_says_so(rasters, method):
     lst, guide, _ = rasters()
     guide.values[:] = 0.4
     guide.values[0, :4, :4] = np.nan
@@ -107,7 +110,7 @@ def test_a_constant_guide_falls_back_to_bicubic_and_says_so(method):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
-def test_a_changed_setting_is_noted():
+def test_a_changed_setting_is_noted(rasters):
     lst, guide, _ = rasters()
     lst.values[:, 2:] = np.nan
     lst.values[2:] = np.nan
@@ -117,14 +120,14 @@ def test_a_changed_setting_is_noted():
     assert np.isfinite(found.values[:8, :8]).all() and np.isnan(found.values).sum() == 40 * 48 - 64
 
 
-def test_infinite_lst_is_a_gap():
+def test_infinite_lst_is_a_gap(rasters):
     lst, guide, _ = rasters()
     lst.values[3, 3] = np.inf
     found = sharpen(lst, guide[0]).values
     assert np.isnan(found[12:16, 12:16]).all() and np.isnan(found).sum() == 16
 
 
-def test_a_band_dimension_of_one_is_no_hindrance():
+def test_a_band_dimension_of_one_is_no_hindrance(rasters):
     lst, guide, fine = rasters()
     found = sharpen(lst.expand_dims("band"), guide, method="tsharp")
     np.testing.assert_allclose(found, fine, rtol=0, atol=2e-4)
@@ -144,14 +147,14 @@ def test_a_band_dimension_of_one_is_no_hindrance():
     ],
 )
 @pytest.mark.parametrize("method", FAST)
-def test_rasters_that_cannot_be_used(change, message, method):
+def test_rasters_that_cannot_be_used(rasters, change, message, method):
     lst, guide, _ = rasters()
     lst, guide = change(lst, guide[0])
     with pytest.raises(GridError, match=message):
         sharpen(lst, guide, method=method)
 
 
-def test_the_wrong_crs_does_not_overlap():
+def test_the_wrong_crs_does_not_overlap(rasters):
     lst, guide, _ = rasters()
     with pytest.raises(GridError, match="does not overlap"):
         sharpen(lst, guide[0].rio.write_crs("EPSG:32631"))
@@ -159,7 +162,7 @@ def test_the_wrong_crs_does_not_overlap():
         sharpen(lst, guide[0].rio.write_crs("EPSG:4326"))
 
 
-def test_lst_and_guide_with_no_pixel_in_common():
+def test_lst_and_guide_with_no_pixel_in_common(rasters):
     lst, guide, _ = rasters()
     lst.values[:, :6] = np.nan
     guide.values[:, :, 24:] = np.nan
@@ -178,14 +181,14 @@ def test_lst_and_guide_with_no_pixel_in_common():
         ({"factor": 2.5}, "factor"),
     ],
 )
-def test_settings_that_cannot_be_used(options, message):
+def test_settings_that_cannot_be_used(rasters, options, message):
     lst, guide, _ = rasters()
     with pytest.raises(ConfigError, match=message):
         sharpen(lst, guide[0], **options)
 
 
 @pytest.mark.parametrize("guide", [None, [], xr.Dataset()])
-def test_a_missing_guide(guide):
+def test_a_missing_guide(rasters, guide):
     lst, _, _ = rasters()
     with pytest.raises(ConfigError, match="needs a guide"):
         sharpen(lst, guide)

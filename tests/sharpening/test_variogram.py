@@ -18,7 +18,6 @@ from keras_lstsr.sharpening.variogram import (
     lag_classes,
     point_to_block_semivariance,
 )
-from keras_lstsr.testing.sharpening import noise_with_gaps
 
 
 def pairs_by_lag(values):
@@ -32,7 +31,7 @@ def pairs_by_lag(values):
     return found
 
 
-def test_semivariogram_over_pairs_is_brute_force():
+def test_semivariogram_over_pairs_is_brute_force(noise_with_gaps):
     values = noise_with_gaps(0, 0.2)
     measured = empirical_semivariogram(values)
     expected = pairs_by_lag(values)
@@ -46,7 +45,7 @@ def test_semivariogram_over_pairs_is_brute_force():
         assert gamma == pytest.approx(np.mean(expected[lag]))
 
 
-def test_semivariogram_over_windows_is_brute_force():
+def test_semivariogram_over_windows_is_brute_force(noise_with_gaps):
     values = noise_with_gaps(0, 0.2)
     measured = empirical_semivariogram(values, 2, "windows")
     by_window = [

@@ -9,14 +9,15 @@ import pytest
 
 from keras_lstsr.config import ExperimentConfig, ModelConfig
 from keras_lstsr.models.layers import FillGaps, NormaliseTemperature, Upsample
-from keras_lstsr.testing.training import TINY, write_vegetated_records
+from keras_lstsr.testing.records import write_made_records
+from keras_lstsr.testing.training import TINY
 from keras_lstsr.training import network
 
 
 @pytest.fixture(scope="session")
 def records(tmp_path_factory) -> Path:
     """Eight training, three validation and two test samples with NDVI."""
-    return write_vegetated_records(tmp_path_factory.mktemp("training") / "records")
+    return write_made_records(tmp_path_factory.mktemp("training") / "records")
 
 
 @pytest.fixture

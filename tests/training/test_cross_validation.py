@@ -21,13 +21,8 @@ from keras_lstsr.errors import ConfigError, RecordsError
 from keras_lstsr.grids.resample import upsample_bicubic
 from keras_lstsr.inference.predictor import load_predictor
 from keras_lstsr.records.sample import Sample
-from keras_lstsr.testing.records import vegetated_sample, write_samples
-from keras_lstsr.testing.training import (
-    Killed,
-    killing,
-    with_settings,
-    write_vegetated_records,
-)
+from keras_lstsr.testing.records import vegetated_sample, write_made_records, write_samples
+from keras_lstsr.testing.training import Killed, killing, with_settings
 from keras_lstsr.training import cross_validation as module
 from keras_lstsr.training.cross_validation import cross_validate
 from keras_lstsr.training.scores import CrossValidationScores, SampleScore
@@ -219,7 +214,7 @@ def test_goes_on_with_what_is_not_finished(done, records, tmp_path, monkeypatch)
 
 
 def test_a_network_without_standard_deviations_has_no_calibration(tmp_path):
-    records = write_vegetated_records(tmp_path / "records", {"train": 2}, truth=True, side=14)
+    records = write_made_records(tmp_path / "records", {"train": 2}, truth=True, side=14)
     config = ExperimentConfig.from_dict(
         {
             "data": {"task": "1km_to_250m"},
@@ -243,7 +238,7 @@ def test_what_cannot_be_cross_validated_is_refused(records, tmp_path):
     single = ExperimentConfig.from_dict({"cross_validation": {"folds": 2}})
     with pytest.raises(ConfigError, match=r"data\.task.*1km_to_250m"):
         cross_validate(single, records, tmp_path / "out", score=score)
-    lacking = write_vegetated_records(tmp_path / "lacking", {"train": 2}, side=8)
+    lacking = write_made_records(tmp_path / "lacking", {"train": 2}, side=8)
     with pytest.raises(RecordsError, match="no fine"):
         cross_validate(CONFIG, lacking, tmp_path / "out", score=score)
     assert not (tmp_path / "out").exists()

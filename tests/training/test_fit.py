@@ -12,14 +12,8 @@ from hypothesis import strategies as st
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError, ModelError, RecordsError
 from keras_lstsr.grids.resample import norm_l4, upsample_bicubic
-from keras_lstsr.testing.records import vegetated_sample
-from keras_lstsr.testing.training import (
-    COUNTS,
-    Killed,
-    killing,
-    with_settings,
-    write_vegetated_records,
-)
+from keras_lstsr.testing.records import COUNTS, vegetated_sample, write_made_records
+from keras_lstsr.testing.training import Killed, killing, with_settings
 from keras_lstsr.training import fit
 from keras_lstsr.training.batches import validation_batches
 from keras_lstsr.training.callbacks import AtomicBackup, KeptModel
@@ -94,7 +88,7 @@ def test_model_is_the_best_and_bicubic_is_numpys(records, tiny, tmp_path):
 
 @pytest.mark.usefixtures("shallow")
 def test_the_last_epoch_needs_no_validation(tiny, tmp_path):
-    records = write_vegetated_records(tmp_path / "records", {"train": 4})
+    records = write_made_records(tmp_path / "records", {"train": 4})
     config = with_settings(tiny, "training", keep="last", epochs=2)
     result = train(config, records, tmp_path / "run")
     assert result.info.best_epoch == 2 and result.info.best_val_loss is None
@@ -331,7 +325,7 @@ class TestResume:
                 train(tiny, records, tmp_path / "run")
         with pytest.raises(ConfigError, match=r"training\.learning_rate.*other settings.*0\.01"):
             train(with_settings(tiny, "training", learning_rate=0.01), records, tmp_path / "run")
-        other = write_vegetated_records(tmp_path / "other", {**COUNTS, "train": 9})
+        other = write_made_records(tmp_path / "other", {**COUNTS, "train": 9})
         with pytest.raises(ConfigError, match=r"started on other records.*--overwrite"):
             train(tiny, other, tmp_path / "run")
 
@@ -359,7 +353,7 @@ class TestErrors:
         assert not (tmp_path / "run").exists()
 
     def test_empty_validation_split(self, tiny, tmp_path):
-        records = write_vegetated_records(tmp_path / "records", {"train": 4})
+        records = write_made_records(tmp_path / "records", {"train": 4})
         with pytest.raises(RecordsError, match=r"counts\.validation.*found 0 samples"):
             train(tiny, records, tmp_path / "run")
 
@@ -368,7 +362,7 @@ class TestErrors:
             train(with_settings(tiny, "training", batch_size=16), records, tmp_path / "run")
 
     def test_mixgl_without_ndvi(self, tiny, tmp_path):
-        records = write_vegetated_records(tmp_path / "records", guide=False)
+        records = write_made_records(tmp_path / "records", guides=())
         content = {**tiny.model_dump(), "loss": {"name": "mixgl"}}
         with pytest.raises(RecordsError, match=r"hold no NDVI.*--guide ndvi="):
             train(ExperimentConfig.from_dict(content), records, tmp_path / "run")

@@ -11,13 +11,8 @@ from keras_lstsr.artifacts.model_folder import ModelFolder
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError, RecordsError
 from keras_lstsr.inference.predictor import load_predictor
-from keras_lstsr.testing.records import vegetated_sample
-from keras_lstsr.testing.training import (
-    Killed,
-    killing,
-    with_settings,
-    write_vegetated_records,
-)
+from keras_lstsr.testing.records import vegetated_sample, write_made_records
+from keras_lstsr.testing.training import Killed, killing, with_settings
 from keras_lstsr.training import fit
 from keras_lstsr.training.fit import train
 from keras_lstsr.training.network import calibrated
@@ -48,7 +43,7 @@ pytestmark = pytest.mark.usefixtures("step_by_step")
 def records(tmp_path_factory):
     """Three training samples with truth, one for validation."""
     folder = tmp_path_factory.mktemp("guided") / "records"
-    return write_vegetated_records(folder, {"train": 3, "validation": 1}, truth=True, side=12)
+    return write_made_records(folder, {"train": 3, "validation": 1}, truth=True, side=12)
 
 
 @pytest.fixture(scope="module")
@@ -151,8 +146,9 @@ def test_divergence_stops(records, tmp_path):
 
 def test_records_without_what_it_takes_are_refused(tmp_path):
     for name, missing in (("guide", r"hold no NDVI.*--guide ndvi="), ("truth", "no fine truth")):
-        held = {"guide": True, "truth": True} | {name: False}
-        lacking = write_vegetated_records(tmp_path / name, {"train": 2}, **held, side=8)
+        lacks = {"guides": ()} if name == "guide" else {"truth": False}
+        held = {"truth": True} | lacks
+        lacking = write_made_records(tmp_path / name, {"train": 2}, **held, side=8)
         with pytest.raises(RecordsError, match=missing):
             train(CONFIG, lacking, tmp_path / "run")
         assert not (tmp_path / "run").exists()

@@ -10,7 +10,8 @@ import keras
 import pytest
 
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.testing.training import with_settings, write_vegetated_records
+from keras_lstsr.testing.records import write_made_records
+from keras_lstsr.testing.training import with_settings
 from keras_lstsr.training import strategy as strategies
 from keras_lstsr.training.fit import train
 from keras_lstsr.training.strategy import describe_devices, make_strategy, replica_count
@@ -20,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.slow
 def test_one_step_on_two_devices_gives_the_weights_of_one(tmp_path):
-    records = write_vegetated_records(tmp_path / "records", truth=True)
+    records = write_made_records(tmp_path / "records", truth=True)
     done = subprocess.run(
         [sys.executable, "-m", "tests.training.one_step", str(records), str(tmp_path)],
         cwd=ROOT,
