@@ -24,22 +24,23 @@ _ROOT_EPSILON = 1e-12
 _CUT_SIGMAS = 4.0
 
 
-def _whole(side: Any, factor: int) -> Any:
-    """The coarse pixels along a side, of which there must be a whole number."""
+def _coarse_sides(values: Any, factor: int) -> list[Any]:
+    """Rows and columns of the coarse image, of which there must be whole numbers."""
+    height, width = ops.shape(values)[1:3]
     ConfigError.unless(
-        not isinstance(side, int) or side % factor == 0,
+        not any(isinstance(side, int) and side % factor for side in (height, width)),
         "loss.options.scale_factor",
-        f"a side of {side} pixels",
-        f"a multiple of {factor}",
+        f"{height} × {width} pixels",
+        f"multiples of {factor}",
         "the image cannot be cut into whole coarse pixels",
     )
-    return side // factor
+    return [height // factor, width // factor]
 
 
 def _blocks(values: Any, factor: int) -> Any:
-    batch, height, width, channels = ops.shape(values)
-    coarse = [_whole(side, factor) for side in (height, width)]
-    return ops.reshape(values, (batch, coarse[0], factor, coarse[1], factor, channels))
+    batch, _, _, channels = ops.shape(values)
+    rows, columns = _coarse_sides(values, factor)
+    return ops.reshape(values, (batch, rows, factor, columns, factor, channels))
 
 
 def block_mean(values: Any, factor: int) -> Any:
@@ -84,10 +85,10 @@ def bicubic_reduction(values: Any, factor: int) -> Any:
     centre, below = (factor - 1) / 2, (factor - 1) // 2  # fine pixel at or before the centre
     # One pixel of padding in front: fine pixel p lies at p + 1.
     taps = [(below + tap + 1, _cubic(below + tap - centre)) for tap in range(-1, 3)]
-    for axis in (1, 2):
+    for axis, coarse in enumerate(_coarse_sides(values, factor), start=1):
         first, last = _part(values, axis, 0, 1), _part(values, axis, -1, None)
         padded = ops.concatenate([first, values, last, last], axis=axis)
-        values = _sampled(padded, axis, _whole(ops.shape(values)[axis], factor), factor, taps)
+        values = _sampled(padded, axis, coarse, factor, taps)
     return values
 
 
@@ -184,10 +185,9 @@ def gaussian_reduction(
     reach, weights = gaussian_taps(factor, mtf_at_nyquist)
 
     def seen(field: Any) -> Any:
-        for axis in (1, 2):
+        for axis, coarse in enumerate(_coarse_sides(field, factor), start=1):
             beyond = [(0, 0)] * 4
             beyond[axis] = (reach, reach)
-            coarse = _whole(ops.shape(field)[axis], factor)
             field = _sampled(ops.pad(field, beyond), axis, coarse, factor, [*enumerate(weights)])
         return field
 
