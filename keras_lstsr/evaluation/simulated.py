@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from keras_lstsr.errors import ConfigError, ProductError
 from keras_lstsr.grids.resample import block_mean, upsample_nearest
 from keras_lstsr.products import guide_layer, lst_layers, open_product
-from keras_lstsr.records.scene_sample import LoadedScene, SceneSample
+from keras_lstsr.records.scene_sample import SceneSample
 from keras_lstsr.simulate import DEFAULT_NOISE_KELVIN, SimulatedScene, simulate_scenes
 
 DEFAULT_SCENES = 16
@@ -45,7 +45,7 @@ def simulated_samples(
     mask_water: bool = True,
     min_clear_share: float = 0.1,
     progress: Callable[[SimulatedScene], None] | None = None,
-) -> list[LoadedScene]:
+) -> list[SceneSample]:
     """Simulates scenes and returns them as samples of LST, NDVI and true fine LST.
 
     Scenes go round eight places, so that from the ninth on a place comes up again on another day.
@@ -105,7 +105,7 @@ def simulated_samples(
             expected=f"at least {min_clear_share:.0%}",
             action="Simulate more scenes, larger ones, or fewer clouds.",
         )
-    return [LoadedScene(sample) for sample in clear]
+    return clear
 
 
 def _samples_of_scene(

@@ -21,7 +21,7 @@ from keras_lstsr.evaluation.protocols import (
 )
 from keras_lstsr.evaluation.result import MAIN_METRICS
 from keras_lstsr.records.pairs import find_pairs
-from keras_lstsr.records.scene_sample import LoadedScene, SceneSample
+from keras_lstsr.records.scene_sample import SceneSample
 from keras_lstsr.records.schema import load_metadata
 from keras_lstsr.records.truth import Coregistration
 
@@ -42,7 +42,7 @@ class RecordSamples:
     limit: int | None = None
     names: Collection[str] | None = None
 
-    def __iter__(self) -> Iterator[LoadedScene]:
+    def __iter__(self) -> Iterator[SceneSample]:
         """Yields one sample after the other.
 
         Raises:
@@ -59,22 +59,20 @@ class RecordSamples:
             attrs = {"units": "K", "day_night": sample.day_night}
             fine = sample.fine_grid
             truth = sample.truth_kelvin
-            yield LoadedScene(
-                SceneSample(
-                    sample.name,
-                    # Parts of a scene share ground with the same part on other dates.
-                    sample.group if sample.name == sample.scene else sample.place,
-                    day_night=sample.day_night,
-                    lst=sample.grid.raster(sample.lst_kelvin, name="lst_kelvin", attrs=attrs),
-                    guides={n: fine.raster(v, name=n) for n, v in sample.guides.items()},
-                    truth=None if truth is None else fine.raster(truth, attrs=attrs),
-                    # Another split is other ground of the same files.
-                    files=scenes[sample.scene].files if sample.split == "train" else {},
-                    origin=sample.origin,
-                    product=sample.product,
-                    tile=sample.tile,
-                    acquisition_date=sample.acquisition_date,
-                )
+            yield SceneSample(
+                sample.name,
+                # Parts of a scene share ground with the same part on other dates.
+                sample.group if sample.name == sample.scene else sample.place,
+                day_night=sample.day_night,
+                lst=sample.grid.raster(sample.lst_kelvin, name="lst_kelvin", attrs=attrs),
+                guides={n: fine.raster(v, name=n) for n, v in sample.guides.items()},
+                truth=None if truth is None else fine.raster(truth, attrs=attrs),
+                # Another split is other ground of the same files.
+                files=scenes[sample.scene].files if sample.split == "train" else {},
+                origin=sample.origin,
+                product=sample.product,
+                tile=sample.tile,
+                acquisition_date=sample.acquisition_date,
             )
 
 

@@ -262,20 +262,13 @@ def parse_sample(
     guides: Sequence[str] = (),
     with_truth: bool = False,
 ) -> dict[str, Any]:
-    """Restores a sample from a record, as a TensorFlow graph.
-
-    Args:
-        serialized: A scalar string tensor.
-        side: LST pixels along the sides of the result; smaller samples are filled up with NaN at
-            the bottom and on the right.
-        scale_factor: Fine pixels along an LST pixel's side.
-        guides: Guides to restore; the record must hold them.
-        with_truth: Restore the truth too; the record must hold it.
+    """Restores a sample from a record, a scalar string tensor, as a TensorFlow graph.
 
     Returns:
         ``lst_kelvin`` ``[side, side]``; ``guides``, by name, and, if asked for, ``truth_kelvin``
-        ``[side · scale_factor, side · scale_factor]``, float32 with NaN where missing; and the
-        scalar strings ``name``, ``place``, ``day_night``, ``origin``.
+        ``[side · scale_factor, side · scale_factor]``, float32 with NaN where missing, and at the
+        bottom and on the right of smaller samples; and the scalar strings ``name``, ``place``,
+        ``day_night``, ``origin``.
     """
     import tensorflow as tf
 

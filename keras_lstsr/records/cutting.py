@@ -228,15 +228,12 @@ def cut_whole(whole: Sample, settings: CutSettings, tally: CutTally) -> Iterator
     """Takes a scene with truth as one sample, or cuts it if it is much larger than a patch.
 
     Gaps are kept: the truth says where there is something to learn. A guide that the scene lacks
-    is NaN throughout.
+    is NaN throughout. Only samples that have truth where there is LST are kept; all are counted.
 
     Args:
         whole: The scene as ``nested`` gives it, with place and split.
         settings: What to keep.
         tally: Counts are added to it.
-
-    Yields:
-        The samples that have truth where there is LST.
     """
     factor, size = whole.scale_factor, settings.patch_size
     absent = np.full(whole.fine_grid.shape, np.nan, np.float32)

@@ -216,11 +216,7 @@ def augment(sample: dict[str, Any], number: tf.Tensor) -> dict[str, Any]:
     Args:
         sample: Square rasters ``[side, side]`` of the same ground, of any resolution, also in
             dicts of their own; what is a scalar stays.
-        number: An int64 scalar, taken at random, that decides which of the eight symmetries of
-            the square is applied.
-
-    Returns:
-        The rasters under the same names, shapes unchanged.
+        number: An int64 scalar whose last three bits choose one of the square's eight symmetries.
     """
     import tensorflow as tf
 

@@ -24,22 +24,17 @@ class SampleFeed(keras.utils.PyDataset):
 
     The samples are decoded once, see ``records.store``; ``settings.cache`` keeps them in memory.
     A pass is numbered: the same pass of the same seed gives the same batches, so that training
-    can go on in the middle.
+    can go on in the middle. Arguments and errors are those of ``make_dataset``, but for these.
 
     Args:
         records_dir: The records folder.
         split: ``train``, ``validation`` or ``test``.
         settings: What a batch holds. A ``shuffle_buffer`` above zero shuffles the whole split.
-        training: Crop, shuffle, turn and vary, as the settings say.
-        seed: Of all that is random; not below zero.
-        drop_remainder: Leave out a last batch that is not full; by default only in training.
+        training: See there.
+        seed: See there; not below zero.
+        drop_remainder: See there.
         steps: Batches in a pass: any number of crops, or at most so many of whole samples; None
             gives as many as there are whole samples for.
-
-    Raises:
-        RecordsError: As ``make_dataset``; or if a shard is damaged, records are lost, or there is
-            no room for the samples.
-        ConfigError: If no crop has enough truth.
     """
 
     def __init__(

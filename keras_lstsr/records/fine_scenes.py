@@ -67,8 +67,7 @@ class FineSceneFile:
 
         Raises:
             ProductError: If a raster cannot be read, is no LST, or is smaller than a coarse pixel.
-            GridError: If it has no CRS, is coarser than 250 m, or its cloud mask is of another
-                shape.
+            GridError: If it has no CRS, is coarser than 250 m, or does not fit its cloud mask.
         """
         scene = open_product(self.path)
         if "lst_kelvin" not in scene:
@@ -97,14 +96,10 @@ class FineSceneFile:
 
 
 def find_fine_scenes(folder: str | PathLike[str]) -> list[FineSceneFile]:
-    """Finds the LST rasters of a folder.
+    """Finds the GeoTIFFs of LST in a folder, in the order of their names.
 
-    Args:
-        folder: Of GeoTIFFs of LST. Names with ``_mask_`` are not LST; ``…_cloud_mask_….tif``
-            belongs to ``…_LST_….tif``, as AppEEARS delivers ECOSTRESS.
-
-    Returns:
-        The scenes in the order of their names.
+    Names with ``_mask_`` are not LST; ``…_cloud_mask_….tif`` belongs to ``…_LST_….tif``, as
+    AppEEARS delivers ECOSTRESS.
 
     Raises:
         ProductError: If the folder is not there or holds none.

@@ -99,9 +99,6 @@ def scene_folds(metadata: DatasetMetadata, folds: int) -> dict[str, int]:
 
     Returns:
         Scene → fold, 0 to ``folds − 1``, in the order of the scenes' names.
-
-    Raises:
-        ConfigError: See ``assign_folds``.
     """
     scenes = {n: info for n, info in sorted(metadata.scenes.items()) if info.origin == "observed"}
     grids = [info.grid.grid.finer(metadata.scale_factor) for info in scenes.values()]
@@ -127,9 +124,6 @@ def fold_records(
         fold: From 0 on; None puts everything into ``train``.
         folds: Number of folds.
         output: The folder to write; a new or empty one.
-
-    Returns:
-        The content of its ``dataset.json``.
 
     Raises:
         RecordsError: If the records hold no truth, or cannot be read.

@@ -222,11 +222,8 @@ def _touched(window: RasterWindow, size: int, stride: int) -> list[Block]:
 def merge_places(windows: Iterable[RasterWindow], size: int, stride: int) -> dict[str, str]:
     """Merges places of different families that share ground.
 
-    Args:
-        windows: All rasters of a job. Only their geometry counts, so that clouds do not change
-            the split.
-        size: Pixels along a patch's and a block's side.
-        stride: Pixels between neighbouring patches' corners.
+    Of the windows, all rasters of a job, only the geometry counts, so that clouds do not change
+    the split. Sizes and strides are of patches, in pixels.
 
     Returns:
         The smallest name of the merged place, by the name of each block that was merged with

@@ -77,14 +77,7 @@ class WorkItem:
 
 @dataclass(frozen=True)
 class TruthItem:
-    """One layer of an LST raster and the fine LST of the same ground and time.
-
-    Attributes:
-        lst: The LST raster.
-        layer: Its layer: ``day``, ``night`` or ``unknown``.
-        guides: Guide → the raster that belongs to it; without those that have none.
-        truth: The fine LST.
-    """
+    """One layer of an LST raster, its guides, and the fine LST of the same ground and time."""
 
     lst: Outline
     layer: str
@@ -110,13 +103,7 @@ class Plan:
 
 
 def outline_scene(scene: xr.Dataset, path: str, reader: RasterReader, sha256: str) -> Outline:
-    """Outlines an open raster.
-
-    Args:
-        scene: As ``open_product`` returns it.
-        path: As the job was given it.
-        reader: Opened it.
-        sha256: Of the file.
+    """Outlines an open raster; ``path`` is as the job was given it.
 
     Raises:
         ProductError: If it holds no layer of the reader's role, or has no CRS.
@@ -149,9 +136,7 @@ def outline_scene(scene: xr.Dataset, path: str, reader: RasterReader, sha256: st
 def plan_job(outlines: Iterable[Outline], settings: CutSettings) -> Plan:
     """Decides what to cut, with which guides and truths, and on which places.
 
-    Args:
-        outlines: All readable inputs, in any order; the plan does not depend on it.
-        settings: What to cut.
+    The plan does not depend on the order of the outlines, which are those of all readable inputs.
     """
     dead: list[DeadLetter] = []
     kept = _without_duplicates(outlines, dead)

@@ -60,12 +60,7 @@ def split_files(
 def iterate_samples(
     records_dir: str | PathLike[str], split: str, limit: int | None = None
 ) -> Iterator[Sample]:
-    """Yields the samples of a split with all they know of themselves, in NumPy.
-
-    Args:
-        records_dir: The records folder.
-        split: ``train``, ``validation`` or ``test``.
-        limit: At most so many samples, from the first shard on.
+    """Yields the samples of a split, at most ``limit``, with all they know of themselves, in NumPy.
 
     Raises:
         RecordsError: If the folder, the split or a shard is missing, empty or damaged.
@@ -78,16 +73,7 @@ def iterate_samples(
 def check_split(
     records_dir: str | PathLike[str], split: str, settings: BatchSettings, *, full_batches: bool
 ) -> tuple[DatasetMetadata, list[Path]]:
-    """Checks that a split can give batches.
-
-    Args:
-        records_dir: The records folder.
-        split: ``train``, ``validation`` or ``test``.
-        settings: What a batch holds.
-        full_batches: Whether a batch that is not full is left out.
-
-    Returns:
-        The folder's metadata and the split's shards.
+    """Checks that a split can give batches, full ones if need be; returns metadata and shards.
 
     Raises:
         RecordsError: See ``make_dataset``.
@@ -127,14 +113,7 @@ def check_split(
 def decoded_split(
     folder: Path, split: str, files: list[Path], count: int, settings: BatchSettings
 ) -> list[Rasters]:
-    """Decodes a split, in the order in which tf.data reads it.
-
-    Args:
-        folder: Named in errors.
-        split: Likewise.
-        files: Its shards.
-        count: How many samples there are to be.
-        settings: What of the samples is wanted, and whether to keep it in memory.
+    """Decodes the so many samples of a split's shards, in the order in which tf.data reads them.
 
     Raises:
         RecordsError: If a shard is damaged, samples are lost, or there is no room for them.

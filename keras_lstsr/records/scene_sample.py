@@ -60,6 +60,10 @@ class SceneSample:
     tile: str = ""
     acquisition_date: str = ""
 
+    def load(self) -> SceneSample:
+        """Returns itself: a scene that is in memory is a source of its own."""
+        return self
+
 
 class SampleSource(Protocol):
     """Something that yields a scene when it is wanted, so that a large set need not be held."""
@@ -82,31 +86,6 @@ class FileSource(SampleSource, Protocol):
     def paths(self) -> list[Path]:
         """Its files, that of LST first."""
         ...
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedScene:
-    """A scene that is in memory already, as a source.
-
-    Attributes:
-        scene: The scene.
-    """
-
-    scene: SceneSample
-
-    @property
-    def name(self) -> str:
-        """The scene's name."""
-        return self.scene.name
-
-    @property
-    def group(self) -> str:
-        """The scene's group."""
-        return self.scene.group
-
-    def load(self) -> SceneSample:
-        """Returns the scene."""
-        return self.scene
 
 
 def cropped_to_guides(scene: SceneSample, factor: int) -> SceneSample:
@@ -154,7 +133,7 @@ def _window(raster: xr.DataArray, window: tuple[slice, slice], factor: int) -> x
 
 
 def nested(scene: SceneSample, factor: int, shift: Shift | None = None) -> Sample:
-    """Brings LST, guides and truth onto nested grids.
+    """Brings LST, guides and truth onto nested grids: the whole scene as one sample.
 
     A truth of another instrument is moved by its shift, masked (see ``usable_truth``), and
     brought onto the fine grid by a cubic spline, which smooths less than bilinear interpolation;
@@ -164,9 +143,6 @@ def nested(scene: SceneSample, factor: int, shift: Shift | None = None) -> Sampl
         scene: Any scene.
         factor: Fine pixels along a coarse pixel's side.
         shift: How far the truth lies from where it says, in its own pixels.
-
-    Returns:
-        The whole scene as one sample.
 
     Raises:
         ProductError: If the guides cover no pixel of LST.

@@ -196,13 +196,7 @@ def with_rejection(source: SourceInfo, layer: str, reason: str) -> SourceInfo:
 
 
 class GridInfo(_Document):
-    """A grid in JSON.
-
-    Attributes:
-        crs_wkt: CRS.
-        transform: Affine coefficients a to f.
-        shape: Rows and columns.
-    """
+    """A grid in JSON; the transform is the affine coefficients a to f."""
 
     crs_wkt: str
     transform: tuple[float, float, float, float, float, float]

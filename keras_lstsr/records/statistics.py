@@ -30,15 +30,7 @@ def _exact_sum(values: NDArray[np.float64]) -> Fraction:
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, sum, sum of squares and range of a variable.
-
-    Attributes:
-        count: Valid values seen.
-        total: Their sum.
-        squares: The sum of their squares.
-        minimum: The smallest; +inf where there is none.
-        maximum: The largest; −inf where there is none.
-    """
+    """Count, sum, sum of squares and range of a variable; ±inf for the range of nothing."""
 
     count: int = 0
     total: Fraction = _ZERO

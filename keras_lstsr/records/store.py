@@ -20,10 +20,6 @@ def stored(samples: Iterable[Rasters], *, in_memory: bool = False) -> list[Raste
     system maps the file (``TMPDIR`` says where it lies) into memory as far as there is room, and
     removes it with the process.
 
-    Args:
-        samples: All samples.
-        in_memory: Keep them in memory.
-
     Raises:
         RecordsError: If there is no room for the file, or ``samples`` raises it.
     """

@@ -101,15 +101,7 @@ def merged_statistics(parts: Iterable[SampleStatistics]) -> SampleStatistics:
 
 @dataclass(frozen=True)
 class ShardReport:
-    """One shard that was written.
-
-    Attributes:
-        split: Its split.
-        number: Its number within the split.
-        info: Its entry in ``dataset.json``.
-        written: Where it lies until the job is done.
-        digest: See ``records_digest``.
-    """
+    """One shard: its entry, where it lies until the job is done, and its ``records_digest``."""
 
     split: Split
     number: int

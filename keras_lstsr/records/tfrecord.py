@@ -42,12 +42,7 @@ def masked_crc32c(data: bytes) -> int:
 
 
 def shard_bytes(records: Iterable[bytes], compression_level: int = 6) -> bytes:
-    """Frames records and compresses them; the same records give the same bytes.
-
-    Args:
-        records: Serialised records, in the order in which they are to stand in the file.
-        compression_level: zlib's level.
-    """
+    """Frames records, in their order, and compresses them; the same records give the same bytes."""
     buffer = io.BytesIO()
     # Neither clock nor file name may get into the gzip header.
     with gzip.GzipFile(

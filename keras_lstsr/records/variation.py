@@ -24,16 +24,10 @@ _GAP_WIDTH_SHARE = 0.1
 
 
 class CropSampler:
-    """Draws crops at random.
+    """Draws crops at random; smaller samples are filled up with NaN.
 
     Every place of a crop is as likely as any other: samples of one size count by how many of
     their crops have enough target.
-
-    Args:
-        samples: Where to draw from; smaller ones than a crop are filled up with NaN.
-        size: Input pixels along a crop's side.
-        min_valid_share: Part of a crop's target pixels with a value, at least.
-        factor: Fine pixels along a coarse pixel's side.
 
     Raises:
         ConfigError: If no crop has enough target.
@@ -77,12 +71,6 @@ class CropBatches:
     Batch ``number`` depends on the seed and the number alone, not on who asks for it and when: a
     run can be repeated, and goes on in the middle, on any backend and with any number of threads.
 
-    Args:
-        samples: Where to draw from.
-        settings: How.
-        factor: Fine pixels along a coarse pixel's side.
-        seed: Another seed is another sequence.
-
     Raises:
         ConfigError: If no crop has enough target.
     """
@@ -117,18 +105,10 @@ class CropBatches:
 
 
 def varied(rasters: Rasters, settings: AugmentationConfig, rng: np.random.Generator) -> Rasters:
-    """Varies rasters at random.
+    """Varies rasters at random; returns what the model is to see.
 
     What happens to LST happens to its truth: contrast about the mean and warmth. Noise, clouds, and
     everything about guides happen to the inputs alone; the truth stays what it is.
-
-    Args:
-        rasters: Not changed.
-        settings: How much of what.
-        rng: Draws.
-
-    Returns:
-        What the model is to see.
     """
     lst, truth = _warmed(rasters.lst_kelvin, rasters.truth_kelvin, settings, rng)
     guides = {name: _other_guide(guide, settings, rng) for name, guide in rasters.guides.items()}

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.resample import block_mean
-from keras_lstsr.records.scene_sample import LoadedScene, SceneSample
+from keras_lstsr.records.scene_sample import SceneSample
 from keras_lstsr.testing.rasters import FINE_PIXEL_M, utm_raster
 
 # The truth reaches so many fine pixels beyond LST.
@@ -83,10 +83,10 @@ def moved(scene: SceneSample, *, rows: int) -> SceneSample:
     )
 
 
-def made_track(count: int) -> list[LoadedScene]:
+def made_track(count: int) -> list[SceneSample]:
     """Makes scenes of one group that follow each other to the south and overlap by half."""
     scenes = (made_scene(str(number), seed=number) for number in range(count))
-    return [LoadedScene(moved(scene, rows=10 * number)) for number, scene in enumerate(scenes)]
+    return [moved(scene, rows=10 * number) for number, scene in enumerate(scenes)]
 
 
 def write_pair(folder: Path, scene: SceneSample) -> None:

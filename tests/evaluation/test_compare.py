@@ -21,14 +21,12 @@ from keras_lstsr.evaluation.protocols import (
 from keras_lstsr.evaluation.result import METRICS
 from keras_lstsr.evaluation.sources import pairs_set
 from keras_lstsr.records.pairs import find_pairs
-from keras_lstsr.records.scene_sample import LoadedScene
 from keras_lstsr.testing.samples import made_scene
 
 
 def compared(scenes, methods, protocol=None, coregister="none"):
     """Scores methods on scenes in memory."""
-    sources = [LoadedScene(scene) for scene in scenes]
-    return compare(SampleSet("made", sources, [protocol or AsterProtocol()], coregister), methods)
+    return compare(SampleSet("made", scenes, [protocol or AsterProtocol()], coregister), methods)
 
 
 @pytest.fixture(scope="module")

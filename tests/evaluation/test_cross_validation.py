@@ -14,7 +14,7 @@ from keras_lstsr.evaluation.methods import SharpeningMethod
 from keras_lstsr.evaluation.protocols import NestedProtocol
 from keras_lstsr.evaluation.sources import pairs_set
 from keras_lstsr.records.pairs import find_pairs
-from keras_lstsr.records.scene_sample import LoadedScene, cropped_to_guides
+from keras_lstsr.records.scene_sample import cropped_to_guides
 from keras_lstsr.testing.records import vegetated_sample, write_made_records, write_samples
 from keras_lstsr.testing.samples import made_scene
 
@@ -81,7 +81,7 @@ def test_a_prediction_must_be_there_and_fit(pairs_dir, predictions):
 def test_truth_that_lies_in_its_place_is_scored_without_a_shift():
     scene = made_scene("017", coarse_pixels=8)
     fine = scene.truth.values[5:-5, 5:-5] + np.float32(0.5)
-    scores = score_out_of_fold([LoadedScene(scene)], {"017": fine}, protocol=NestedProtocol())
+    scores = score_out_of_fold([scene], {"017": fine}, protocol=NestedProtocol())
     assert set(scores.means) == {"simulated"}
     assert scores.means["simulated"]["guided"]["bias_kelvin"] == pytest.approx(0.5, abs=1e-4)
     assert scores.means["simulated"]["guided"]["bias_free_rmse_kelvin"] < 1e-4

@@ -12,7 +12,6 @@ from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.registration import Shift
 from keras_lstsr.records.sample import Encoding
 from keras_lstsr.records.scene_sample import (
-    LoadedScene,
     cropped_to_guides,
     eroded,
     extent_of,
@@ -37,7 +36,7 @@ def test_crop_leaves_what_the_guide_covers_whole():
     corner = Grid.of(cropped.lst).transform @ (0, 0)
     assert corner == (400_000.0, 4_999_000.0) == Grid.of(cropped.guides["ndvi"]).transform @ (0, 0)
     assert cropped.lst.y.values[0] == 4_998_500.0
-    assert LoadedScene(cropped).load() is cropped
+    assert cropped.load() is cropped
 
 
 def test_two_guides_crop_to_the_ground_of_both():

@@ -9,7 +9,6 @@ import pytest
 from keras_lstsr.grids.registration import Shift
 from keras_lstsr.records.cutting import CutSettings
 from keras_lstsr.records.places import SplitSettings
-from keras_lstsr.records.scene_sample import LoadedScene
 from keras_lstsr.records.scenes import SceneSurvey, plan_scenes
 from keras_lstsr.records.schema import GridInfo, SceneInfo, SourceInfo
 from keras_lstsr.testing.rasters import utm_grid
@@ -39,7 +38,7 @@ def survey(name, column=0, *, group="", origin="observed", shift=CLEAR, date="20
         grid=GridInfo.of(utm_grid((8, 8), 1000.0, column=column)),
         files={},
     )
-    return SceneSurvey(LoadedScene(made_scene(name, coarse_pixels=4)), info, scene, date, shift)
+    return SceneSurvey(made_scene(name, coarse_pixels=4), info, scene, date, shift)
 
 
 def test_shared_ground_is_one_place_and_a_group_too():

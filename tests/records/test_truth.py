@@ -10,7 +10,7 @@ import pytest
 from keras_lstsr.errors import GridError
 from keras_lstsr.grids.registration import Shift
 from keras_lstsr.records.pairs import find_pairs
-from keras_lstsr.records.scene_sample import LoadedScene, cropped_to_guides, nested
+from keras_lstsr.records.scene_sample import cropped_to_guides, nested
 from keras_lstsr.records.truth import (
     clear_shift,
     common_shift,
@@ -24,7 +24,7 @@ from keras_lstsr.testing.samples import made_scene
 @pytest.mark.parametrize("off", [(0, 0), (1, 1), (-2, 3)])
 def test_finds_the_shift_that_was_put_in(off):
     sources = [
-        LoadedScene(made_scene(str(seed), seed=seed, coarse_pixels=24, off=off, noise_kelvin=0.2))
+        made_scene(str(seed), seed=seed, coarse_pixels=24, off=off, noise_kelvin=0.2)
         for seed in range(2)
     ]
     done = []
@@ -39,12 +39,12 @@ def test_scenes_without_texture_or_clear_pixels_do_not_count():
     scenes = [made_scene(str(seed), seed=seed, coarse_pixels=24, off=(1, 1)) for seed in range(3)]
     scenes[1].lst.values[:] = np.nan
     scenes[2].truth.values[:] = 300.0
-    found = register_scenes([LoadedScene(scene) for scene in scenes], 4)
+    found = register_scenes(scenes, 4)
     assert set(found.shifts) == {"0", "2"}
     assert found.constant.count == 1
     assert (found.whole_pixels.rows, found.whole_pixels.columns) == (-1, -1)
     with pytest.raises(GridError, match="no raster could be registered"):
-        register_scenes([LoadedScene(scenes[2])], 4)
+        register_scenes([scenes[2]], 4)
 
 
 def test_truth_lies_where_lst_and_guide_say():
