@@ -127,14 +127,7 @@ def build_pipeline(
     publication: Publication,
     options: argparse.Namespace,
 ) -> None:
-    """Adds the job's steps to a pipeline.
-
-    Args:
-        pipeline: An empty pipeline.
-        inputs: What to make records of.
-        publication: Where the records go.
-        options: Needs ``num_shards`` and ``records_per_shard``.
-    """
+    """Adds the job's steps to an empty pipeline."""
     settings, readers = inputs.settings, inputs.readers
     dead: list[Any] = []
     sources: list[Any] = []

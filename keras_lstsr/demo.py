@@ -32,60 +32,20 @@ SERVER_START_SECONDS = 120.0
 SHOWN_COLUMNS = ("rmse_kelvin", "bias_kelvin", "psnr_db", "ssim", "worse_than_bicubic", "images")
 
 
-@dataclass(frozen=True)
 class DemoPaths:
-    """Where the demo puts what it makes.
+    """Where the demo puts what it makes; the quicklook of a map has its name with ``.png``."""
 
-    Attributes:
-        root: The demo's folder.
-    """
-
-    root: Path
-
-    @property
-    def first_map(self) -> Path:
-        """The map by the weights of the package; its quicklook has the same name with ``.png``."""
-        return self.root / "first_map.tif"
-
-    @property
-    def scenes(self) -> Path:
-        """Simulated scenes for training."""
-        return self.root / "scenes"
-
-    @property
-    def unseen(self) -> Path:
-        """Simulated scenes of other ground, for the test."""
-        return self.root / "unseen_scenes"
-
-    @property
-    def records(self) -> Path:
-        """TFRecords."""
-        return self.root / "records"
-
-    @property
-    def run(self) -> Path:
-        """The training run."""
-        return self.root / "run"
-
-    @property
-    def evaluation(self) -> Path:
-        """Tables and reports."""
-        return self.root / "evaluation"
-
-    @property
-    def models(self) -> Path:
-        """SavedModel versions, as TF Serving wants them."""
-        return self.root / "models" / "lstsr"
-
-    @property
-    def prediction(self) -> Path:
-        """The 250 m map; its quicklook has the same name with ``.png``."""
-        return self.root / "prediction.tif"
-
-    @property
-    def mlflow_store(self) -> str:
-        """MLflow's store as a URI."""
-        return f"sqlite:///{(self.root / 'mlflow.db').resolve()}"
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.first_map = root / "first_map.tif"  # by the weights of the package
+        self.scenes = root / "scenes"
+        self.unseen = root / "unseen_scenes"  # of other ground, for the test
+        self.records = root / "records"
+        self.run = root / "run"
+        self.evaluation = root / "evaluation"
+        self.models = root / "models" / "lstsr"
+        self.prediction = root / "prediction.tif"
+        self.mlflow_store = f"sqlite:///{(root / 'mlflow.db').resolve()}"
 
 
 @dataclass(frozen=True)

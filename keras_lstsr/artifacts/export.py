@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def export_model(source: str | PathLike[str], output: str | PathLike[str]) -> Path:
-    """Exports a model with what is known of it.
+    """Exports a model with what is known of it; see ``export_saved_model``.
 
     Args:
         source: A model folder, a ``.keras`` file or the name of weights that come with the

@@ -222,12 +222,7 @@ class ModelFolder:
     ) -> None:
         """Makes the folder; it appears whole, so that a kill leaves no half.
 
-        Args:
-            config: The settings.
-            run: The content of ``run.json``.
-            model: A Keras model for ``model.keras``, if there is one already.
-            card: The content of ``card.json``, if there is one already.
-            copied: Files to put beside under their own names.
+        A Keras model and a card go in if they are there already; files ``copied`` are put beside.
         """
         with written_whole(self.path) as partial:
             staged = ModelFolder(partial)

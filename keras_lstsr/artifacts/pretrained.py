@@ -24,13 +24,9 @@ def shipped_weights() -> list[str]:
 
 
 def shipped_folder(name: str) -> Path | None:
-    """Returns the model folder of weights that come with the package.
+    """Returns the model folder of weights that come with the package, None for another name.
 
-    Args:
-        name: ``"pretrained"`` for the newest, or the name of the weights.
-
-    Returns:
-        The folder; None for any other name.
+    ``"pretrained"`` stands for the newest.
 
     Raises:
         ModelError: If ``"pretrained"`` is asked for and no weights are there.

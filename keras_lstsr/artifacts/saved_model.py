@@ -31,13 +31,7 @@ WARMUP_SIZES_PIXELS = (16, 64)
 
 
 def write_archive(model: keras.Model, contract: Contract, folder: Path) -> None:
-    """Writes the SavedModel with its signatures ``serving_default`` and ``contract``.
-
-    Args:
-        model: A model of ``build_model`` or ``build_guided``.
-        contract: Its contract.
-        folder: Where to write ``saved_model.pb`` and ``variables/``.
-    """
+    """Writes the SavedModel with its signatures ``serving_default`` and ``contract``."""
     import keras
     import tensorflow as tf
 
@@ -124,10 +118,6 @@ def _size_check(lst_kelvin: tf.Tensor, guide: tf.Tensor, name: str, factor: int)
 
 def write_warmup_requests(path: Path, contract: Contract) -> None:
     """Writes the requests that a server runs once before it serves the model.
-
-    Args:
-        path: The file.
-        contract: The model's contract.
 
     Raises:
         MissingExtraError: If the extra ``serving`` is not installed.
@@ -229,14 +219,7 @@ def load_saved_model(path: Path) -> Any:
 
 
 def require_tensorflow(purpose: str) -> None:
-    """Checks that TensorFlow is installed.
-
-    Args:
-        purpose: What needs it, e.g. ``"serving"``.
-
-    Raises:
-        MissingExtraError: If it is not.
-    """
+    """Raises a MissingExtraError, which names the purpose, if TensorFlow is not installed."""
     try:
         import tensorflow  # noqa: F401
     except ImportError as error:

@@ -34,12 +34,11 @@ class Oriented(NamedTuple):
     """A raster turned north-up, and what tells where it lies.
 
     Attributes:
-        raster: Dimensions ``(y, x)``, rows from north to south and columns from west to east; its
-            coordinates and tags as they were.
+        raster: ``(y, x)``, north-up; its coordinates and tags as they were.
         crs: Its CRS.
         transform: Pixel corner (column, row) to coordinates of the CRS.
-        dimensions: The axis, ``y`` or ``x``, of each dimension given, and the dimension's name.
-        flipped: Of ``y`` and ``x`` those that ran the other way.
+        dimensions: See ``grids.door.Placed``.
+        flipped: See there.
     """
 
     raster: xr.DataArray
@@ -55,11 +54,7 @@ def raster_name(raster: xr.DataArray, role: str) -> str:
 
 
 def oriented(raster: object, role: str) -> Oriented:
-    """Turns a raster north-up; the values are viewed, not copied.
-
-    Args:
-        raster: What a caller gave as a raster.
-        role: What it is in the call, e.g. ``"guide"``; names it in errors if it has no name.
+    """Turns a raster, as ``grids.door.placed`` takes it, north-up; its values are not copied.
 
     Raises:
         GridError: If it is no raster of one band, or has no CRS or no regular grid.

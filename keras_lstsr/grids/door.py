@@ -37,9 +37,6 @@ class Placed:
 
         Args:
             fine: ``[y, x]``, north-up, on any grid of the same CRS.
-
-        Returns:
-            The same pixels, with the dimensions' names, order and directions that were given.
         """
         result = fine
         if self.flipped:
@@ -90,11 +87,7 @@ def placed(raster: object, role: str) -> Placed:
 
 
 def target_grid(like: object, role: str) -> tuple[Grid, Callable[[xr.DataArray], xr.DataArray]]:
-    """Takes in what a caller gave to say on which grid a result is wanted.
-
-    Args:
-        like: A grid, or a raster that lies on it.
-        role: What it is in the call.
+    """Takes in a grid or a raster that says on which grid a result is wanted.
 
     Returns:
         The grid, and what turns a result ``[y, x]`` to the raster's dimensions and directions.

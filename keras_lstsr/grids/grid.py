@@ -178,16 +178,10 @@ class Grid:
         return self.transform @ Affine.translation(columns, rows)
 
     def offset_in(self, other: Grid) -> tuple[int, int] | None:
-        """Returns row and column of this grid's corner in another, if they share their pixels.
+        """Returns row and column of this grid's corner in another, None where the pixels differ.
 
         Pixels are shared where all corners agree to a hundredth of a pixel. The grids need not
         overlap, so that row and column may be negative or beyond the other grid.
-
-        Args:
-            other: The grid in which the pixels are counted.
-
-        Returns:
-            Row and column, or None where the pixels differ.
         """
         corners = np.array(
             [(0, 0), (self.width, 0), (0, self.height), (self.width, self.height)], np.float64
@@ -234,16 +228,13 @@ class Grid:
         attrs: Mapping[Any, Any] | None = None,
         encoding: Mapping[Any, Any] | None = None,
     ) -> xr.DataArray:
-        """Makes a raster of values that lie on the grid.
+        """Makes a raster ``[y, x]`` with centres, CRS and transform of values on the grid.
 
         Args:
             values: ``[height, width]``; not copied.
             name: Its name.
             attrs: Its attributes.
             encoding: How the values are to be stored.
-
-        Returns:
-            The raster ``[y, x]`` with centres, CRS and transform.
 
         Raises:
             GridError: If the values are of another shape.
@@ -254,14 +245,11 @@ class Grid:
     def dataset(
         self, variables: Mapping[str, xr.Variable], attrs: Mapping[Any, Any] | None = None
     ) -> xr.Dataset:
-        """Makes a dataset of variables that lie on the grid.
+        """Makes a dataset with centres, CRS and transform of variables on the grid.
 
         Args:
             variables: Name → variable ``[y, x]`` of the grid's shape; the values are not copied.
             attrs: Attributes of the dataset.
-
-        Returns:
-            The dataset with centres, CRS and transform.
 
         Raises:
             GridError: If a variable is of another shape.

@@ -25,15 +25,9 @@ _MARGIN_PIXELS = 4
 
 
 def share_ground(grids: Sequence[Grid]) -> list[int]:
-    """Numbers the groups of grids that share ground, directly or through others.
+    """Numbers the groups of grids, on any CRSs, that share ground, directly or through others.
 
-    Grids that only touch, to a hundredth of a pixel, share nothing.
-
-    Args:
-        grids: On any CRSs.
-
-    Returns:
-        The group of each, 0 for the first one's.
+    Grids that only touch, to a hundredth of a pixel, share nothing. The first one's group is 0.
 
     Raises:
         GridError: If a grid reaches beyond the globe.
@@ -48,13 +42,9 @@ def share_ground(grids: Sequence[Grid]) -> list[int]:
 
 
 def connected(outlines: Sequence[shapely.Geometry] | NDArray[np.object_]) -> list[int]:
-    """Numbers the groups of outlines that intersect, directly or through others.
+    """Numbers the groups of outlines, in one CRS, that intersect, directly or through others.
 
-    Args:
-        outlines: In one CRS.
-
-    Returns:
-        The group of each, numbered as they first appear.
+    The groups are numbered as they first appear.
     """
     outlines = np.asarray(outlines, dtype=object)
     first, second = shapely.STRtree(outlines).query(outlines, predicate="intersects")
@@ -68,10 +58,6 @@ def on_ground(
     boxes: Sequence[shapely.Polygon] | NDArray[np.object_], crs: CRS
 ) -> NDArray[np.object_]:
     """Brings boxes of one CRS and size into the MODIS sinusoidal projection, edges followed.
-
-    Args:
-        boxes: In the CRS.
-        crs: The CRS.
 
     Raises:
         GridError: If the projection does not reach there.
@@ -102,10 +88,6 @@ def covered(grid: Grid, others: Sequence[Grid]) -> NDArray[np.bool_]:
 
     Across CRSs a pixel is taken as the box around its four projected corners, so that pixels which
     just do not touch may be marked, and none that touch are left.
-
-    Args:
-        grid: The grid whose pixels are marked.
-        others: On any CRSs.
 
     Returns:
         ``[H, W]``, True where any of the others lies.

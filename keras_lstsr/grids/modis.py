@@ -28,11 +28,8 @@ def modis_sinusoidal_crs() -> CRS:
 def canonical_crs(crs: object) -> CRS:
     """Returns the MODIS sinusoidal CRS for any spelling of it, and other CRS unchanged.
 
-    Args:
-        crs: A CRS of pyproj or rasterio, or what pyproj makes one from.
-
-    Returns:
-        The CRS; its ``srs`` is the text that GDAL writes for it.
+    It takes a CRS of pyproj or rasterio, or what pyproj makes one from; the ``srs`` of the result
+    is the text that GDAL writes for it.
     """
     if isinstance(crs, GdalCRS):
         return _canonical(crs.to_wkt())
@@ -60,13 +57,7 @@ def _canonical(text: str) -> CRS:
 
 
 def tile_of_bounds(left: float, bottom: float, right: float, top: float) -> str:
-    """Names the MODIS tile that holds a rectangle of the sinusoidal grid.
-
-    Args:
-        left: Western edge, metres.
-        bottom: Southern edge, metres.
-        right: Eastern edge, metres.
-        top: Northern edge, metres.
+    """Names the MODIS tile that holds a rectangle of the sinusoidal grid, in metres.
 
     Returns:
         E.g. ``"h18v04"``; empty if the rectangle lies in no or in several tiles.

@@ -21,14 +21,7 @@ from keras_lstsr.grids.resample import finer_window
 
 @dataclass(frozen=True)
 class Tile:
-    """A rectangular window with the numbers of its spans in the tiling.
-
-    Attributes:
-        row: Index into ``Tiling.row_spans``.
-        column: Index into ``Tiling.column_spans``.
-        rows: The window's rows.
-        columns: The window's columns.
-    """
+    """A rectangular window: its rows and columns, and the numbers of their spans in the tiling."""
 
     row: int
     column: int
@@ -48,17 +41,11 @@ class Tile:
 def axis_spans(
     length_pixels: int, tile_pixels: int, overlap_pixels: int, alignment_pixels: int = 1
 ) -> tuple[slice, ...]:
-    """Cuts an axis into overlapping spans.
+    """Cuts an axis into overlapping spans; lengths are in pixels.
 
-    Args:
-        length_pixels: Length of the axis.
-        tile_pixels: Length of a span; a shorter axis is one span.
-        overlap_pixels: What neighbouring spans share at least.
-        alignment_pixels: Every start is a multiple of it.
-
-    Returns:
-        Spans in order that cover the axis. All have ``tile_pixels`` but the last, which is
-        longer by less than ``alignment_pixels``, or the only one.
+    Every start is a multiple of the alignment. All have ``tile_pixels`` but the last, which is
+    longer by less than ``alignment_pixels``, or the only one. Neighbours share
+    ``overlap_pixels`` at least.
 
     Raises:
         GridError: If a length is not positive, or the overlap, or ``tile_pixels`` or
@@ -102,8 +89,7 @@ def axis_weights(
         trim_fraction: Share of the overlap, in [0, 0.5), that is unused at each side.
 
     Returns:
-        For each span ``[length · factor]`` weights in 0…1. At every pixel of the axis the
-        weights of the spans that cover it sum to one.
+        For each span ``[length · factor]`` weights in 0…1, which sum to one at every pixel.
 
     Raises:
         GridError: If ``trim_fraction`` is outside [0, 0.5).
@@ -182,18 +168,10 @@ def make_tiling(
     alignment_pixels: int = 1,
     trim_fraction: float = 0.25,
 ) -> Tiling:
-    """Plans the windows over a raster and their blend weights.
+    """Plans the windows over a raster, and their blend weights on the ``factor`` times finer grid.
 
-    Lengths are in pixels of the coarse raster. Errors are those of ``axis_spans`` and
-    ``axis_weights``.
-
-    Args:
-        shape: Rows and columns of the coarse raster.
-        tile_pixels: Side of a window.
-        overlap_pixels: What neighbouring windows share at least.
-        factor: Fine pixels along a coarse pixel's side; the weights are on the fine grid.
-        alignment_pixels: Starts of windows are multiples of it.
-        trim_fraction: Share of an overlap that is unused at each side.
+    Lengths are in pixels of the raster. What they mean, and the errors, is told by ``axis_spans``
+    and ``axis_weights``.
     """
     rows, columns = (
         axis_spans(length, tile_pixels, overlap_pixels, alignment_pixels) for length in shape

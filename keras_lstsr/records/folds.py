@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from pyproj import Transformer
 
-from keras_lstsr.errors import ConfigError, RecordsError
+from keras_lstsr.errors import ConfigError
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.ground import covered
 from keras_lstsr.records.cutting import CutSettings
 from keras_lstsr.records.places import SplitSettings
 from keras_lstsr.records.reading import iterate_samples
 from keras_lstsr.records.sample import Sample
-from keras_lstsr.records.schema import DatasetMetadata, load_metadata
+from keras_lstsr.records.schema import DatasetMetadata, load_metadata, require_truth
 from keras_lstsr.records.writer import write_records
 
 
@@ -130,13 +130,7 @@ def fold_records(
         ConfigError: If there are too few places for so many folds, or the output is not empty.
     """
     metadata = load_metadata(records_dir)
-    if not metadata.has_truth:
-        raise RecordsError(
-            "the records hold no fine truth, which cross-validation scores with",
-            path=records_dir,
-            field="has_truth",
-            action="Prepare the records again with --truth GLOB, or from pairs.",
-        )
+    require_truth(metadata, records_dir, "cross-validation scores with")
     ConfigError.unless(fold is None or 0 <= fold < folds, "fold", fold, f"0 to {folds - 1}")
     assigned = {} if fold is None else scene_folds(metadata, folds)
     tested = {name for name, own in assigned.items() if own == fold}

@@ -14,7 +14,13 @@ from keras_lstsr.records.arrays import Rasters, task_view
 from keras_lstsr.records.batch_settings import BatchSettings
 from keras_lstsr.records.codec import decode_sample
 from keras_lstsr.records.sample import Sample
-from keras_lstsr.records.schema import SPLITS, DatasetMetadata, Split, load_metadata
+from keras_lstsr.records.schema import (
+    SPLITS,
+    DatasetMetadata,
+    Split,
+    load_metadata,
+    require_truth,
+)
 from keras_lstsr.records.store import stored
 from keras_lstsr.records.tfrecord import read_shard
 
@@ -91,13 +97,8 @@ def check_split(
             expected=", ".join(settings.guides),
             action=f"Prepare the records again with --guide {absent[0]}=GLOB.",
         )
-    if settings.fine_truth and not metadata.has_truth:
-        raise RecordsError(
-            "the records hold no fine truth, which the loss needs",
-            path=folder,
-            field="has_truth",
-            action="Prepare the records again with --truth GLOB, or from pairs or fine scenes.",
-        )
+    if settings.fine_truth:
+        require_truth(metadata, folder, "the loss needs")
     count = metadata.counts[split]  # type: ignore[index]  # split_files checked it
     if full_batches and count < settings.batch_size:
         raise RecordsError(

@@ -338,6 +338,14 @@ def load_metadata(records_dir: str | PathLike[str]) -> DatasetMetadata:
     return validated(DatasetMetadata, content, RecordsError, path=path, action=PREPARE_AGAIN)
 
 
+def require_truth(metadata: DatasetMetadata, folder: str | PathLike[str], purpose: str) -> None:
+    """Raises a RecordsError, which names the purpose, if the records hold no fine truth."""
+    if not metadata.has_truth:
+        problem = f"the records hold no fine truth, which {purpose}"
+        action = "Prepare the records again with --truth GLOB, or from pairs or fine scenes."
+        raise RecordsError(problem, path=folder, field="has_truth", action=action)
+
+
 def _making_anew(content: dict[str, Any]) -> str:
     """Says how to make records of version 1 anew, from what they tell of their sources."""
     words = ["keras-lstsr", "prepare", "--input"]

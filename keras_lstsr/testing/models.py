@@ -109,8 +109,7 @@ def write_model_folder(
         model: The Keras model.
         config: Its settings; by default the defaults of ``ExperimentConfig``.
         card: Its card; None leaves it out.
-        run: What ``RunInfo`` is to say otherwise than ``run_name`` = the folder's name,
-            ``dataset_fingerprint`` = 64 times ``a`` and ``status`` = finished.
+        run: What ``RunInfo`` is to say otherwise.
     """
     known = {"run_name": path.name, "dataset_fingerprint": "a" * 64, "status": "finished"}
     folder = ModelFolder(path)

@@ -40,12 +40,8 @@ def modis_grid(
 ) -> Grid:
     """Returns a window of a MODIS tile.
 
-    Args:
-        shape: Rows and columns.
-        tile: Name of the tile.
-        pixels_per_tile: 1200 pixels of 1 km, 2400 of 500 m or 4800 of 250 m along a tile's side.
-        row: Pixels from the tile's north edge to the window's.
-        column: Pixels from the tile's west edge to the window's.
+    There are 1200 pixels of 1 km, 2400 of 500 m or 4800 of 250 m along a tile's side; row and
+    column count them from its north-western corner.
     """
     pixel_m = MODIS_TILE_SIZE_M / pixels_per_tile
     west = (int(tile[1:3]) - 18) * MODIS_TILE_SIZE_M
@@ -92,13 +88,7 @@ def coordinate_raster(grid: Grid, name: str = "lst_kelvin") -> xr.DataArray:
 
 
 def lst_values(*shape: int, gaps: float = 0.0, seed: int = 0) -> NDArray[np.float32]:
-    """Makes smooth LST around 295 K.
-
-    Args:
-        shape: ``h, w``, or ``B, h, w, 1`` for a batch.
-        gaps: Share of the pixels that clouds hide, as NaN.
-        seed: Of the random numbers.
-    """
+    """Makes smooth LST around 295 K, ``h, w`` or ``B, h, w, 1``; NaN on the share ``gaps``."""
     rng = np.random.default_rng(seed)
     return _with_clouds(295 + 25 * _smooth(rng, shape, 2), gaps, 4, rng)
 
@@ -108,11 +98,7 @@ def guide_values(
 ) -> NDArray[np.float32]:
     """Makes a smooth guide within its valid range; NDVI lies between −0.2 and 0.95.
 
-    Args:
-        shape: ``H, W``, or ``B, H, W, 1`` for a batch.
-        name: Name of the guide.
-        gaps: Share of the pixels that are missing, as NaN, in patches.
-        seed: Of the random numbers.
+    The shape is ``H, W`` or ``B, H, W, 1``; patches on the share ``gaps`` are NaN.
     """
     low, high = guide_named(name).valid_range
     rng = np.random.default_rng(seed)

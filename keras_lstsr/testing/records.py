@@ -38,14 +38,8 @@ def coordinate_sample(
     """Makes a sample that tells where each pixel lies.
 
     LST is 300 K + ``number`` and a plane of a slope of its own; the truth is the same plane on the
-    fine grid, and each guide its slope alone, divided by 64.
-
-    Args:
-        number: Decides on level, slope and time of day.
-        split: Its split.
-        guides: Names of its guides.
-        truth: Whether it has a truth.
-        side: LST pixels along a side.
+    fine grid, and each guide its slope alone, divided by 64. The number also decides on slope and
+    time of day.
     """
     slope = np.random.default_rng(number).uniform(-1, 1, 2)
     coarse, fine = np.arange(side), (np.arange(4 * side) + 0.5) / 4 - 0.5
@@ -79,12 +73,7 @@ def vegetated_sample(
 ) -> Sample:
     """Makes a sample to learn from: temperature falls where vegetation rises, at every scale.
 
-    Args:
-        number: Another number is other ground; so is another split.
-        split: Its split.
-        guides: ``("ndvi",)``, or none.
-        truth: Whether it has a truth, which then follows NDVI exactly.
-        side: LST pixels along a side.
+    Another number is other ground; so is another split. A truth follows NDVI exactly.
     """
     rng = np.random.default_rng([number, *split.encode()])
     fine = side * SCALE_FACTOR
@@ -139,7 +128,7 @@ def write_made_records(
     num_shards: int | None = 1,
     **options: Any,
 ) -> Path:
-    """Writes so many made samples of each split as records.
+    """Writes so many made samples of each split as records, and returns the folder.
 
     Args:
         folder: Where to.
@@ -147,9 +136,6 @@ def write_made_records(
         make: Makes a sample of a number and a split.
         num_shards: Shards of each split.
         **options: Of ``make``.
-
-    Returns:
-        The folder.
     """
     samples = [
         make(100 * i + number, split, **options)

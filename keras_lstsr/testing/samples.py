@@ -46,10 +46,8 @@ def made_scene(
         seed: Of the texture.
         coarse_pixels: LST pixels of 1 km along a side.
         off: By how many fine rows and columns down and right of its place the truth says to lie.
-        noise_kelvin: Standard deviation of the noise that is added to the truth.
-
-    Returns:
-        LST, the guide ``ndvi``, and a truth that reaches 5 fine pixels beyond LST on each side.
+        noise_kelvin: Standard deviation of the noise that is added to the truth, which reaches 5
+            fine pixels beyond LST on each side.
     """
     margin, size = _MARGIN_PIXELS, 4 * coarse_pixels
     ndvi = texture(size + 2 * margin, seed)

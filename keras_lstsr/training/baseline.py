@@ -14,13 +14,9 @@ EMPTY_KELVIN = 290.0
 
 
 def bicubic_model(scale_factor: int) -> keras.Model:
-    """Builds bicubic upsampling as a model, with the gaps treated as the networks treat them.
+    """Builds bicubic upsampling as a model ``[B, h, w, 1]`` → ``[B, h·f, w·f, 1]`` in kelvin.
 
-    Args:
-        scale_factor: Fine pixels along a coarse pixel's side.
-
-    Returns:
-        A model ``[B, h, w, 1]`` → ``[B, h·f, w·f, 1]`` in kelvin, without weights.
+    It has no weights; gaps are treated as the networks treat them.
     """
     coarse = keras.Input((None, None, 1), dtype="float32", name="lst_kelvin")
     fine = Upsample(scale_factor, "bicubic")(FillGaps(EMPTY_KELVIN)(coarse))
@@ -28,11 +24,9 @@ def bicubic_model(scale_factor: int) -> keras.Model:
 
 
 def bicubic_rmse_kelvin(validation: Any, scale_factor: int) -> float:
-    """Returns the RMSE of bicubic over the batches, by the metric that scores the network.
+    """Returns the RMSE of bicubic over batches of ``(inputs, target)`` with truth in channel 0.
 
-    Args:
-        validation: Batches of ``(inputs, target)``; channel 0 of the target is the truth.
-        scale_factor: Fine pixels along a coarse pixel's side.
+    It is taken by the metric that scores the network.
     """
     model = bicubic_model(scale_factor)
     metric = RootMeanSquareErrorKelvin(name="rmse_kelvin")

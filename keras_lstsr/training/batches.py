@@ -60,15 +60,6 @@ def plan_batches(
 ) -> Plan:
     """Checks that batches, records and devices fit, and counts the steps.
 
-    Args:
-        config: The settings.
-        metadata: The records' description.
-        replicas: Copies of the model that are trained in step.
-        records_dir: Named in errors.
-
-    Returns:
-        The plan.
-
     Raises:
         ConfigError: If the batch cannot be shared among the replicas, or is larger than the
             training split.
@@ -123,12 +114,8 @@ def validation_batches(samples: int, batch_size: int, replicas: int) -> tuple[in
     """Chooses validation batches of which every replica gets a part, the last one too.
 
     A batch is cut into parts of ``size / replicas`` samples, so a short last batch can leave the
-    last replica without any, and convolutions fail on an empty batch.
-
-    Args:
-        samples: Validation samples, at least ``replicas``.
-        batch_size: The training batch, a multiple of ``replicas``; validation takes no larger one.
-        replicas: Copies of the model that are trained in step.
+    last replica without any, and convolutions fail on an empty batch. Validation takes no larger
+    batch than training, whose size is a multiple of ``replicas``.
 
     Returns:
         The number of samples used, all but at most ``replicas - 1``, and the batch size.
@@ -171,16 +158,7 @@ class PassOfEpoch(keras.callbacks.Callback):
 def training_batches(
     config: ExperimentConfig, records_dir: str | PathLike[str], plan: Plan, *, first_epoch: int
 ) -> Batches:
-    """Makes the batches of training and validation.
-
-    Args:
-        config: The settings.
-        records_dir: Folder of records.
-        plan: The arithmetic of batches.
-        first_epoch: Epochs that were completed before.
-
-    Returns:
-        The batches.
+    """Makes the batches of training and validation, from the first epoch on that is not complete.
 
     Raises:
         RecordsError: If the records cannot give such batches.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,19 +69,6 @@ class HistoryRecorder(keras.callbacks.Callback):
         self._folder.write_history(self.history)
 
 
-@dataclass(frozen=True)
-class Restored:
-    """What a backup held.
-
-    Attributes:
-        epochs: Epochs completed.
-        between_epochs: Whether the weights are those of the end of an epoch.
-    """
-
-    epochs: int
-    between_epochs: bool
-
-
 class AtomicBackup(keras.callbacks.BackupAndRestore):
     """Keras' backup of weights and optimiser, safe against a kill at any moment.
 
@@ -104,21 +90,21 @@ class AtomicBackup(keras.callbacks.BackupAndRestore):
         self._saves = 0
         self._between_epochs = False
 
-    def restore(self, model: keras.Model) -> Restored:
+    def restore(self, model: keras.Model) -> tuple[int, bool]:
         """Loads weights and optimiser.
 
         Args:
             model: The model, compiled, its optimiser built, made as the one that was backed up.
 
         Returns:
-            How far it was; no epoch where there is no backup.
+            Epochs completed, none without a backup; whether the weights are those of an end.
         """
         if not self._pointer.exists():
-            return Restored(0, between_epochs=True)
+            return 0, True
         state = json.loads(self._pointer.read_text(encoding="utf-8"))
         model.load_weights(self._folder / state["weights"])
         self._saves = int(state["saves"])
-        return Restored(int(state["epoch"]), between_epochs=bool(state["between_epochs"]))
+        return int(state["epoch"]), bool(state["between_epochs"])
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Does nothing: ``restore`` was called before, under the distribution strategy."""
@@ -153,14 +139,7 @@ class AtomicBackup(keras.callbacks.BackupAndRestore):
 
 
 class KeptModel(keras.callbacks.Callback):
-    """Saves ``model.keras`` after each epoch whose weights are to be kept.
-
-    Args:
-        folder: The run folder.
-        recorder: Where the records come from.
-        network: The network in training.
-        keep: ``"best"`` or ``"last"``, see ``TrainingConfig.keep``.
-    """
+    """Saves ``model.keras`` after each epoch that ``TrainingConfig.keep`` asks for."""
 
     def __init__(
         self, folder: RunFolder, recorder: HistoryRecorder, network: TrainedNetwork, keep: str
@@ -181,12 +160,7 @@ class KeptModel(keras.callbacks.Callback):
 
 
 class ResumedEarlyStopping(keras.callbacks.EarlyStopping):
-    """Early stopping that has seen the epochs before a restart.
-
-    Args:
-        patience: Epochs without a lower validation loss before training stops.
-        history: Records of the epochs completed before.
-    """
+    """Early stopping that has seen the epochs before a restart, whose records it is given."""
 
     def __init__(self, patience: int, history: list[Record]) -> None:
         super().__init__(monitor=MONITORED, mode="min", patience=patience)
@@ -207,16 +181,7 @@ class ResumedEarlyStopping(keras.callbacks.EarlyStopping):
 
 
 class Publisher(keras.callbacks.Callback):
-    """Tells run.json, MLflow and the screen.
-
-    Args:
-        folder: The run folder.
-        info: Its description; kept up to date.
-        recorder: Where the records come from.
-        tracker: MLflow's run, or None.
-        progress: The screen.
-        keep: See ``TrainingConfig.keep``.
-    """
+    """Tells run.json, MLflow, if there is a tracker, and the screen."""
 
     def __init__(
         self,

@@ -23,14 +23,7 @@ def training_card(
     info: RunInfo,
     model: Path,
 ) -> ModelCard:
-    """Describes a model that was trained on records.
-
-    Args:
-        config: The settings.
-        records_dir: Folder of the records.
-        info: The run.
-        model: Its ``model.keras``.
-    """
+    """Describes a model that was trained on records, from its run and its ``model.keras``."""
     metadata = load_metadata(records_dir)
     scenes = metadata.scenes
     learnt_from = [name for name, scene in scenes.items() if scene.records.get("train")]

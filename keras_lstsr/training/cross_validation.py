@@ -30,12 +30,18 @@ from pydantic import BaseModel
 
 from keras_lstsr.artifacts.model_folder import CardData, ModelCard, RunInfo
 from keras_lstsr.config import ExperimentConfig
-from keras_lstsr.errors import ConfigError, RecordsError
+from keras_lstsr.errors import ConfigError
 from keras_lstsr.files import sha256_of, write_text_whole, written_whole
 from keras_lstsr.records.folds import fold_records, scene_folds
 from keras_lstsr.records.reading import iterate_samples
 from keras_lstsr.records.sample import Sample
-from keras_lstsr.records.schema import DATASET_FILE, SPLITS, DatasetMetadata, load_metadata
+from keras_lstsr.records.schema import (
+    DATASET_FILE,
+    SPLITS,
+    DatasetMetadata,
+    load_metadata,
+    require_truth,
+)
 from keras_lstsr.training.calibration import Calibration, calibrate, standardised_errors
 from keras_lstsr.training.card import training_card
 from keras_lstsr.training.fit import train
@@ -146,14 +152,7 @@ def _check(config: ExperimentConfig, metadata: DatasetMetadata, records_dir: Pat
             found=f"{config.data.task} with loss.name {config.loss.name}",
             expected="1km_to_250m with a loss that needs fine truth",
         )
-    if not metadata.has_truth:
-        raise RecordsError(
-            "these records hold no fine LST to score against",
-            path=records_dir,
-            field="has_truth",
-            found=False,
-            action="Prepare the records with --truth, or from pairs.",
-        )
+    require_truth(metadata, records_dir, "cross-validation scores with")
 
 
 @dataclass(frozen=True)
@@ -337,11 +336,7 @@ class _Run:
 
 
 def predict_sample(model: keras.Model, sample: Sample) -> tuple[FloatArray, FloatArray | None]:
-    """Predicts a whole sample at once.
-
-    Args:
-        model: As ``build_model`` builds it.
-        sample: Its truth is not read.
+    """Predicts a whole sample at once; its truth is not read.
 
     Returns:
         Fine LST ``[h · f, w · f]`` in kelvin and, where the model gives it, its standard deviation;

@@ -25,13 +25,7 @@ MODEL_COLOUR, TRAIN_COLOUR, BASELINE_COLOUR = "#0b5fa5", "#8a8a8a", "#c4501b"
 def draw_curves(history: list[Record], best: int, folder: Path) -> list[Path]:
     """Draws the loss by epoch, and the error in kelvin where there is a truth.
 
-    Args:
-        history: Records of the epochs.
-        best: The epoch to mark.
-        folder: Where to write ``loss.png`` and ``rmse.png``.
-
-    Returns:
-        The files written.
+    Writes ``loss.png`` and ``rmse.png`` with the best epoch marked, and returns their paths.
     """
     epochs = [record["epoch"] for record in history]
     figure, axes = _axes("Epoch", "Loss")
@@ -62,13 +56,7 @@ def draw_curves(history: list[Record], best: int, folder: Path) -> list[Path]:
 def sample_maps(
     model: keras.Model, batches: Any, config: ExperimentConfig, title: str
 ) -> tuple[str, dict[str, NDArray[np.floating]]]:
-    """Predicts the sample of the first batch that shows most.
-
-    Args:
-        model: The trained model.
-        batches: Batches of ``(inputs, target)``.
-        config: The settings.
-        title: What the sample is.
+    """Predicts the sample of the first batch that shows most; ``title`` says what the sample is.
 
     Returns:
         A title, and maps in kelvin ``[H, W]`` by their titles: input, bicubic, prediction and,

@@ -142,9 +142,8 @@ class _Run:
         network = build_network(config, self.plan.steps, strategy)
         backup = AtomicBackup(folder.backup, training.save_freq)
         with strategy.scope():
-            restored = backup.restore(network.trained)
+            done, between_epochs = backup.restore(network.trained)
         self.info.parameters = network.whole.count_params()
-        done = restored.epochs
         batches = training_batches(config, self.records_dir, self.plan, first_epoch=done)
         constants: Record = {}
         if config.knows_truth and batches.validation is not None:
@@ -155,7 +154,7 @@ class _Run:
         publisher = Publisher(
             folder, self.info, recorder, self.tracker, self.progress, keep=training.keep
         )
-        if restored.between_epochs:
+        if between_epochs:
             kept.save_if_kept()  # the kill may have come between backup and model
         publisher.publish_history()
         callbacks = [

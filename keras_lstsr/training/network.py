@@ -45,13 +45,7 @@ class TrainedNetwork:
 def build_network(
     config: ExperimentConfig, steps_per_epoch: int, strategy: Strategy
 ) -> TrainedNetwork:
-    """Builds and compiles a network.
-
-    Args:
-        config: The settings, with offset and scale of temperature filled in.
-        steps_per_epoch: Steps of an epoch.
-        strategy: The devices.
-    """
+    """Builds and compiles a network; offset and scale of temperature are filled in already."""
     training = config.training
     with strategy.scope(), _precision(config):
         whole = build_model(config.model)
@@ -108,13 +102,7 @@ def _policy(name: str) -> Iterator[None]:
 
 
 def calibrated(model: keras.Model, config: ExperimentConfig, factor: float) -> keras.Model:
-    """Returns the same network with its standard deviation times a factor.
-
-    Args:
-        model: As ``build_model`` builds it from a ``GuidedModelConfig``.
-        config: Its settings.
-        factor: Found by cross-validation.
-    """
+    """Returns the same network with its standard deviation, if it gives one, times a factor."""
     if not isinstance(config.model, GuidedModelConfig):
         return model
     twin = build_guided(config.model, calibration=factor)

@@ -21,13 +21,7 @@ _WARMUP_SHARE = 0.1
 def build_optimizer(
     training: TrainingConfig, steps_per_epoch: int, replicas: int = 1
 ) -> keras.optimizers.Optimizer:
-    """Builds the optimiser.
-
-    Args:
-        training: The settings.
-        steps_per_epoch: Steps of an epoch.
-        replicas: Copies of the model that are trained in step.
-    """
+    """Builds the optimiser for so many replicas of the model."""
     kind = _OPTIMIZERS[training.optimizer]
     options: dict[str, Any] = {"epsilon": training.adam_epsilon}
     if training.optimizer == "adamw":
@@ -45,12 +39,7 @@ def build_optimizer(
 def learning_rate(
     training: TrainingConfig, steps_per_epoch: int
 ) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """Returns the rate, or how it changes from step to step.
-
-    Args:
-        training: The settings.
-        steps_per_epoch: Steps of an epoch.
-    """
+    """Returns the rate, or how it changes from step to step."""
     schedule, rate = training.schedule, training.learning_rate
     steps = training.epochs * steps_per_epoch
     if schedule.kind == "drop":
@@ -85,11 +74,7 @@ def _clipping_the_sum(
 
 @contextlib.contextmanager
 def averaged_weights(model: keras.Model) -> Iterator[None]:
-    """Puts the averaged weights into a model for a while, where its optimiser keeps an average.
-
-    Args:
-        model: The model, compiled, its optimiser built.
-    """
+    """Puts the averaged weights into a compiled model for a while, where its optimiser has them."""
     optimizer = model.optimizer
     # Keras wraps the optimiser of a training in float16.
     if not getattr(optimizer, "inner_optimizer", optimizer).use_ema:

@@ -46,11 +46,7 @@ DEVICE_SETTINGS = frozenset({"training.cpu_devices", "model.synchronised_batch_n
 
 
 class RunFolder(ModelFolder):
-    """A model folder with what training needs to go on after a kill; files are written whole.
-
-    Args:
-        path: The folder.
-    """
+    """A model folder with what training needs to go on after a kill; files are written whole."""
 
     def __init__(self, path: str | PathLike[str]) -> None:
         super().__init__(path)
@@ -110,12 +106,7 @@ class RunFolder(ModelFolder):
 
     @contextlib.contextmanager
     def running(self, run: RunInfo, tracker: Tracker | None) -> Iterator[None]:
-        """Writes down how what happens meanwhile ends, in run.json and in MLflow.
-
-        Args:
-            run: The content of ``run.json``.
-            tracker: MLflow's run, or None.
-        """
+        """Writes down how what happens meanwhile ends, in run.json and in MLflow."""
         try:
             yield
             run.status, run.finished = "finished", utc_now()

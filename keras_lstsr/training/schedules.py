@@ -13,13 +13,7 @@ from keras_lstsr.losses import MixedGradientLoss
 
 
 def scheduled_alpha(schedule: AlphaScheduleConfig, start: float, epoch: int) -> float:
-    """Returns MixGL's weight of the gradient term in an epoch.
-
-    Args:
-        schedule: How it changes.
-        start: Its value in the first epoch.
-        epoch: Counted from 0.
-    """
+    """Returns MixGL's weight of the gradient term in an epoch, counted from 0."""
     if schedule.end is None or schedule.epochs is None:
         return start
     share = min(epoch / schedule.epochs, 1.0)

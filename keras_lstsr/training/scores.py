@@ -53,12 +53,7 @@ class CrossValidationScores:
     details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def as_csv(self, folds: Mapping[str, int], groups: Mapping[str, str]) -> str:
-        """Returns a table of one row per variant, sample and method.
-
-        Args:
-            folds: Sample → fold, from 1 on.
-            groups: Sample → group.
-        """
+        """Returns a table of one row per variant, sample, with its fold and group, and method."""
         metrics = list(dict.fromkeys(name for row in self.rows for name in row.values))
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")

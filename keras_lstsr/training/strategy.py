@@ -137,12 +137,8 @@ def describe_devices(strategy: Strategy) -> str:
 def summed_over_replicas(gradients: Sequence[Any], clip_norm: float) -> list[Any]:
     """Adds up gradients over the replicas, clips the sums and shares them out.
 
-    Args:
-        gradients: Of this replica; None where there is none.
-        clip_norm: Longest sum.
-
     Returns:
-        Gradients whose sum over the replicas is the clipped one.
+        Gradients whose sum over the replicas is the clipped one; None where there is none.
     """
     import tensorflow as tf
 
@@ -158,13 +154,7 @@ def summed_over_replicas(gradients: Sequence[Any], clip_norm: float) -> list[Any
 
 
 def keep_samples(batches: tf.data.Dataset, samples: int, *, batch_size: int) -> tf.data.Dataset:
-    """Keeps the first samples of a dataset and batches them again.
-
-    Args:
-        batches: Batches of any size.
-        samples: How many to keep, at most as many as there are.
-        batch_size: Samples per batch; the last one may be smaller.
-    """
+    """Keeps the first samples of a dataset and batches them again; the last batch may be short."""
     import tensorflow as tf
 
     kept: Any = batches.unbatch().take(samples)

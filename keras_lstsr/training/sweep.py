@@ -117,15 +117,7 @@ def run_sweep(
 
 
 def write_summary(sweep: Sweep, output_dir: Path) -> Path:
-    """Writes the last figures of all finished runs as a table, one row a run.
-
-    Args:
-        sweep: The sweep.
-        output_dir: The folder of its runs.
-
-    Returns:
-        The path of ``summary.csv``.
-    """
+    """Writes the last figures of all finished runs as a table, one row a run; returns its path."""
     rows = []
     for name in sweep.runs:
         folder = RunFolder(output_dir / name)

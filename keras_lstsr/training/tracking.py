@@ -118,14 +118,7 @@ class Tracker:
     def begin(
         self, run: RunInfo, config: ExperimentConfig, records_dir: Path, tags: Mapping[str, str]
     ) -> None:
-        """Starts or continues the run of a training, and notes in ``run`` where it is kept.
-
-        Args:
-            run: The content of ``run.json``.
-            config: The settings.
-            records_dir: Folder of records.
-            tags: Further tags to set.
-        """
+        """Starts or continues the run of a training, and notes in ``run`` where it is kept."""
         run.mlflow_run_id = self.start(
             run_name=run.run_name,
             experiment=config.name,
@@ -183,13 +176,7 @@ class Tracker:
         self._mlflow.log_params(new)
 
     def log_dataset(self, name: str, fingerprint: str, folder: str | PathLike[str]) -> None:
-        """Names the records as the run's input.
-
-        Args:
-            name: The dataset's name.
-            fingerprint: Its identity; whole as a tag, its beginning as MLflow's digest.
-            folder: Where it lies.
-        """
+        """Names the records as the run's input: their fingerprint as a tag, and in the digest."""
         # MLflow's own dataset classes hash the data; MetaDataset takes our fingerprint.
         registry = importlib.import_module("mlflow.data.dataset_source_registry")
         with warnings.catch_warnings():
@@ -220,14 +207,9 @@ class Tracker:
             self._mlflow.log_artifact(str(path), folder)
 
     def log_model(self, model: Any, *, scale_factor: int) -> str:
-        """Stores the model with its signature, its requirements and this package's code.
+        """Stores the uncompiled model with its signature, requirements and this package's code.
 
-        Args:
-            model: The Keras model, uncompiled.
-            scale_factor: Fine pixels along a coarse pixel's side.
-
-        Returns:
-            The URI by which ``mlflow.pyfunc`` and ``mlflow.tensorflow`` load it.
+        Returns the URI by which ``mlflow.pyfunc`` and ``mlflow.tensorflow`` load it.
         """
         info = importlib.import_module("mlflow.tensorflow").log_model(
             model,
