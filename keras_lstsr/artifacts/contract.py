@@ -288,7 +288,7 @@ def _checked_guide(
         list(values.shape),
         list(expected),
         "the guide does not lie on the fine grid of its LST",
-        action="Bring it there with keras_lstsr.guide_on_fine_grid.",
+        action="keras_lstsr.predict_scene brings rasters there by their coordinates.",
     )
     check_range(values, tensor)
     return np.ascontiguousarray(values, np.float32)

@@ -29,7 +29,7 @@ def guide_bands(
             field="guide",
             found=f"shape {guide.shape}",
             expected=f"{expected[0]} × {expected[1]} pixels, {factor} times LST's",
-            action="Bring it there with keras_lstsr.grids.align.guide_on_fine_grid.",
+            action="keras_lstsr.sharpen brings rasters there by their coordinates.",
         )
     return bands
 
