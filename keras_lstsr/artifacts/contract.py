@@ -81,7 +81,7 @@ class Contract(BaseModel):
     """What an exported model takes, gives and comes from.
 
     Attributes:
-        contract_version: Version of this layout: 1 for models of one image, as ever; 2 for
+        contract_version: Version of this layout: 1 for models of one image; 2 for
             models with a guide, which a reader that knows only 1 must refuse.
         model_version: The SavedModel's version number; 0 for a model that is not exported.
         signature: Name of the signature that predicts.
