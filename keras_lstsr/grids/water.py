@@ -24,7 +24,7 @@ def water_from_ndvi(ndvi: Raster) -> Raster:
         The share of water, 0 to 1, of the same shape and float type; NaN where NDVI is. A raster
         is named ``water``.
     """
-    share = np.clip((0.05 - ndvi) / 0.1, 0.0, 1.0).astype(ndvi.dtype)
-    if isinstance(share, xr.DataArray):
-        return share.rename("water").assign_attrs(units="1", long_name="the share of water")
-    return share
+    if isinstance(ndvi, np.ndarray):
+        return np.clip((0.05 - ndvi) / 0.1, 0.0, 1.0).astype(ndvi.dtype)
+    share = ((0.05 - ndvi) / 0.1).clip(0.0, 1.0).astype(ndvi.dtype)
+    return share.rename("water").assign_attrs(units="1", long_name="the share of water")

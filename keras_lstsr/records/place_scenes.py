@@ -23,7 +23,7 @@ from keras_lstsr.config.guides import GUIDES, REFERENCE
 from keras_lstsr.errors import GridError, ProductError
 from keras_lstsr.files import sha256_of
 from keras_lstsr.grids.align import guide_on_fine_grid
-from keras_lstsr.grids.degradation import Footprint
+from keras_lstsr.grids.degradation import Footprint, FootprintKind
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.reference import detail_of, mean_detail
 from keras_lstsr.grids.resample import block_mean
@@ -108,7 +108,8 @@ class PlaceScene:
         for name, path in self.partners.items():
             own = "water" if name == LAND_COVER else name
             raster = _water_of(path) if name == LAND_COVER else _open(path, name)
-            guides[own] = guide_on_fine_grid(raster, coarse, factor)
+            # Averages carry rounding.
+            guides[own] = guide_on_fine_grid(raster, coarse, factor).clip(*GUIDES[own].valid_range)
         if "ndvi" in guides and "water" not in guides:
             guides["water"] = water_from_ndvi(guides["ndvi"])
         if self.other_dates:
@@ -189,7 +190,7 @@ def _drawn(scene: PlaceScene, draw: int) -> PlaceScene:
     first = rng.uniform(*_DRAWN_FWHM_M)
     widths = first, max(first * rng.uniform(*_NARROWER), _LEAST_FWHM_M)
     widths = widths if rng.random() < 0.5 else widths[::-1]
-    kind = "modis" if rng.random() < _MODIS_SHARE else "gaussian"
+    kind: FootprintKind = "modis" if rng.random() < _MODIS_SHARE else "gaussian"
     return replace(scene, footprint=Footprint(kind, widths))
 
 
