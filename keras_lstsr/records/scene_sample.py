@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from keras_lstsr.config.guides import GUIDES
+from keras_lstsr.config.guides import is_regressor
 from keras_lstsr.errors import ProductError
 from keras_lstsr.grids.align import CLEARLY_FINER, guide_on_fine_grid, relative_pixel_size
 from keras_lstsr.grids.door import placed
@@ -127,7 +127,7 @@ def cropped_to_guides(scene: SceneSample, factor: int) -> SceneSample:
     }
     covered = np.ones(lst.grid.shape, np.bool_)
     for name, guide in guides.items():
-        if name in GUIDES and not GUIDES[name].regressor:
+        if not is_regressor(name):
             continue
         covered &= np.isfinite(block_mean(np.asarray(guide.values), factor))
         if not covered.any():
