@@ -16,18 +16,26 @@ from keras_lstsr.evaluation.result import BASELINE, BenchmarkResult, ImageMaps
 from keras_lstsr.files import write_text_whole
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.registration import Shift
+from keras_lstsr.grids.resample import upsample_nearest
 from keras_lstsr.records.scene_sample import SceneSample, eroded
 from keras_lstsr.sharpening import METHODS
 
 PLACES = "places"
 MARGIN_PIXELS = 4
-"""Only pixels further than this from any edge or gap are scored."""
+"""Only pixels further than this from any edge or gap of LST are scored."""
 
 WORSE = 1.01
 """A method is worse than bicubic where its error is more than 1 % above bicubic's."""
 
 TO_BICUBIC, TO_BEST = "ratio_to_bicubic", "ratio_to_best_classical"
 INSIDE, LARGEST = "in_90_interval", "largest_error_kelvin"
+_OF_NETWORK = {
+    TO_BICUBIC: "error over bicubic’s",
+    TO_BEST: "over the best classical’s",
+    "worse_than_bicubic": "worse than bicubic",
+    INSIDE: "in 90 % interval",
+    "largest_to_bicubic": "largest error over bicubic’s",
+}
 _MEAN_OF = "mean of"
 # Half of a normal distribution's 90 % interval, in standard deviations.
 _HALF_OF_90 = 1.6448536269514722
@@ -35,8 +43,9 @@ _HALF_OF_90 = 1.6448536269514722
 
 @dataclass(frozen=True)
 class PlacesProtocol:
-    """Degraded fine LST against itself, as far from edges and gaps as four fine pixels.
+    """Degraded fine LST against itself, four fine pixels from any edge or gap of LST.
 
+    All methods are scored on the pixels that each of them has: gaps of a guide are left out.
     The error is the standard deviation of result less truth; methods are compared by its ratio to
     bicubic's, since scenes differ in contrast. ``ratio_to_best_classical`` is against the best
     classical method of the scene, bicubic among them.
@@ -58,19 +67,20 @@ class PlacesProtocol:
         """Yields one image."""
         assert sample.truth is not None
         truth = np.asarray(sample.truth.values, np.float64)
-        usable = np.isfinite(truth)
+        lst = np.asarray(sample.lst.values)
+        seen = upsample_nearest(np.isfinite(lst), truth.shape[0] // lst.shape[0])
+        usable = eroded(np.isfinite(truth) & seen, MARGIN_PIXELS)
         for result in fine.values():
             usable &= np.isfinite(result.values)
-        usable = eroded(usable, MARGIN_PIXELS)
         errors = {name: (result.values - truth)[usable] for name, result in fine.items()}
         spread = {
             name: float(error.std()) if error.size else np.nan for name, error in errors.items()
         }
-        best = min(value for name, value in spread.items() if is_classical(name))
+        best = min((s for name, s in spread.items() if is_classical(name)), default=np.nan)
         further = {}
         for name, error in errors.items():
             further[name] = {
-                TO_BICUBIC: spread[name] / spread[BASELINE],
+                TO_BICUBIC: spread[name] / spread.get(BASELINE, np.nan),
                 TO_BEST: spread[name] / best,
                 LARGEST: float(np.abs(error).max(initial=0.0)),
                 INSIDE: np.nan,
@@ -204,34 +214,38 @@ def place_metrics(result: BenchmarkResult) -> dict[str, float]:
 
 
 def places_markdown(result: BenchmarkResult) -> str:
-    """Returns the figures by place as a Markdown table: errors over bicubic's, then networks'."""
-    networks = [m for m in result.methods if not is_classical(m)]
+    """Returns the figures by place as Markdown: errors over bicubic's, and a table per network."""
+    rows = place_rows(result)
     others = [m for m in result.methods if m != BASELINE]
-    headings = ["place", "dates", "NDVI", "bicubic (K)", *others]
-    for name in networks:
-        headings += [f"{name} / best classical", "worse than bicubic", "in 90 %", "largest error"]
-    lines = ["| " + " | ".join(headings) + " |", "|---" * len(headings) + "|"]
-    for row in place_rows(result):
-        cells = [row.label, f"{row.dates}", "yes" if row.guided else "no"]
-        cells.append(f"{row.bicubic_kelvin:.3f}")
-        cells += [number(row, method, TO_BICUBIC) for method in others]
-        for name in networks:
-            cells += [number(row, name, TO_BEST), f"{_of(row, name, 'worse_than_bicubic'):.0f}"]
-            inside = _of(row, name, INSIDE)
-            cells.append(f"{inside:.0%}" if np.isfinite(inside) else "–")
-            cells.append(number(row, name, "largest_to_bicubic"))
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    cells = [
+        [row.label, "yes" if row.guided else "no", f"{row.dates}", f"{row.bicubic_kelvin:.3f}"]
+        + [number(row, method, TO_BICUBIC) for method in others]
+        for row in rows
+    ]
+    tables = [_table(["place", "NDVI", "dates", "bicubic (K)", *others], cells)]
+    for name in (m for m in others if not is_classical(m)):
+        cells = [
+            [row.label, *(number(row, name, metric) for metric in _OF_NETWORK)]
+            for row in rows
+            if name in row.figures
+        ]
+        tables.append(_table([name, *_OF_NETWORK.values()], cells))
+    return "\n\n".join(tables)
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def number(row: PlaceRow, method: str, name: str) -> str:
-    """Writes a ratio; a dash where there is none."""
-    value = _of(row, method, name)
-    return f"{value:.2f}" if np.isfinite(value) else "–"
-
-
-def _of(row: PlaceRow, method: str, name: str) -> float:
-    return row.figures.get(method, {}).get(name, float("nan"))
+    """Writes a figure of a method; a dash where there is none."""
+    value = row.figures.get(method, {}).get(name, np.nan)
+    if not np.isfinite(value):
+        return "–"
+    if name == "worse_than_bicubic":
+        return f"{value:.0f} of {row.dates}"
+    return f"{value:.0%}" if name == INSIDE else f"{value:.2f}"
 
 
 def write_place_tables(result: BenchmarkResult, folder: Path) -> list[Path]:
@@ -242,11 +256,10 @@ def write_place_tables(result: BenchmarkResult, folder: Path) -> list[Path]:
     """
     stream = io.StringIO()
     writer = csv.writer(stream)
-    metrics = [TO_BICUBIC, TO_BEST, INSIDE, "worse_than_bicubic", "largest_to_bicubic"]
-    writer.writerow(["place", "day_night", "guided", "dates", "method", *metrics])
+    writer.writerow(["place", "day_night", "guided", "dates", "method", *_OF_NETWORK])
     for row in place_rows(result):
         for method, figures in row.figures.items():
-            own = [figures[name] for name in metrics]
+            own = [figures[name] for name in _OF_NETWORK]
             writer.writerow([row.place, row.half, row.guided, row.dates, method, *own])
     texts = {".md": f"# {result.title}\n\n{places_markdown(result)}\n", ".csv": stream.getvalue()}
     paths = []
