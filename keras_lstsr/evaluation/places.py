@@ -190,9 +190,10 @@ def _mean(rows: Sequence[PlaceRow]) -> PlaceRow:
     figures: dict[str, dict[str, float]] = {}
     for method in dict.fromkeys(m for row in rows for m in row.figures):
         own = [row.figures[method] for row in rows if method in row.figures]
-        combine = {"worse_than_bicubic": np.sum, "largest_to_bicubic": np.max}
-        figures[method] = {
-            name: float(combine.get(name, np.mean)([each[name] for each in own])) for name in own[0]
+        every = {name: np.array([each[name] for each in own]) for name in own[0]}
+        figures[method] = {name: float(values.mean()) for name, values in every.items()} | {
+            "worse_than_bicubic": float(every["worse_than_bicubic"].sum()),
+            "largest_to_bicubic": float(every["largest_to_bicubic"].max()),
         }
     first, dates = rows[0], sum(row.dates for row in rows)
     bicubic = float(np.mean([row.bicubic_kelvin for row in rows]))
