@@ -24,11 +24,12 @@ _DATE_PATTERNS = tuple(
     re.compile(pattern)
     for pattern in (
         # AST_08: version, then month, day, year, hour, minute, second
-        r"AST_\w{2,4}_\d{3}(?P<month>\d{2})(?P<day>\d{2})(?P<year>\d{4})\d{6}",
+        r"AST_\w{2,4}_\d{3}(?P<month>\d{2})(?P<day>\d{2})(?P<year>\d{4})(?P<time>\d{6})",
         r"(?<![A-Za-z0-9])A(?P<year>\d{4})(?P<doy>\d{3})(?!\d)",  # MODIS
-        r"doy(?P<year>\d{4})(?P<doy>\d{3})",  # AppEEARS, ECOSTRESS: with or without the time
+        # AppEEARS, ECOSTRESS: with or without the time
+        r"doy(?P<year>\d{4})(?P<doy>\d{3})(?P<time>\d{6})?",
         r"(?<!\d)(?P<year>\d{4})[_.-](?P<month>\d{2})[_.-](?P<day>\d{2})(?!\d)",
-        r"(?<!\d)(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})(?:T\d{4,6})?(?!\d)",
+        r"(?<!\d)(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})(?:T(?P<time>\d{4}(?:\d{2})?))?(?!\d)",
     )
 )
 _DAY_NIGHT_WORD = re.compile(
@@ -133,6 +134,17 @@ def date_from_name(name: str, patterns: Iterable[re.Pattern[str]] | None = None)
     tried = _DATE_PATTERNS if patterns is None else patterns
     dates: Iterator[str] = (_date_of(hit) for pattern in tried for hit in pattern.finditer(name))
     return next((date for date in dates if date), "")
+
+
+def utc_from_name(name: str) -> dt.datetime | None:
+    """Finds date and time in the name of an AST_08 or ECOSTRESS file, or another in ISO form."""
+    for pattern in _DATE_PATTERNS:
+        for match in pattern.finditer(name):
+            date, time = _date_of(match), match.groupdict().get("time")
+            if date and time and int(time[:2]) < 24 and int(time[2:4]) < 60:
+                moment = dt.time(int(time[:2]), int(time[2:4]), tzinfo=dt.UTC)
+                return dt.datetime.combine(dt.date.fromisoformat(date), moment)
+    return None
 
 
 def day_night_from_text(text: str) -> str:
