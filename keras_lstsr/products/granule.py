@@ -30,6 +30,8 @@ _DATE_PATTERNS = tuple(
         r"doy(?P<year>\d{4})(?P<doy>\d{3})(?P<time>\d{6})?",
         r"(?<!\d)(?P<year>\d{4})[_.-](?P<month>\d{2})[_.-](?P<day>\d{2})(?!\d)",
         r"(?<!\d)(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})(?:T(?P<time>\d{4}(?:\d{2})?))?(?!\d)",
+        # Such a date at the beginning; elsewhere, thirteen digits are a production time
+        r"\A(?P<year>(?:19|20)\d{2})(?P<doy>[0-3]\d{2})(?P<time>\d{6})(?!\d)",
     )
 )
 _DAY_NIGHT_WORD = re.compile(
@@ -140,10 +142,12 @@ def utc_from_name(name: str) -> dt.datetime | None:
     """Finds date and time in the name of an AST_08 or ECOSTRESS file, or another in ISO form."""
     for pattern in _DATE_PATTERNS:
         for match in pattern.finditer(name):
-            date, time = _date_of(match), match.groupdict().get("time")
-            if date and time and int(time[:2]) < 24 and int(time[2:4]) < 60:
-                moment = dt.time(int(time[:2]), int(time[2:4]), tzinfo=dt.UTC)
-                return dt.datetime.combine(dt.date.fromisoformat(date), moment)
+            date, time = _date_of(match), match.groupdict().get("time") or "99"
+            if date:  # a later date in a name may be the production's
+                try:
+                    return dt.datetime.fromisoformat(f"{date}T{time[:4]}+00:00")
+                except ValueError:
+                    return None
     return None
 
 
