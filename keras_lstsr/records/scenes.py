@@ -33,9 +33,12 @@ from keras_lstsr.records.scene_sample import (
     FileSource,
     SampleSource,
     SceneSample,
+    clear_shift,
+    common_shift,
     cropped_to_guides,
     extent_of,
     nested,
+    shift_of_scene,
 )
 from keras_lstsr.records.schema import (
     SCALE_FACTOR,
@@ -46,7 +49,6 @@ from keras_lstsr.records.schema import (
     Split,
     with_rejection,
 )
-from keras_lstsr.records.truth import clear_shift, common_shift, shift_of_scene
 
 LocalCopy = Callable[[str], AbstractContextManager[Path]]
 """Lends a file, wherever it lies, under a path that every library can open."""

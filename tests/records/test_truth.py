@@ -10,10 +10,11 @@ import pytest
 from keras_lstsr.errors import GridError
 from keras_lstsr.grids.registration import Shift
 from keras_lstsr.records.pairs import find_pairs
-from keras_lstsr.records.scene_sample import cropped_to_guides, nested
-from keras_lstsr.records.truth import (
+from keras_lstsr.records.scene_sample import (
     clear_shift,
     common_shift,
+    cropped_to_guides,
+    nested,
     register_scenes,
     shift_of_scene,
 )
