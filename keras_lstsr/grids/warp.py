@@ -28,8 +28,8 @@ _SHARE_TOLERANCE = 1e-4
 # Positions that are worked on at a time, which bounds the memory (about 100 bytes each).
 _POSITIONS_AT_A_TIME = 1_000_000
 # A guide whose pixels are wider than this many fine pixels holds no detail of the fine grid.
-_COARSEST_GUIDE = 1.5
-CLEARLY_FINER = 1 / _COARSEST_GUIDE
+COARSEST_GUIDE = 1.5
+CLEARLY_FINER = 1 / COARSEST_GUIDE
 """Pixels narrower than this many fine pixels are averaged by area instead of interpolated."""
 
 
@@ -394,13 +394,13 @@ def _window(
 
 def _warp(guide: Placed, fine: Grid) -> NDArray[np.float32]:
     relative = relative_pixel_size(guide.grid, fine)
-    if relative > _COARSEST_GUIDE:
+    if relative > COARSEST_GUIDE:
         raise GridError(
             "the guide is coarser than the fine grid",
             path=guide.raster.encoding.get("source"),
             field=raster_name(guide.raster, "guide"),
             found=f"pixels {relative:.2f} times as wide",
-            expected=f"at most {_COARSEST_GUIDE} times",
+            expected=f"at most {COARSEST_GUIDE} times",
             action="Use a guide of about the fine grid's pixels, e.g. 250 m for LST of 1 km.",
         )
     warp = warp_area if relative < CLEARLY_FINER else warp_bilinear
