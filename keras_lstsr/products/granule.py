@@ -29,6 +29,8 @@ _DATE_PATTERNS = tuple(
         r"doy(?P<year>\d{4})(?P<doy>\d{3})",  # AppEEARS, ECOSTRESS: with or without the time
         r"(?<!\d)(?P<year>\d{4})[_.-](?P<month>\d{2})[_.-](?P<day>\d{2})(?!\d)",
         r"(?<!\d)(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})(?:T\d{4,6})?(?!\d)",
+        # ECOSTRESS without the word: year, day of the year, hour, minute, second
+        r"(?<!\d)(?P<year>(?:19|20)\d{2})(?P<doy>[0-3]\d{2})\d{6}(?!\d)",
     )
 )
 _DAY_NIGHT_WORD = re.compile(

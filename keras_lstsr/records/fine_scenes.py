@@ -18,7 +18,7 @@ from rasterio.warp import calculate_default_transform
 
 from keras_lstsr.errors import GridError, ProductError
 from keras_lstsr.files import sha256_of
-from keras_lstsr.grids.degradation import GOOD_PIXEL_NOISE_KELVIN, degrade
+from keras_lstsr.grids.degradation import GOOD_PIXEL_NOISE_KELVIN, PointSpread, degrade
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.warp import warp_area
 from keras_lstsr.products import open_product
@@ -54,6 +54,16 @@ class FineSceneFile:
         return self.path.parent.name
 
     @property
+    def partners(self) -> dict[str, Path]:
+        """It has no guides."""
+        return {}
+
+    @property
+    def guide_names(self) -> list[str]:
+        """It has none."""
+        return []
+
+    @property
     def paths(self) -> list[Path]:
         """The file, and its cloud mask where there is one."""
         mask = cloud_mask_of(self.path)
@@ -77,15 +87,11 @@ class FineSceneFile:
         fine = _without_clouds(scene["lst_kelvin"], self.path)
         grid = _utm_grid(fine, self.path, self.factor)
         truth = warp_area(fine, grid).astype(np.float32)
-        coarse = degrade(np.asarray(truth.values), self.factor, "psf")
-        # The name alone decides on the noise: the same whatever else is in the folder.
-        rng = np.random.default_rng(list(self.path.name.encode()))
-        coarse = coarse + rng.normal(0, GOOD_PIXEL_NOISE_KELVIN, coarse.shape)
         return SceneSample(
             self.name,
             self.group,
             day_night=str(fine.attrs.get("day_night", "unknown")),
-            lst=grid.coarser(self.factor).raster(coarse.astype(np.float32), name="lst_kelvin"),
+            lst=coarse_lst(truth, self.factor, self.path.name),
             truth=truth,
             files={path.name: sha256_of(path) for path in self.paths},
             origin="degraded",
@@ -93,6 +99,29 @@ class FineSceneFile:
             tile=scene.attrs["tile"],
             acquisition_date=scene.attrs["acquisition_date"],
         )
+
+
+def coarse_lst(
+    truth: xr.DataArray,
+    factor: int,
+    name: str,
+    *,
+    noise_kelvin: float = GOOD_PIXEL_NOISE_KELVIN,
+    psf: PointSpread | None = None,
+) -> xr.DataArray:
+    """Makes coarse LST of fine LST on a grid of whole coarse pixels.
+
+    Args:
+        truth: Fine LST in kelvin; NaN where missing.
+        factor: Fine pixels along a coarse pixel's side.
+        name: Decides on the noise, alone: the same whatever else is in the folder.
+        noise_kelvin: Standard deviation of the noise.
+        psf: What a coarse pixel sees; None is MODIS at nadir.
+    """
+    coarse = degrade(np.asarray(truth.values), factor, "psf", psf=psf)
+    rng = np.random.default_rng(list(name.encode()))
+    coarse = coarse + rng.normal(0, noise_kelvin, coarse.shape)
+    return Grid.of(truth).coarser(factor).raster(coarse.astype(np.float32), name="lst_kelvin")
 
 
 def find_fine_scenes(folder: str | PathLike[str]) -> list[FineSceneFile]:

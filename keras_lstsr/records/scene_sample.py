@@ -21,6 +21,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from keras_lstsr.config.guides import GUIDES
 from keras_lstsr.errors import ProductError
 from keras_lstsr.grids.grid import Grid, placed
 from keras_lstsr.grids.registration import ConstantShift, Shift, constant_shift, coregister, shifted
@@ -116,9 +117,21 @@ class FileSource(SampleSource, Protocol):
         """Its files, that of LST first."""
         ...
 
+    @property
+    def partners(self) -> Mapping[str, Path]:
+        """Role → the file that belongs to LST."""
+        ...
+
+    @property
+    def guide_names(self) -> list[str]:
+        """Names of the guides that it may have."""
+        ...
+
 
 def cropped_to_guides(scene: SceneSample, factor: int) -> SceneSample:
     """Crops LST to the coarse pixels that every guide covers whole, and the guides to that ground.
+
+    Guides that no method regresses on (``Guide.regressor``) may lack anywhere.
 
     LST and guides need not share corners. What is cut off is what lies beyond the outermost rows
     and columns with a wholly covered pixel; pixels inside that a gap of a guide touches stay and
@@ -143,6 +156,8 @@ def cropped_to_guides(scene: SceneSample, factor: int) -> SceneSample:
     }
     covered = np.ones(lst.grid.shape, np.bool_)
     for name, guide in guides.items():
+        if name in GUIDES and not GUIDES[name].regressor:
+            continue
         covered &= np.isfinite(block_mean(np.asarray(guide.values), factor))
         if not covered.any():
             raise ProductError("the guide covers no pixel of LST", path=scene.name, field=name)
