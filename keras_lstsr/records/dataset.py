@@ -37,7 +37,6 @@ def make_dataset(
     *,
     training: bool,
     seed: int = 0,
-    drop_remainder: bool | None = None,
     first_batch: int = 0,
 ) -> tf.data.Dataset:
     """Makes the batches of a split.
@@ -50,9 +49,9 @@ def make_dataset(
         records_dir: The records folder.
         split: ``train``, ``validation`` or ``test``.
         settings: What a batch holds.
-        training: Crop, shuffle, turn and vary, as the settings say; else whole samples in order.
+        training: Crop, shuffle, turn and vary, as the settings say, in full batches; else whole
+            samples in order, the last batch as it is.
         seed: Of all that is random.
-        drop_remainder: Leave out a last batch that is not full; by default only in training.
         first_batch: Number of the first batch of crops, from which a training goes on.
 
     Returns:
@@ -73,10 +72,8 @@ def make_dataset(
     import tensorflow as tf
 
     crops = training and settings.crop_pixels is not None
-    drop_remainder = training if drop_remainder is None else drop_remainder
-    metadata, files = check_split(
-        records_dir, split, settings, full_batches=drop_remainder and not crops
-    )
+    full = training and not crops
+    metadata, files = check_split(records_dir, split, settings, full_batches=full)
     factor = metadata.scale_factor
     count = metadata.counts[split]  # type: ignore[index]  # check_split checked it
     if crops:
@@ -117,7 +114,7 @@ def make_dataset(
     dataset = dataset.map(
         lambda *parts: _inputs_and_target(parts, settings), num_parallel_calls=tf.data.AUTOTUNE
     )
-    dataset = dataset.batch(settings.batch_size, drop_remainder=drop_remainder)
+    dataset = dataset.batch(settings.batch_size, drop_remainder=training)
     return _in_order(dataset)
 
 

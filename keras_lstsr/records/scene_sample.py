@@ -55,9 +55,6 @@ _REFERENCE_WITHOUT_GUIDE = "bicubic"
 # Of a shift's prominence. The 54 real pairs have 0.21 to 0.72; noise has next to none.
 LEAST_SHIFT_QUALITY = 0.1
 
-Reference = Callable[[xr.DataArray, xr.DataArray], xr.DataArray]
-"""Coarse LST and its nested guide → fine LST whose texture the truth is matched with."""
-
 
 @dataclass(frozen=True, eq=False)
 class SceneSample:
@@ -273,19 +270,9 @@ def register_scenes(
     sources: Iterable[SampleSource],
     factor: int,
     *,
-    reference: Reference | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> SetRegistration:
-    """Finds the shift of a set of scenes.
-
-    The reference is by default TsHARP: its detail is the guide's, which lies on LST's grid, and
-    its sign and size are LST's. With bicubic upsampling the 54 pairs give the same whole pixels.
-
-    Args:
-        sources: The scenes.
-        factor: Fine pixels along a coarse pixel's side.
-        reference: What to match the truth with.
-        progress: Called with each scene's name once it is done.
+    """Finds the shift of a set of scenes; ``progress`` is called with each name once it is done.
 
     Raises:
         GridError: If no scene can be registered.
@@ -293,7 +280,7 @@ def register_scenes(
     shifts: dict[str, Shift] = {}
     for source in sources:
         scene = cropped_to_guides(source.load(), factor)
-        shift = shift_of_scene(scene, factor, reference=reference)
+        shift = shift_of_scene(scene, factor)
         if shift is not None:
             shifts[scene.name] = shift
         if progress is not None:
@@ -302,15 +289,16 @@ def register_scenes(
     return SetRegistration(shifts, constant_shift(found), constant_shift(found, round_to=1.0))
 
 
-def shift_of_scene(
-    scene: SceneSample, factor: int, *, reference: Reference | None = None
-) -> Shift | None:
+def shift_of_scene(scene: SceneSample, factor: int) -> Shift | None:
     """Finds how far a scene's truth lies from where it says, from this scene alone.
 
+    It is matched with what TsHARP makes of the first guide: its detail is the guide's, which lies
+    on LST's grid, and its sign and size are LST's. Without a guide it is matched with bicubic,
+    with which the 54 pairs give the same whole pixels.
+
     Args:
-        scene: As ``cropped_to_guides`` returns it; its first guide is the one that is used.
+        scene: As ``cropped_to_guides`` returns it.
         factor: Fine pixels along a coarse pixel's side.
-        reference: What to match the truth with; TsHARP by default, bicubic without a guide.
 
     Returns:
         The shift in the truth's pixels, of quality 0 where nothing could be found; None where
@@ -324,8 +312,6 @@ def shift_of_scene(
         usable &= np.isfinite(block_mean(np.asarray(guide.values), factor))
     if not usable.any():
         return None
-    if reference is not None and guide is not None:
-        return _shift_of(scene.truth, reference(scene.lst, guide))
     method = _REFERENCE_WITHOUT_GUIDE if guide is None else REFERENCE_METHOD
     with warnings.catch_warnings():
         # A reference that fell back to bicubic still registers, and nobody reads its detail.

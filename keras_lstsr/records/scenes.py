@@ -167,14 +167,14 @@ class ScenePlan:
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
 
-def survey_scene(source: FileSource | RasterScene, factor: int = SCALE_FACTOR) -> SceneSurvey:
+def survey_scene(source: FileSource | RasterScene) -> SceneSurvey:
     """Surveys a scene with truth.
 
     Raises:
         ProductError: If a raster cannot be read, or a guide covers no pixel of LST.
         GridError: If a raster does not fit.
     """
-    scene = cropped_to_guides(source.load(), factor)
+    scene = cropped_to_guides(source.load(), SCALE_FACTOR)
     observed = scene.origin == "observed"
     return SceneSurvey(
         source,
@@ -187,7 +187,7 @@ def survey_scene(source: FileSource | RasterScene, factor: int = SCALE_FACTOR) -
             files=dict(scene.files),
         ),
         scene.acquisition_date,
-        clear_shift(shift_of_scene(scene, factor)) if observed else None,
+        clear_shift(shift_of_scene(scene, SCALE_FACTOR)) if observed else None,
     )
 
 

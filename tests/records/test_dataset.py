@@ -191,7 +191,6 @@ def test_last_batch(records):
 
     assert sizes(training=True) == [4, 4]
     assert sizes(training=False) == [4, 4, 2]
-    assert sizes(training=True, drop_remainder=False) == [4, 4, 2]
 
 
 def test_limit(records):

@@ -190,7 +190,6 @@ def test_number_of_batches(records):
 
     assert sizes(training=True) == [4, 4]
     assert sizes(training=False) == [4, 4, 2]
-    assert sizes(training=True, drop_remainder=False) == [4, 4, 2]
     assert sizes(training=True, steps=1) == [4]
     assert sizes(training=True, steps=9) == [4, 4]
 
