@@ -83,7 +83,8 @@ def mean_detail(details: Sequence[xr.DataArray], grid: Grid) -> xr.Dataset:
 
     Returns:
         ``reference`` ``[y, x]`` float32 in kelvin, NaN where no date counts; and ``date_count``
-        ``[y, x]`` uint16, the number of dates in it.
+        ``[y, x]`` uint16, the number of dates in it. The attribute ``date_weights`` says how far
+        each date counts, 0 to 1.
 
     Raises:
         GridError: If there is no detail, or one cannot be brought onto the grid.
@@ -109,7 +110,7 @@ def mean_detail(details: Sequence[xr.DataArray], grid: Grid) -> xr.Dataset:
         ),
         "date_count": xr.Variable(("y", "x"), count, {"long_name": "number of dates"}),
     }
-    return grid.dataset(variables)
+    return grid.dataset(variables, {"date_weights": weights.tolist()})
 
 
 def _strips(shape: tuple[int, ...]) -> list[slice]:

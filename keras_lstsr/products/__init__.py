@@ -97,7 +97,7 @@ class FileProduct:
 FILE_PRODUCTS: dict[str, FileProduct] = {}
 """By name; ``register_product`` adds to it, and asks these before the others."""
 
-_ASTER = "ASTER_LST"
+_ASTER, _LANDSAT = "ASTER_LST", "LANDSAT_LST"
 _RASTER_OPTIONS = ("quantity", "scale", "offset", "nodata", "unit", "day_night")
 _LST_VARIABLES = ("lst_day_kelvin", "lst_night_kelvin", "lst_kelvin")
 _HDF_SUFFIXES = {".hdf", ".hdf4", ".h4"}
@@ -131,7 +131,9 @@ def product_names() -> tuple[str, ...]:
 
 def _raster_quantities() -> dict[str, str]:
     """The quantity that each product holds which comes as GeoTIFF."""
-    return {_ASTER: "lst"} | {f"{name.upper()}_GEOTIFF": name for name in ("lst", *GUIDES)}
+    return {_ASTER: "lst", _LANDSAT: "lst"} | {
+        f"{name.upper()}_GEOTIFF": name for name in ("lst", *GUIDES)
+    }
 
 
 def open_product(
@@ -149,7 +151,8 @@ def open_product(
     - MOD11A1 and MYD11A1: ``lst_day_kelvin``, ``lst_night_kelvin``, ``qc_day``, ``qc_night``
       (uint8), ``view_time_*_hours``, ``view_angle_*_degrees``, ``emissivity_31`` and ``_32``;
     - MOD09GQ and MYD09GQ: ``red_reflectance``, ``nir_reflectance``, ``ndvi``, ``qc_250m``;
-    - ASTER or other single-band GeoTIFF: ``lst_kelvin``, or a guide by its name, e.g. ``ndvi``.
+    - ASTER, Landsat's ST_B10 or another GeoTIFF: ``lst_kelvin``, or a guide by its name. Of
+      several bands, the one that is described by a guide's name is read.
 
     LST, reflectance and NDVI have ``attrs["rejected_pixels"]`` (JSON text, reason -> count) and a
     uint8 companion ``<name>_rejection`` with the reason per pixel (:data:`REASONS`). ``encoding``
@@ -281,11 +284,15 @@ def _open_raster(path: Path, product: str | None, **given: Any) -> xr.Dataset:
             found=options.quantity,
             expected=quantity,
         )
-    band = read_band(path)
+    band = read_band(path, GUIDES if options.quantity is None else [options.quantity])
     if quantity is not None:
         options = replace(options, quantity=quantity)
+    elif options.quantity in (None, "lst") and raster.is_landsat(band):
+        product = _LANDSAT
     elif options.quantity in (None, "lst") and raster.is_aster(band):
         product = _ASTER
+    if product == _LANDSAT:
+        return raster.open_landsat(band, options, product)
     if product == _ASTER:
         return raster.open_aster(band, options, product)
     quantity = raster.quantity_of(band, options)
@@ -305,7 +312,7 @@ def lst_layers(scene: xr.Dataset) -> dict[str, xr.DataArray]:
             "the scene holds no land surface temperature",
             path=scene.attrs.get("source_file"),
             found=f"{scene.attrs.get('product')} with {', '.join(map(str, scene.data_vars))}",
-            expected="MOD11A1, MYD11A1, ASTER or an LST GeoTIFF",
+            expected="MOD11A1, MYD11A1, ASTER, Landsat or an LST GeoTIFF",
         )
     return {layer.attrs.get("day_night", "unknown"): layer for layer in layers}
 
