@@ -12,6 +12,7 @@ from keras_lstsr.grids.axes import raster_name
 from keras_lstsr.grids.door import Placed, placed, target_grid
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.warp import warp_area, warp_bilinear
+from keras_lstsr.grids.water import water_share
 
 # A guide whose pixels are wider than this many fine pixels holds no detail of the fine grid.
 COARSEST_GUIDE = 1.5
@@ -66,10 +67,16 @@ def guide_over_lst(
 ) -> xr.DataArray:
     """Brings a guide onto LST's fine grid, and makes sure that it has a valid pixel there.
 
+    Water, by its name in ``field``, may come on pixels of any size; see ``water_share``.
+
     Raises:
-        GridError: As of ``guide_on_fine_grid``; or if all of the guide is NaN there.
+        GridError: As of ``guide_on_fine_grid`` or ``water_share``; or if all of the guide is NaN
+            there.
     """
-    fine = guide_on_fine_grid(guide, lst, factor)
+    if field == "water":
+        fine = water_share(guide, lst.finer(factor))
+    else:
+        fine = guide_on_fine_grid(guide, lst, factor)
     if not np.isfinite(fine.values).any():
         raise GridError(
             "the guide does not overlap LST, or holds no valid pixel there",
