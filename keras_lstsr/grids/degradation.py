@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from keras_lstsr.errors import GridError
-from keras_lstsr.grids.door import placed
+from keras_lstsr.grids.grid import placed
 from keras_lstsr.grids.resample import block_mean, blocks, norm_l4
 
 Degradation = Literal["norm_l4", "mean", "area", "psf"]

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from keras_lstsr.errors import GridError
-from keras_lstsr.grids.align import guide_on_fine_grid
 from keras_lstsr.grids.degradation import GaussianPsf
-from keras_lstsr.grids.door import placed
-from keras_lstsr.grids.grid import Grid
+from keras_lstsr.grids.grid import Grid, placed
+from keras_lstsr.grids.warp import guide_on_fine_grid
 
 # What MODIS sees in a 1 km pixel, over all view angles, is about as wide as this many pixels.
 _FWHM_COARSE_PIXELS = 1.6

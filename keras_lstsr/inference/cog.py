@@ -14,8 +14,7 @@ from rasterio.errors import RasterioError
 
 from keras_lstsr.errors import GridError, LstsrError
 from keras_lstsr.files import written_whole
-from keras_lstsr.grids.door import placed
-from keras_lstsr.grids.grid import Grid
+from keras_lstsr.grids.grid import Grid, placed
 
 # Steps of 0.01 K reach 655 K in 16 bits; 0 is free to mark missing pixels.
 UINT16_SCALE_KELVIN = 0.01

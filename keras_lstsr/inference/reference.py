@@ -19,14 +19,14 @@ from rasterio.warp import transform_bounds
 
 from keras_lstsr import __version__
 from keras_lstsr.errors import ConfigError, GridError, LstsrError, ProductError
-from keras_lstsr.grids.align import COARSEST_GUIDE, guide_on_fine_grid, relative_pixel_size
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.reference import detail_of, mean_detail
 from keras_lstsr.grids.registration import Shift, coregister
+from keras_lstsr.grids.warp import COARSEST_GUIDE, guide_on_fine_grid, relative_pixel_size
 from keras_lstsr.inference.cog import write_cog
 from keras_lstsr.products import lst_layers, open_product
 from keras_lstsr.records.fine_scenes import PIXEL_SIZE_M, find_fine_scenes, is_mask, without_clouds
-from keras_lstsr.records.truth import LEAST_SHIFT_QUALITY
+from keras_lstsr.records.scene_sample import LEAST_SHIFT_QUALITY
 
 DayNight = Literal["day", "night"]
 

@@ -18,11 +18,10 @@ from keras_lstsr.artifacts.contract import (
     check_range,
 )
 from keras_lstsr.errors import GridError, ModelError
-from keras_lstsr.grids.align import guide_over_lst
-from keras_lstsr.grids.door import placed
-from keras_lstsr.grids.grid import Grid
+from keras_lstsr.grids.grid import Grid, placed
 from keras_lstsr.grids.tiling import Tile, Tiling, make_tiling
-from keras_lstsr.grids.water import water_from_ndvi
+from keras_lstsr.grids.warp import guide_over_lst
+from keras_lstsr.grids.water import water_from_ndvi, water_share
 from keras_lstsr.inference.predictor import Predictor
 from keras_lstsr.inference.quality import (
     guide_use,
@@ -160,8 +159,9 @@ def _on_fine_grid(
     guides: Mapping[str, xr.DataArray], lst: Grid, factor: int
 ) -> dict[str, NDArray[np.float32]]:
     """Brings guides onto the fine grid: ``[f·h, f·w]``, NaN where missing or out of reach."""
+    onto = {"water": water_share}
     return {
-        name: np.asarray(guide_over_lst(guide, lst, factor, field=name).values, np.float32)
+        name: guide_over_lst(guide, lst, factor, field=name, onto=onto.get(name)).values
         for name, guide in guides.items()
     }
 

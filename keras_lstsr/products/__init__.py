@@ -17,10 +17,11 @@ import xarray as xr
 
 from keras_lstsr.config.guides import GUIDES, guide_named
 from keras_lstsr.errors import ConfigError, ProductError, unknown
-from keras_lstsr.products import granule, mod09gq, mod11a1
+from keras_lstsr.products import granule
 from keras_lstsr.products.hdfeos import HDF4_MAGIC, HdfEosFile
 from keras_lstsr.products.quality import POLICIES, REASONS, Rejection, check_policy
 from keras_lstsr.products.scene import rejection_reason
+from keras_lstsr.registration import Code, code_of
 
 __all__ = [
     "FILE_PRODUCTS",
@@ -53,14 +54,20 @@ class HdfProduct:
         fields: Some of its fields, likewise.
     """
 
-    open: Callable[..., xr.Dataset]
+    open: Code
     grid_name: str = ""
     fields: frozenset[str] = frozenset()
 
 
-_MOD11A1 = HdfProduct(mod11a1.open_mod11a1, mod11a1.GRID_NAME, frozenset({"LST_Day_1km", "QC_Day"}))
+_MOD11A1 = HdfProduct(
+    "keras_lstsr.products.mod11a1:open_mod11a1",
+    "MODIS_Grid_Daily_1km_LST",
+    frozenset({"LST_Day_1km", "QC_Day"}),
+)
 _MOD09GQ = HdfProduct(
-    mod09gq.open_mod09gq, mod09gq.GRID_NAME, frozenset({"sur_refl_b01_1", "QC_250m_1"})
+    "keras_lstsr.products.mod09gq:open_mod09gq",
+    "MODIS_Grid_2D",
+    frozenset({"sur_refl_b01_1", "QC_250m_1"}),
 )
 HDF_PRODUCTS = {
     "MOD11A1": _MOD11A1,
@@ -252,7 +259,8 @@ def _open_hdf(
             pattern = granule.compile_date_pattern(date_pattern)
             named = granule.date_from_name(path.name, [pattern])
             metadata = replace(metadata, acquisition_date=named)
-        return HDF_PRODUCTS[found].open(file, metadata, qc_policy=qc_policy, variables=variables)
+        read = code_of(HDF_PRODUCTS[found].open)
+        return read(file, metadata, qc_policy=qc_policy, variables=variables)
 
 
 def _product_from_fields(file: HdfEosFile) -> str:

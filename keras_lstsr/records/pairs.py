@@ -21,17 +21,22 @@ import xarray as xr
 from keras_lstsr.config.guides import GUIDES, REFERENCE, guide_named
 from keras_lstsr.errors import ConfigError, ProductError
 from keras_lstsr.files import sha256_of
-from keras_lstsr.grids.align import guide_on_fine_grid
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.ground import share_ground
 from keras_lstsr.grids.reference import detail_of, mean_detail
 from keras_lstsr.grids.registration import shifted
+from keras_lstsr.grids.warp import guide_on_fine_grid
 from keras_lstsr.grids.water import water_from_ndvi
 from keras_lstsr.products import open_product
 from keras_lstsr.records.rasters import TRUTH
-from keras_lstsr.records.scene_sample import SceneSample, cropped_to_guides, usable_truth
+from keras_lstsr.records.scene_sample import (
+    SceneSample,
+    clear_shift,
+    cropped_to_guides,
+    shift_of_scene,
+    usable_truth,
+)
 from keras_lstsr.records.schema import SCALE_FACTOR
-from keras_lstsr.records.truth import clear_shift, shift_of_scene
 
 PAIRS_TABLE = "pairs.csv"
 _DEFAULT_GUIDE = "ndvi"

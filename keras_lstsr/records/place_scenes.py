@@ -22,11 +22,11 @@ import xarray as xr
 from keras_lstsr.config.guides import GUIDES, REFERENCE
 from keras_lstsr.errors import GridError, ProductError
 from keras_lstsr.files import sha256_of
-from keras_lstsr.grids.align import guide_on_fine_grid
 from keras_lstsr.grids.degradation import Footprint, FootprintKind
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.reference import detail_of, mean_detail
 from keras_lstsr.grids.resample import block_mean
+from keras_lstsr.grids.warp import guide_on_fine_grid
 from keras_lstsr.grids.water import water_from_ndvi
 from keras_lstsr.products import open_product
 from keras_lstsr.products.granule import date_from_name, day_night_from_text

@@ -33,9 +33,12 @@ from keras_lstsr.records.scene_sample import (
     FileSource,
     SampleSource,
     SceneSample,
+    clear_shift,
+    common_shift,
     cropped_to_guides,
     extent_of,
     nested,
+    shift_of_scene,
 )
 from keras_lstsr.records.schema import (
     SCALE_FACTOR,
@@ -46,7 +49,6 @@ from keras_lstsr.records.schema import (
     Split,
     with_rejection,
 )
-from keras_lstsr.records.truth import clear_shift, common_shift, shift_of_scene
 
 LocalCopy = Callable[[str], AbstractContextManager[Path]]
 """Lends a file, wherever it lies, under a path that every library can open."""
@@ -165,14 +167,14 @@ class ScenePlan:
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
 
-def survey_scene(source: FileSource | RasterScene, factor: int = SCALE_FACTOR) -> SceneSurvey:
+def survey_scene(source: FileSource | RasterScene) -> SceneSurvey:
     """Surveys a scene with truth.
 
     Raises:
         ProductError: If a raster cannot be read, or a guide covers no pixel of LST.
         GridError: If a raster does not fit.
     """
-    scene = cropped_to_guides(source.load(), factor)
+    scene = cropped_to_guides(source.load(), SCALE_FACTOR)
     observed = scene.origin == "observed"
     return SceneSurvey(
         source,
@@ -185,7 +187,7 @@ def survey_scene(source: FileSource | RasterScene, factor: int = SCALE_FACTOR) -
             files=dict(scene.files),
         ),
         scene.acquisition_date,
-        clear_shift(shift_of_scene(scene, factor)) if observed else None,
+        clear_shift(shift_of_scene(scene, SCALE_FACTOR)) if observed else None,
     )
 
 

@@ -18,9 +18,14 @@ from keras_lstsr.records.fine_scenes import find_fine_scenes
 from keras_lstsr.records.pairs import find_pairs
 from keras_lstsr.records.place_scenes import find_places
 from keras_lstsr.records.reading import iterate_samples
-from keras_lstsr.records.scene_sample import cropped_to_guides, nested
+from keras_lstsr.records.scene_sample import (
+    clear_shift,
+    common_shift,
+    cropped_to_guides,
+    nested,
+    shift_of_scene,
+)
 from keras_lstsr.records.schema import DatasetMetadata, load_metadata
-from keras_lstsr.records.truth import clear_shift, common_shift, shift_of_scene
 from keras_lstsr.testing.rasters import utm_raster
 from keras_lstsr.testing.samples import made_scene, write_pair, write_pairs, write_places
 

@@ -16,8 +16,8 @@ from keras_lstsr.records.scene_sample import (
     eroded,
     extent_of,
     nested,
+    shift_of_scene,
 )
-from keras_lstsr.records.truth import shift_of_scene
 from keras_lstsr.testing.rasters import utm_raster
 from keras_lstsr.testing.samples import made_scene
 
