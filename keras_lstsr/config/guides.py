@@ -110,6 +110,11 @@ def register_guide(guide: Guide, *, replace: bool = False) -> None:
     register(GUIDES, guide.name, guide, field="guide", replace=replace)
 
 
+def is_regressor(name: str) -> bool:
+    """Tells whether methods regress LST on a guide; on one that is not registered they do."""
+    return name not in GUIDES or GUIDES[name].regressor
+
+
 def guide_named(name: str) -> Guide:
     """Returns the guide of that name.
 
