@@ -62,7 +62,8 @@ _REGISTERED = (
         long_name="the share of water",
         valid_range=(0.0, 1.0),
         when_missing="NaN; what is known of water is left out there",
-        hint="Divide percent by 100, and mark fill values as NaN.",
+        hint="Take one of several classes by the option class. Divide percent by 100, and mark "
+        "fill values as NaN.",
         regressor=False,
     ),
     Guide(
