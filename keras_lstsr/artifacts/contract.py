@@ -81,7 +81,7 @@ class Contract(BaseModel):
     """What an exported model takes, gives and comes from.
 
     Attributes:
-        contract_version: Version of this layout: 1 for models of one image, as ever; 2 for
+        contract_version: Version of this layout: 1 for models of one image; 2 for
             models with a guide, which a reader that knows only 1 must refuse.
         model_version: The SavedModel's version number; 0 for a model that is not exported.
         signature: Name of the signature that predicts.
@@ -223,7 +223,7 @@ class Contract(BaseModel):
                 inputs[name] = np.full(fine, np.nan, np.float32)
             else:
                 raise ModelError(
-                    "this model cannot do without the guide",
+                    "this model needs the guide",
                     field=name,
                     found=f"inputs {', '.join((INPUT_NAME, *guides))}",
                     action="Give it; predict takes it by --guide NAME=FILE.",
@@ -304,7 +304,7 @@ def _guide_hint(name: str) -> str:
 
 
 def _check_floating(values: NDArray[Any], tensor: TensorContract, action: str) -> None:
-    problem = "the input holds no floating-point numbers"
+    problem = "the input does not hold floating-point numbers"
     expected = tensor.dtype + _unit_text(tensor.units)
     fits = values.dtype.kind == "f"
     ModelError.unless(fits, tensor.name, values.dtype.name, expected, problem, action=action)

@@ -66,7 +66,7 @@ def holds_keras_model(folder: Path) -> bool:
 def _old_provenance(folder: ModelFolder) -> dict[str, Any]:
     warnings.warn(
         f"{folder.path} has {_OLD_MODEL}, as older versions wrote it. The next release will not "
-        "read it: make the model anew with `keras-lstsr pretrain`",
+        "read it: train the model again with `keras-lstsr pretrain`",
         OldLayoutWarning,
         stacklevel=4,
     )
@@ -189,7 +189,7 @@ def _smallest_that_works(
             continue  # for this network's depth
         return size, results if isinstance(results, dict) else {OUTPUT_NAME: results}
     raise ModelError(
-        "the model takes no single-channel image",
+        "the model does not take a single-channel image",
         found=f"failure for all sizes up to {_SIZES_TRIED_PIXELS[-1]} pixels",
         expected="a model of build_model or build_guided: [B, h, w, 1] in kelvin",
     )

@@ -34,7 +34,7 @@ def shipped_folder(name: str) -> Path | None:
     weights = shipped_weights()
     if name == PRETRAINED and not weights:
         raise ModelError(
-            "the pretrained weights are not there",
+            "the pretrained weights are missing",
             path=WEIGHTS_FOLDER,
             expected="the folder that comes with keras-lstsr",
             action="Install keras-lstsr again, or name a model of your own by --model.",

@@ -208,7 +208,7 @@ def load_saved_model(path: Path) -> Any:
     missing = {SERVING_SIGNATURE, CONTRACT_SIGNATURE} - set(loaded.signatures)
     if missing:
         raise ModelError(
-            "the SavedModel is none of keras-lstsr",
+            "keras-lstsr did not export this SavedModel",
             path=path,
             field="signatures",
             found=sorted(loaded.signatures),

@@ -20,7 +20,7 @@ import click
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
-    help="Model folder; must not be there yet.",
+    help="Model folder; must not exist yet.",
 )
 @click.option(
     "--normalisation-scale",

@@ -25,7 +25,9 @@ from keras_lstsr.products.summary import LayerSummary, SceneSummary, summarise
     show_default=True,
     help="; ".join(f"{name}: {meaning}" for name, meaning in POLICIES.items()) + ".",
 )
-@click.option("--product", type=click.Choice(product_names()), help="Expect this product.")
+@click.option(
+    "--product", type=click.Choice(product_names()), help="Fail if the file is not of this product."
+)
 @click.option("--quantity", type=click.Choice(["lst", *GUIDES]), help="What a GeoTIFF holds.")
 @click.option("--scale", type=float, help="Units per stored unit of a GeoTIFF, e.g. 0.02.")
 @click.option("--offset", type=float, help="Physical value of a stored zero of a GeoTIFF.")
@@ -33,7 +35,9 @@ from keras_lstsr.products.summary import LayerSummary, SceneSummary, summarise
 @click.option("--unit", type=click.Choice(["kelvin", "celsius"]), help="Unit of a GeoTIFF's LST.")
 @click.option("--date", help="Acquisition date, e.g. 2021-08-15.")
 @click.option(
-    "--day-night", type=click.Choice(["day", "night", "unknown"]), help="Of a GeoTIFF's LST."
+    "--day-night",
+    type=click.Choice(["day", "night", "unknown"]),
+    help="Time of day of a GeoTIFF's LST.",
 )
 @click.option(
     "--date-pattern",

@@ -17,7 +17,7 @@ import click
 @click.option(
     "--model",
     type=click.Path(path_type=Path),
-    help="A run folder, a .keras file, or a SavedModel (a version, or the folder of versions). "
+    help="A model folder, a .keras file, or a SavedModel (a version, or the folder of versions). "
     "Default: the pretrained model, which takes --ndvi.",
 )
 @click.option("--server", metavar="HOST:PORT", help="A server to ask instead of --model.")
@@ -60,7 +60,7 @@ import click
 @click.option(
     "--uncertainty",
     is_flag=True,
-    help="Write OUTPUT_std.tif, too: the standard deviation of the error of detail, in kelvin.",
+    help="Also write OUTPUT_std.tif: the standard deviation of the error of detail, in kelvin.",
 )
 @click.option(
     "--layer", type=click.Choice(["day", "night"]), help="Default: day, or the only layer."
@@ -102,20 +102,18 @@ import click
 @click.option("--nodata", type=float, help="GeoTIFF: stored value that marks missing pixels.")
 @click.option("--unit", type=click.Choice(["kelvin", "celsius"]), help="GeoTIFF: its unit.")
 @click.option("--quantity", type=click.Choice(["lst"]), help="GeoTIFF: say that it is LST.")
-@click.option(
-    "--date", metavar="YYYY-MM-DD", help="Acquisition date, if the file does not tell it."
-)
+@click.option("--date", metavar="YYYY-MM-DD", help="Acquisition date, if the file does not say it.")
 @click.option(
     "--day-night",
     type=click.Choice(["day", "night"]),
-    help="GeoTIFF: time of day, if the file lacks it.",
+    help="GeoTIFF: time of day, if the file does not say it.",
 )
 @click.option("--ndvi-scale", type=float, help="NDVI GeoTIFF: units per stored unit, e.g. 0.0001.")
 @click.option("--ndvi-nodata", type=float, help="NDVI GeoTIFF: value that marks missing pixels.")
+@click.option("--ndvi-date", metavar="YYYY-MM-DD", help="NDVI's date, if the file does not say it.")
 @click.option(
-    "--ndvi-date", metavar="YYYY-MM-DD", help="NDVI's date, if the file does not tell it."
+    "--timeout", default=300.0, show_default=True, help="Seconds to wait for a server's answer."
 )
-@click.option("--timeout", default=300.0, show_default=True, help="Seconds for a server's answer.")
 def command(
     source: Path,
     model: Path | None,
@@ -145,8 +143,8 @@ def command(
     The result is a cloud-optimised GeoTIFF on exactly nested pixels, in kelvin, NaN where the
     input has no valid temperature, with its provenance in the tags, and a quicklook beside it.
 
-    Without --model and --server, the pretrained model is used. Give it NDVI by --ndvi: without,
-    its result is only a little better than bicubic upsampling.
+    Without --model and --server, the pretrained model is used. Give it NDVI with --ndvi: without
+    NDVI its result is only a little better than bicubic upsampling.
     """
     if model is not None and server is not None:
         raise click.UsageError("Give only one of --model and --server.")

@@ -41,7 +41,7 @@ class GrpcPredictor(ContractPredictor):
         message_bytes: Batches are split so that no message is larger, unless a single item is.
 
     Raises:
-        ServingError: If nobody answers, or the server's model is none of keras-lstsr.
+        ServingError: If nobody answers, or keras-lstsr did not export the server's model.
         MissingExtraError: If the extra ``serving`` is not installed.
     """
 
@@ -160,7 +160,7 @@ def server_address(address: str) -> str:
     host, _, port = bare.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ServingError(
-            "this is no server address",
+            "this is not a server address",
             field="address",
             found=repr(address),
             expected=f"HOST:PORT, e.g. localhost:{DEFAULT_PORT}",

@@ -40,7 +40,7 @@ def not_negative(name: str, value: Any) -> float:
     """Returns a number from 0 on, or raises a ConfigError that names the option."""
     result = number(name, value)
     if result < 0:
-        raise _refuse(name, value, "a number from 0 on")
+        raise _refuse(name, value, "a number of 0 or more")
     return result
 
 
@@ -56,7 +56,7 @@ def whole(name: str, value: Any, minimum: int) -> int:
     """Returns a whole number from ``minimum`` on, or raises a ConfigError."""
     result = number(name, value)
     if result != int(result) or result < minimum:
-        raise _refuse(name, value, f"a whole number from {minimum} on")
+        raise _refuse(name, value, f"a whole number of {minimum} or more")
     return int(result)
 
 

@@ -42,7 +42,7 @@ class PixelShuffle(keras.layers.Layer):
         batch, height, width, channels = input_shape
         fine = [None if side is None else side * self.factor for side in (height, width)]
         if channels is None or channels % self.factor**2:
-            raise ValueError(f"{channels} channels are no multiple of {self.factor}²")
+            raise ValueError(f"{channels} channels are not a multiple of {self.factor}²")
         return (batch, fine[0], fine[1], channels // self.factor**2)
 
     def get_config(self) -> dict[str, Any]:

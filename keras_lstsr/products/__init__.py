@@ -202,7 +202,7 @@ def open_product(
             # A guide is asked for by its quantity, whatever file it is in.
             if value is not None and not (own and name == "quantity"):
                 raise ConfigError(
-                    "this option is for GeoTIFF; other products define it themselves",
+                    "this option is for GeoTIFF; other products say it themselves",
                     path=path,
                     field=name,
                     found=value,

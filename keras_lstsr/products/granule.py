@@ -95,7 +95,7 @@ def check_date(date: str) -> str:
         return dt.date.fromisoformat(date).isoformat()
     except ValueError as error:
         raise ConfigError(
-            "this is no date", field="date", found=repr(date), expected="e.g. 2021-08-15"
+            "this is not a date", field="date", found=repr(date), expected="e.g. 2021-08-15"
         ) from error
 
 
@@ -117,7 +117,7 @@ def compile_date_pattern(date_pattern: str) -> re.Pattern[str]:
         pattern = re.compile(date_pattern)
     except re.error as error:
         raise ConfigError(
-            f"the pattern is no regular expression: {error}",
+            f"the pattern is not a regular expression: {error}",
             field="date_pattern",
             found=repr(date_pattern),
             expected=expected,

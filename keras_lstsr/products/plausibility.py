@@ -72,7 +72,7 @@ def check_kelvin(
             action=f"Pass {advice}.",
         )
     raise ProductError(
-        "the values are no temperatures in kelvin",
+        "the values are not temperatures in kelvin",
         path=path,
         found=f"{text}, with scale {packing.scale_factor:g} and offset {packing.add_offset:g}",
         expected="land surface temperature in kelvin",
@@ -116,7 +116,7 @@ def check_guide(
     raise ProductError(
         f"the values are raw integers instead of {guide.long_name}, and no tag gives their scale"
         if untagged
-        else f"the values are no {guide.long_name}",
+        else f"the values are not {guide.long_name}",
         path=path,
         found=f"values from {found.min():g} to {found.max():g}",
         expected=f"{low:g} to {high:g}",

@@ -140,7 +140,7 @@ def quantity_of(band: RasterBand, options: RasterOptions) -> str:
     if band.units.lower() in _KELVIN_UNITS | _CELSIUS_UNITS:
         return "lst"
     raise ProductError(
-        "neither tags, units nor file name tell whether this is LST or NDVI",
+        "tags, units and file name do not say whether this is LST or NDVI",
         path=band.path,
         found=f"description {band.description!r}, units {band.units!r}",
         action='Pass quantity="lst" or quantity="ndvi" (--quantity).',
@@ -191,7 +191,7 @@ def packing_of_band(band: RasterBand, options: RasterOptions, quantity: str) -> 
             to_kelvin = unit_offset_kelvin(options.unit or tagged)
         except ConfigError as error:
             raise ProductError(
-                "the raster's unit of temperature is not known here",
+                "the raster's unit of temperature is unknown",
                 path=band.path,
                 field="units",
                 found=repr(band.units),

@@ -103,14 +103,16 @@ def data_mining(
 
 def _check(trees: int, window_pixels: int, homogeneous_share: float) -> None:
     if trees < 1:
-        raise ConfigError("no trees", field="trees", found=trees, expected="at least 1")
+        raise ConfigError(
+            "the method needs trees", field="trees", found=trees, expected="at least 1"
+        )
     if window_pixels < 0:
         raise ConfigError(
             "no window", field="window_pixels", found=window_pixels, expected="0 or more"
         )
     if not 0 < homogeneous_share <= 1:
         raise ConfigError(
-            "no share of the pixels",
+            "this is not a share of the pixels",
             field="homogeneous_share",
             found=homogeneous_share,
             expected="more than 0 and at most 1",
@@ -186,7 +188,7 @@ class _Scene:
     def fine(self, window: tuple[slice, slice]) -> NDArray[np.float32]:
         """Returns the fine guides of a window of coarse pixels, in units of their spread.
 
-        ``[H, W, varying]``; NaN where any guide is, be it constant or not.
+        ``[H, W, varying]``; NaN where any guide is, also a constant one.
         """
         rows, columns = (slice(s.start * self.factor, s.stop * self.factor) for s in window)
         values = np.moveaxis(self.bands[:, rows, columns], 0, -1)

@@ -15,7 +15,7 @@ from keras_lstsr.sharpening.fallback import warn
 from keras_lstsr.sharpening.regression import global_fit, pixels_of_fit
 from keras_lstsr.sharpening.residual import guide_bands, upsampled_residual
 
-# Coarse pixels that each term of the polynomial needs, lest it follows single pixels.
+# Coarse pixels that each term of the polynomial needs, so that it does not follow single pixels.
 _PIXELS_PER_TERM = 5
 # Fine rows that are evaluated at a time, which bounds the memory for the terms.
 _STRIP_ROWS = 64
@@ -121,7 +121,12 @@ def huts(
     1772-1780.
     """
     if degree < 1:
-        raise ConfigError("no polynomial", field="degree", found=degree, expected="at least 1")
+        raise ConfigError(
+            "a polynomial has a degree of 1 or more",
+            field="degree",
+            found=degree,
+            expected="at least 1",
+        )
     bands = guide_bands(lst_kelvin, guide, factor)
     coarse, share = coarse_guide_and_share(bands, factor)
     usable = pixels_of_fit(lst_kelvin, coarse, share=share)

@@ -143,7 +143,7 @@ def _function(method: str, factor: int, options: dict[str, object]) -> Callable[
         )
     if not isinstance(factor, int | np.integer) or factor < 2:
         raise ConfigError(
-            "unusable factor", field="factor", found=factor, expected="a whole number from 2 on"
+            "unusable factor", field="factor", found=factor, expected="a whole number of 2 or more"
         )
     function = code_of(METHODS[method].function)
     parameters = inspect.signature(function).parameters.values()
@@ -200,7 +200,7 @@ def _bands(guide: Guide | None, method: str) -> list[xr.DataArray]:
         extra = [name for name in raster.dims if name not in axes and raster.sizes[name] > 1]
         if len(extra) > 1:
             raise GridError(
-                "the guide is no raster",
+                "the guide is not a raster",
                 path=raster.encoding.get("source"),
                 field="guide",
                 found=f"dimensions {raster.dims}",

@@ -169,7 +169,7 @@ def test_missing_file(tmp_path):
 
 def test_folder_is_no_file(tmp_path):
     (tmp_path / "folder.hdf").mkdir()
-    with pytest.raises(ProductError, match="this is no file"):
+    with pytest.raises(ProductError, match="this is not a file"):
         open_product(tmp_path / "folder.hdf")
 
 
@@ -185,7 +185,7 @@ def test_folder_is_no_file(tmp_path):
 def test_file_with_hdf_name_that_is_none(tmp_path, content, found):
     path = tmp_path / "MOD11A1.A2021227.h18v04.061.2021228105320.hdf"
     path.write_bytes(content)
-    with pytest.raises(ProductError, match="no HDF4 file") as caught:
+    with pytest.raises(ProductError, match="not an HDF4 file") as caught:
         open_product(path)
     assert found in str(caught.value) and str(path) in str(caught.value)
 
