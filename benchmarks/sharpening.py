@@ -50,17 +50,16 @@ def peak_bytes():
 
 def measure(task):
     """Runs one method on one scene; in a process of its own."""
-    from importlib import import_module
-
-    from keras_lstsr.grids.resample import interpolated
+    from keras_lstsr.registration import code_of
+    from keras_lstsr.sharpening import METHODS
 
     lst, guide = make_scene(task["side"], task["factor"], task["clouds"], task["scattered"])
     # A first, small run pays for imports.
     small = make_scene(16, task["factor"], 0.0, False)
+    method = code_of(METHODS[task["method"]].function)
     if task["method"] == "bicubic":
-        run = lambda scene: interpolated(scene[0], task["factor"])  # noqa: E731
+        run = lambda scene: method(scene[0], task["factor"])  # noqa: E731
     else:
-        method = getattr(import_module(f"keras_lstsr.sharpening.{task['method']}"), task["method"])
         run = lambda scene: method(*scene, task["factor"])  # noqa: E731
     run(small)
     seconds = []

@@ -156,13 +156,13 @@ def _fresh_folder(root: Path) -> DemoPaths:
 
 def _first_map(console: Console, paths: DemoPaths) -> BenchmarkResult:
     """Predicts a scene with NDVI by the shipped weights, and scores it beside bicubic."""
-    from keras_lstsr.artifacts.pretrained import PRETRAINED
+    from keras_lstsr.artifacts.loading import PRETRAINED
     from keras_lstsr.evaluation.compare import compare
     from keras_lstsr.evaluation.methods import PRETRAINED_LABEL, choose_methods
     from keras_lstsr.evaluation.report.tables import markdown_table
     from keras_lstsr.evaluation.result import BASELINE
     from keras_lstsr.evaluation.sources import scenes_set
-    from keras_lstsr.inference.loading import load_predictor
+    from keras_lstsr.inference.predictor import load_predictor
     from keras_lstsr.inference.product import GuideInput, LstInput, Outputs, predict_product
 
     lst, ndvi = (sorted(paths.unseen.glob(f"{name}.*.hdf"))[0] for name in ("MOD11A1", "MOD09GQ"))
@@ -264,7 +264,7 @@ def _evaluate(console: Console, paths: DemoPaths, mlflow: bool) -> list[Benchmar
 
 
 def _serve_and_predict(console: Console, paths: DemoPaths) -> None:
-    from keras_lstsr.inference.loading import load_predictor
+    from keras_lstsr.inference.predictor import load_predictor
     from keras_lstsr.inference.product import LstInput, Outputs, predict_product
 
     source = sorted(paths.unseen.glob("MOD11A1.*.hdf"))[0]

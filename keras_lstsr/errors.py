@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from os import PathLike
 from typing import Any
@@ -110,6 +111,14 @@ class ServingError(LstsrError):
 
 class MissingExtraError(LstsrError):
     """An optional dependency that is not installed; the message names the extra."""
+
+
+def unknown(
+    what: str, found: object, known: Iterable[object], *, field: str | None = None
+) -> ConfigError:
+    """Returns the error for a name that is not among those known; the message lists them."""
+    names = ", ".join(map(str, known))
+    return ConfigError(f"unknown {what}", field=field, found=repr(found), expected=names)
 
 
 class OldLayoutWarning(FutureWarning):

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 from rich.console import Console
 from rich.table import Table
@@ -58,19 +60,12 @@ class LstsrClient(GrpcPredictor):
         signatures = get_model_metadata_pb2.SignatureDefMap()
         answer.metadata["signature_def"].Unpack(signatures)
 
-        def describe(tensors: object) -> dict[str, tuple[str, str]]:
-            return {
-                name: (
-                    tf.dtypes.as_dtype(info.dtype).name,
-                    "["
-                    + ", ".join(
-                        "?" if dimension.size < 0 else str(dimension.size)
-                        for dimension in info.tensor_shape.dim
-                    )
-                    + "]",
-                )
-                for name, info in sorted(tensors.items())  # type: ignore[attr-defined]
-            }
+        def describe(tensors: Any) -> dict[str, tuple[str, str]]:
+            described = {}
+            for name, info in sorted(tensors.items()):
+                sides = ["?" if side.size < 0 else str(side.size) for side in info.tensor_shape.dim]
+                described[name] = tf.dtypes.as_dtype(info.dtype).name, f"[{', '.join(sides)}]"
+            return described
 
         return answer.model_spec.version.value, {
             name: {"inputs": describe(definition.inputs), "outputs": describe(definition.outputs)}

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 import grpc
@@ -27,7 +27,7 @@ from tensorflow_serving.apis import (
 
 from keras_lstsr.errors import ServingError
 from keras_lstsr.inference.remote import DEFAULT_MODEL_NAME, DEFAULT_PORT
-from serving.versions import RequestError, VersionWatcher
+from serving.versions import RequestError, VersionWatcher, invalid
 
 _SIGNATURE_DEF = "signature_def"
 
@@ -41,7 +41,7 @@ class _Servicer:
 
     def _check_name(self, request: Any) -> None:
         if not request.HasField("model_spec"):
-            raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, "Missing ModelSpec")
+            raise invalid("Missing ModelSpec")
         if request.model_spec.name != self._model_name:
             raise RequestError(
                 grpc.StatusCode.NOT_FOUND,
@@ -72,10 +72,8 @@ class _PredictionService(_Servicer, prediction_service_pb2_grpc.PredictionServic
 
     def _metadata(self, request: Any) -> Any:
         if not request.metadata_field or set(request.metadata_field) - {_SIGNATURE_DEF}:
-            raise RequestError(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"metadata_field must be {_SIGNATURE_DEF}, found {list(request.metadata_field)}",
-            )
+            found = list(request.metadata_field)
+            raise invalid(f"metadata_field must be {_SIGNATURE_DEF}, found {found}")
         self._check_name(request)
         version = self._versions.get(request.model_spec)
         response = get_model_metadata_pb2.GetModelMetadataResponse()
@@ -167,21 +165,18 @@ class LocalServer:
         self._poller.start()
 
     def _listen(self, host: str, port: int) -> int:
+        cause: Exception | None = None
         try:
-            bound = self._server.add_insecure_port(f"{host}:{port}")
+            if bound := self._server.add_insecure_port(f"{host}:{port}"):
+                return bound
         except RuntimeError as error:
-            bound = 0
-            cause: Exception | None = error
-        else:
-            cause = None
-        if not bound:
-            raise ServingError(
-                "the server cannot listen at this address",
-                field=f"{host}:{port}",
-                found=cause or "the port is taken, or not allowed",
-                action="Choose another --port, or stop the server that has it.",
-            ) from cause
-        return bound
+            cause = error
+        raise ServingError(
+            "the server cannot listen at this address",
+            field=f"{host}:{port}",
+            found=cause or "the port is taken, or not allowed",
+            action="Choose another --port, or stop the server that has it.",
+        ) from cause
 
     def _poll(self, poll_seconds: float) -> None:
         while not self._stopping.wait(poll_seconds):
@@ -203,27 +198,16 @@ class LocalServer:
     def __enter__(self) -> LocalServer:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.stop()
 
 
 def serve(
-    models_dir: str | PathLike[str],
-    *,
-    host: str = "127.0.0.1",
-    port: int = DEFAULT_PORT,
-    model_name: str = DEFAULT_MODEL_NAME,
-    poll_seconds: float = 2.0,
-    announce: Callable[[str], None] = print,
+    models_dir: str | PathLike[str], *, announce: Callable[[str], None] = print, **options: Any
 ) -> None:
     """Serves a model until SIGTERM or SIGINT; then lets running requests end.
 
-    Args: as of ``LocalServer``.
+    Arguments are those of ``LocalServer``.
 
     Raises:
         ModelError: If there is no version, or none can be loaded.
@@ -236,16 +220,9 @@ def serve(
 
     previous = {name: signal.signal(name, on_signal) for name in (signal.SIGTERM, signal.SIGINT)}
     try:
-        with LocalServer(
-            models_dir,
-            host=host,
-            port=port,
-            model_name=model_name,
-            poll_seconds=poll_seconds,
-            announce=announce,
-        ) as server:
+        with LocalServer(models_dir, announce=announce, **options) as server:
             announce(
-                f"Serving model {model_name} of {models_dir} at {server.address} (gRPC). "
+                f"Serving model {server.model_name} of {models_dir} at {server.address} (gRPC). "
                 "Stop with Ctrl+C."
             )
             stop.wait()

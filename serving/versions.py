@@ -37,6 +37,11 @@ class RequestError(Exception):
         self.details = details
 
 
+def invalid(details: str) -> RequestError:
+    """Returns the refusal of a request that does not fit the model."""
+    return RequestError(grpc.StatusCode.INVALID_ARGUMENT, details)
+
+
 class ServedVersion:
     """One loaded SavedModel.
 
@@ -120,13 +125,12 @@ def _wanted_outputs(
     known = sorted(definition.outputs)
     for alias in output_filter:
         if alias not in known:
-            raise RequestError(
-                grpc.StatusCode.INVALID_ARGUMENT,
+            raise invalid(
                 f"output tensor alias not found in signature: {alias} Outputs expected to be in "
-                f"the set {{{','.join(known)}}}.",
+                f"the set {{{','.join(known)}}}."
             )
     if len(set(output_filter)) < len(output_filter):
-        raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, "duplicate output tensor alias")
+        raise invalid("duplicate output tensor alias")
     return list(output_filter) or known
 
 
@@ -136,35 +140,27 @@ def _input_tensors(
     """Decodes the request's tensors after checking names, types and shapes."""
     known, sent = set(definition.inputs), set(request.inputs)
     if known != sent:
-        raise RequestError(
-            grpc.StatusCode.INVALID_ARGUMENT,
+        raise invalid(
             f"input size does not match signature: {len(sent)}!={len(known)}. "
             f"Sent extra: {{{','.join(sorted(sent - known))}}}. "
-            f"Missing but required: {{{','.join(sorted(known - sent))}}}.",
+            f"Missing but required: {{{','.join(sorted(known - sent))}}}."
         )
     tensors = {}
     for name, info in definition.inputs.items():
         proto = request.inputs[name]
         expected = tf.dtypes.as_dtype(info.dtype)
         if proto.dtype != info.dtype:
-            raise RequestError(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"{name}: expected data type {expected.name}, found {_dtype_name(proto.dtype)}.",
-            )
+            found = _dtype_name(proto.dtype)
+            raise invalid(f"{name}: expected data type {expected.name}, found {found}.")
         try:
             values = tf.make_ndarray(proto)
         except (ValueError, TypeError) as error:
-            raise RequestError(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"{name}: the tensor's content does not fit its shape: {error}",
-            ) from error
+            problem = f"{name}: the tensor's content does not fit its shape: {error}"
+            raise invalid(problem) from error
         shape = tf.TensorShape(info.tensor_shape)
         if not shape.is_compatible_with(values.shape) or 0 in values.shape:
-            raise RequestError(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"{name}: expected shape {_shape_text(shape.as_list())}, "
-                f"found {_shape_text(values.shape)}.",
-            )
+            wanted, found = _shape_text(shape.as_list()), _shape_text(values.shape)
+            raise invalid(f"{name}: expected shape {wanted}, found {found}.")
         tensors[name] = tf.constant(values)
     return tensors
 
@@ -247,10 +243,9 @@ class VersionWatcher:
         """
         served = self._served
         if model_spec.WhichOneof("version_choice") == "version_label":
-            raise RequestError(
-                grpc.StatusCode.INVALID_ARGUMENT,
+            raise invalid(
                 f"Unrecognized servable version label: {model_spec.version_label}. This server "
-                "assigns no labels: ask for a version's number, or for none to get the newest.",
+                "assigns no labels: ask for a version's number, or for none to get the newest."
             )
         number = max(served, default=0)
         if model_spec.HasField("version"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 from os import PathLike
 from pathlib import Path
@@ -18,17 +19,50 @@ from keras_lstsr.artifacts.contract import (
     Contract,
 )
 from keras_lstsr.artifacts.model_folder import ModelFolder, library_versions
-from keras_lstsr.artifacts.pretrained import shipped_folder
 from keras_lstsr.config.guides import GUIDES
 from keras_lstsr.errors import ModelError, OldLayoutWarning
 
 if TYPE_CHECKING:
     import keras
 
+PRETRAINED = "pretrained"
+"""Stands for the newest weights."""
+
+WEIGHTS_FOLDER = Path(__file__).resolve().parent.parent / "weights"
+
 _SIZES_TRIED_PIXELS = (*range(1, 17), 24, 32, 48, 64, 128)
 _PROBE_KELVIN = 290.0
 # What `pretrain` wrote before there were model folders.
 _OLD_MODEL, _OLD_CARD = "guided.keras", "guided.json"
+
+
+def shipped_weights() -> list[str]:
+    """Lists the names of the weights in this installation, e.g. ``guided-1``, the newest last."""
+    numbered = {
+        int(match.group(1)): path.name
+        for path in WEIGHTS_FOLDER.glob("*-*")
+        if (match := re.fullmatch(r"[a-z]+-(\d+)", path.name)) and path.is_dir()
+    }
+    return [numbered[number] for number in sorted(numbered)]
+
+
+def shipped_folder(name: str) -> Path | None:
+    """Returns the folder of weights that come with the package; None for any other name.
+
+    Raises:
+        ModelError: If ``"pretrained"`` is asked for and no weights are there.
+    """
+    weights = shipped_weights()
+    if name == PRETRAINED and not weights:
+        raise ModelError(
+            "the pretrained weights are missing",
+            path=WEIGHTS_FOLDER,
+            expected="the folder that comes with keras-lstsr",
+            action="Install keras-lstsr again, or name a model of your own by --model.",
+        )
+    if name == PRETRAINED:
+        return WEIGHTS_FOLDER / weights[-1]
+    return WEIGHTS_FOLDER / name if name in weights else None
 
 
 def open_model(source: str | PathLike[str]) -> tuple[keras.Model, dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from keras_lstsr.cli import config_option, path_option
 from keras_lstsr.cli.run_options import RunOptions, apply_settings, run_options
 
 if TYPE_CHECKING:
@@ -14,35 +15,27 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="YAML file of settings, such as configs/pretrain.yaml.",
-)
-@click.option(
+@config_option("YAML file of settings, such as configs/pretrain.yaml.", required=True)
+@path_option(
     "--records",
-    type=click.Path(path_type=Path),
     required=True,
     help="Folder of records with fine truth, as `keras-lstsr prepare --truth` writes it; its "
     "splits do not matter.",
 )
-@click.option(
+@path_option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    folder=True,
     required=True,
     help="Folder for the model, its card and cross_validation.csv. A run that was killed goes on "
     "where it stopped.",
 )
-@click.option(
+@path_option(
     "--pairs",
-    type=click.Path(path_type=Path),
     help="Folder of the pairs that the records were made from: scores are then those of "
     "`keras-lstsr evaluate --pairs`  [default: against the records' truth]",
 )
 @click.option("--folds", type=int, help="Parts of the samples, by place  [default: the settings']")
-@run_options("training.epochs=5")
+@run_options
 def command(
     config_path: Path,
     records: Path,
@@ -64,14 +57,9 @@ def command(
 def run_cross_validation(
     config: ExperimentConfig, records: Path, output: Path, pairs: Path | None, options: RunOptions
 ) -> None:
-    """Cross-validates and prints what came out.
+    """Cross-validates on a folder of records and prints what came out.
 
-    Args:
-        config: The settings.
-        records: Folder of records.
-        output: Folder for the results.
-        pairs: The pairs that the records were made from; None scores against the records' truth.
-        options: What the run was told.
+    Scores are those of ``pairs``, which the records were made from; None: of the records' truth.
     """
     from rich.console import Console
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from keras_lstsr.cli import path_option
+
 
 @click.command()
-@click.option(
+@path_option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    folder=True,
     default=Path("demo_output"),
     show_default=True,
     help="Folder for everything the demo makes; a former demo in it is replaced.",
@@ -27,9 +30,7 @@ import click
 @click.option("--epochs", type=click.IntRange(min=1), help="Default: as in the demo's settings.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--mlflow/--no-mlflow", default=True, help="Track the training run in MLflow.")
-def command(
-    output: Path, scenes: int, size_pixels: int, epochs: int | None, seed: int, mlflow: bool
-) -> None:
+def command(output: Path, **options: Any) -> None:
     """Makes a first map, then simulates, prepares, trains, evaluates, exports, serves, predicts.
 
     The first map, by the weights of the package, is there within about a minute. At the end it
@@ -37,6 +38,4 @@ def command(
     """
     from keras_lstsr.demo import run_demo
 
-    run_demo(
-        output, scenes=scenes, size_pixels=size_pixels, epochs=epochs, seed=seed, mlflow=mlflow
-    )
+    run_demo(output, **options)

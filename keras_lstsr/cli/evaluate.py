@@ -7,14 +7,15 @@ from typing import Any
 
 import click
 
+from keras_lstsr.cli import path_option
+
 _PROTOCOLS = ("aster", "report", "4km")
 
 
 @click.command()
 @click.argument("model", required=False)
-@click.option(
+@path_option(
     "--pairs",
-    type=click.Path(path_type=Path),
     help="Folder of NNN_lst_1km.tif, NNN_ndvi_250m.tif and NNN_aster_lst_232m.tif, and perhaps "
     "pairs.csv (id, overlap_group).",
 )
@@ -26,9 +27,8 @@ _PROTOCOLS = ("aster", "report", "4km")
     metavar="[SCENES]",
     help="Instead of --pairs: simulated scenes with known truth  [16 if no number is given]",
 )
-@click.option(
+@path_option(
     "--records",
-    type=click.Path(path_type=Path),
     help="Records folder: the samples of --split, from 4 km to 1 km, and from 1 km to 250 m where "
     "they hold the truth.",
 )
@@ -95,9 +95,9 @@ _PROTOCOLS = ("aster", "report", "4km")
     help="How results come onto ASTER's grid: GDAL's bilinear warp, as for the known figures, or "
     "bilinear at exact coordinates.",
 )
-@click.option(
+@path_option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    folder=True,
     default=Path("evaluation"),
     show_default=True,
     help="Folder for the tables and the HTML report.",

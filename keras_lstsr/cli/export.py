@@ -7,12 +7,14 @@ from pathlib import Path
 
 import click
 
+from keras_lstsr.cli import path_option
+
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option(
+@path_option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    folder=True,
     default=Path("models/lstsr"),
     show_default=True,
     help="The model's folder; the export becomes its next version.",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
+
+from keras_lstsr.cli import path_option
 
 
 @click.command()
@@ -16,14 +19,10 @@ import click
     required=True,
     help="The network that the weights belong to.",
 )
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    required=True,
-    help="Model folder; must not exist yet.",
-)
+@path_option("--output", folder=True, required=True, help="Model folder; must not exist yet.")
 @click.option(
     "--normalisation-scale",
+    "scale_kelvin",
     type=click.FloatRange(min=0, min_open=True),
     default=333.32,
     show_default=True,
@@ -44,17 +43,7 @@ import click
 @click.option(
     "--bridge-blocks", type=click.IntRange(min=0), help="Of mrunet  [default: as published, 1]"
 )
-def command(
-    file: Path,
-    architecture: str,
-    output: Path,
-    normalisation_scale: float,
-    upsampling: str,
-    scale_factor: int,
-    width: int | None,
-    depth: int | None,
-    bridge_blocks: int | None,
-) -> None:
+def command(file: Path, architecture: str, output: Path, **settings: Any) -> None:
     """Turns FILE, a state_dict of the papers' PyTorch code, into a model folder.
 
     FILE is a .pth or .pt (needs PyTorch; no code in it is run) or an .npz of the same arrays
@@ -69,22 +58,13 @@ def command(
 
     console = Console(highlight=False, soft_wrap=True)
     with console.status("Importing"):
-        report = import_weights(
-            file,
-            architecture,
-            output,
-            scale_kelvin=normalisation_scale,
-            upsampling=upsampling,
-            scale_factor=scale_factor,
-            width=width,
-            depth=depth,
-            bridge_blocks=bridge_blocks,
-        )
+        report = import_weights(file, architecture, output, **settings)
     console.print(
         f"{architecture}: {report.parameters:,} parameters in {len(report.imported)} entries",
         markup=False,
     )
     for group, count in report.ignored_groups().items():
         console.print(f"Ignored, without influence: {group} ({count})", markup=False)
-    console.print(f"Input: T / {normalisation_scale:g} K, upsampled {upsampling}", markup=False)
+    scaled = f"T / {settings['scale_kelvin']:g} K, upsampled {settings['upsampling']}"
+    console.print(f"Input: {scaled}", markup=False)
     console.print(f"Export it: keras-lstsr export {output}", markup=False)

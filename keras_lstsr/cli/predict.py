@@ -11,12 +11,16 @@ from typing import Any
 
 import click
 
+from keras_lstsr.cli import path_option, qc_policy_option, raster_options
+
+_RASTER_OPTIONS = ("scale", "offset", "nodata", "unit", "quantity", "date", "day_night")
+_TILE_OPTIONS = ("tile_pixels", "overlap_pixels", "batch_size")
+
 
 @click.command()
 @click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
-@click.option(
+@path_option(
     "--model",
-    type=click.Path(path_type=Path),
     help="A model folder, a .keras file, or a SavedModel (a version, or the folder of versions). "
     "Default: the pretrained model, which takes --ndvi.",
 )
@@ -28,9 +32,8 @@ import click
     help="GeoTIFF to write; the quicklook gets the same name with .png  [default: INPUT's name and "
     "_fine.tif, in the current folder]",
 )
-@click.option(
+@path_option(
     "--ndvi",
-    type=click.Path(path_type=Path),
     help="NDVI of 250 m of about the same day: MOD09GQ or MYD09GQ HDF, or a GeoTIFF of any grid.",
 )
 @click.option(
@@ -65,13 +68,7 @@ import click
 @click.option(
     "--layer", type=click.Choice(["day", "night"]), help="Default: day, or the only layer."
 )
-@click.option(
-    "--qc-policy",
-    type=click.Choice(["strict", "default", "lenient"]),
-    default="default",
-    show_default=True,
-    help="Which pixels count as valid: good only; LST error up to 2 K; all that was produced.",
-)
+@qc_policy_option
 @click.option(
     "--tile",
     "tile_pixels",
@@ -97,17 +94,8 @@ import click
     help="float32 with NaN, or uint16 in steps of 0.01 K with 0 where there is no value.",
 )
 @click.option("--quicklook/--no-quicklook", default=True, show_default=True)
-@click.option("--scale", type=float, help="GeoTIFF: units per stored unit, e.g. 0.02.")
-@click.option("--offset", type=float, help="GeoTIFF: added after the scale.")
-@click.option("--nodata", type=float, help="GeoTIFF: stored value that marks missing pixels.")
-@click.option("--unit", type=click.Choice(["kelvin", "celsius"]), help="GeoTIFF: its unit.")
 @click.option("--quantity", type=click.Choice(["lst"]), help="GeoTIFF: say that it is LST.")
-@click.option("--date", metavar="YYYY-MM-DD", help="Acquisition date, if the file does not say it.")
-@click.option(
-    "--day-night",
-    type=click.Choice(["day", "night"]),
-    help="GeoTIFF: time of day, if the file does not say it.",
-)
+@raster_options
 @click.option("--ndvi-scale", type=float, help="NDVI GeoTIFF: units per stored unit, e.g. 0.0001.")
 @click.option("--ndvi-nodata", type=float, help="NDVI GeoTIFF: value that marks missing pixels.")
 @click.option("--ndvi-date", metavar="YYYY-MM-DD", help="NDVI's date, if the file does not say it.")
@@ -115,28 +103,7 @@ import click
     "--timeout", default=300.0, show_default=True, help="Seconds to wait for a server's answer."
 )
 def command(
-    source: Path,
-    model: Path | None,
-    server: str | None,
-    model_name: str,
-    output: Path | None,
-    ndvi: Path | None,
-    guides: tuple[str, ...],
-    guide_options: tuple[str, ...],
-    consistency: Any,
-    uncertainty: bool,
-    layer: Any,
-    qc_policy: str,
-    tile_pixels: int | None,
-    overlap_pixels: int | None,
-    batch_size: int | None,
-    dtype: Any,
-    quicklook: bool,
-    timeout: float,
-    ndvi_scale: float | None,
-    ndvi_nodata: float | None,
-    ndvi_date: str | None,
-    **raster_options: Any,
+    source: Path, model: Path | None, server: str | None, output: Path | None, **options: Any
 ) -> None:
     """Predicts INPUT (MOD11A1 or MYD11A1 HDF, or an LST GeoTIFF) on a grid four times finer.
 
@@ -157,56 +124,47 @@ def command(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
-    from keras_lstsr.inference.loading import load_predictor, load_pretrained
-    from keras_lstsr.inference.predictor import Predictor
+    from keras_lstsr.artifacts.loading import PRETRAINED, shipped_folder
+    from keras_lstsr.inference.predictor import load_predictor
     from keras_lstsr.inference.product import LstInput, Outputs, predict_product
-    from keras_lstsr.inference.tiles import TileSettings
+    from keras_lstsr.inference.scene import TileSettings
 
-    of_ndvi = {"scale": ndvi_scale, "nodata": ndvi_nodata, "date": ndvi_date}
-    given = _guide_inputs(guides, guide_options, ndvi, _given(of_ndvi))
+    guides = _guide_inputs(options)
     console = Console(highlight=False, soft_wrap=True)
     with console.status("Loading the model"):
-        predictor: Predictor = (
-            load_pretrained()
-            if model is None and server is None
-            else load_predictor(
-                model, server=server, model_name=model_name, timeout_seconds=timeout
-            )
+        predictor = load_predictor(
+            shipped_folder(PRETRAINED) if model is None and server is None else model,
+            server=server,
+            model_name=options["model_name"],
+            timeout_seconds=options["timeout"],
         )
+    tiles = {name: options[name] for name in _TILE_OPTIONS}
+    raster = {name: options[name] for name in _RASTER_OPTIONS if options[name] is not None}
+    written = {name: options[name] for name in ("uncertainty", "quicklook", "dtype")}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("Tiles", total=None)
         done = predict_product(
-            LstInput(source, layer, qc_policy, _given(raster_options)),
+            LstInput(source, options["layer"], options["qc_policy"], raster),
             predictor,
-            Outputs(output or f"{source.stem}_fine.tif", uncertainty, quicklook, dtype),
-            given,
-            tiles=TileSettings.for_contract(
-                predictor.contract,
-                tile_pixels=tile_pixels,
-                overlap_pixels=overlap_pixels,
-                batch_size=batch_size,
-            ),
-            consistency=consistency,
+            Outputs(output or f"{source.stem}_fine.tif", **written),
+            guides,
+            tiles=TileSettings.for_contract(predictor.contract, **tiles),
+            consistency=options["consistency"],
             progress=lambda tiles, total: progress.update(task, completed=tiles, total=total),
             announce=lambda note: console.print(f"Note: {note}", markup=False),
         )
-    for line in _report(done, given):
+    for line in _report(done, guides):
         console.print(line, markup=False)
 
 
-def _guide_inputs(
-    guides: tuple[str, ...],
-    options: tuple[str, ...],
-    ndvi: Path | None,
-    of_ndvi: dict[str, Any],
-) -> dict[str, Any]:
+def _guide_inputs(options: dict[str, Any]) -> dict[str, Any]:
     """Reads ``--guide``, ``--guide-option`` and their short forms for NDVI."""
     from keras_lstsr.config.guides import guide_named
     from keras_lstsr.inference.product import GuideInput
 
-    paths = {} if ndvi is None else {"ndvi": ndvi}
-    for text in guides:
+    paths = {} if options["ndvi"] is None else {"ndvi": options["ndvi"]}
+    for text in options["guides"]:
         name, separator, path = text.partition("=")
         if not separator or not path:
             raise click.UsageError(f"--guide {text}: expected NAME=FILE.")
@@ -215,8 +173,9 @@ def _guide_inputs(
         paths[name] = Path(path)
     of_guide: dict[str, dict[str, Any]] = {name: {} for name in paths}
     if "ndvi" in of_guide:
-        of_guide["ndvi"] |= of_ndvi
-    for text in options:
+        of_ndvi = {name: options[f"ndvi_{name}"] for name in ("scale", "nodata", "date")}
+        of_guide["ndvi"] = {name: value for name, value in of_ndvi.items() if value is not None}
+    for text in options["guide_options"]:
         place, _, value = text.partition("=")
         name, _, option = place.partition(".")
         if name not in of_guide or option not in _GUIDE_OPTIONS or not value:
@@ -257,7 +216,3 @@ def _report(done: Any, guides: dict[str, Any]) -> Iterator[str]:
         yield f"{outputs.std}: standard deviation, median {done.median_std_kelvin:.2f} K"
     if outputs.picture is not None:
         yield f"{outputs.picture}: quicklook"
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}

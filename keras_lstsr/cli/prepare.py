@@ -27,10 +27,7 @@ def command(arguments: tuple[str, ...]) -> None:
 
 
 def prepare(arguments: list[str]) -> str | None:
-    """Runs the Beam job.
-
-    Args:
-        arguments: As for ``python -m beam_jobs.rasters_to_tfrecords``.
+    """Runs the Beam job ``beam_jobs.rasters_to_tfrecords`` with its arguments.
 
     Returns:
         What was written, in words; None where the job was only submitted.

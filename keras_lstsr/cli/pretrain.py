@@ -6,39 +6,33 @@ from pathlib import Path
 
 import click
 
+from keras_lstsr.cli import config_option, path_option
 from keras_lstsr.cli.cross_validate import run_cross_validation
 from keras_lstsr.cli.run_options import RunOptions, apply_settings, run_options
 
 
 @click.command()
-@click.option(
+@path_option(
     "--pairs",
-    type=click.Path(path_type=Path),
     required=True,
     help="Folder of pairs: NNN_lst_1km.tif, NNN_ndvi_250m.tif, NNN_aster_lst_232m.tif; pairs.csv "
     "(id, overlap_group) may say which share ground.",
 )
-@click.option(
+@path_option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    folder=True,
     required=True,
     help="Folder for the records, the model, its card and cross_validation.csv. A run that was "
     "killed goes on where it stopped.",
 )
-@click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    help="YAML file of settings  [default: those of the weights that come with the package]",
-)
-@click.option(
+@config_option("YAML file of settings  [default: those of the weights that come with the package]")
+@path_option(
     "--fine-scenes",
-    type=click.Path(path_type=Path),
     help="Folder of LST GeoTIFFs finer than 250 m, such as ECOSTRESS's with their cloud masks: "
     "degraded to 1 km, they teach what can be done without NDVI.",
 )
 @click.option("--folds", type=int, help="Parts of the pairs, by place  [default: the settings']")
-@run_options("training.epochs=5")
+@run_options
 def command(
     pairs: Path,
     output: Path,
@@ -52,7 +46,7 @@ def command(
     This is `keras-lstsr prepare --pairs`, with the records in OUTPUT/records, and
     `keras-lstsr cross-validate` on them, scored as `keras-lstsr evaluate --pairs` scores.
     """
-    from keras_lstsr.artifacts.pretrained import PRETRAINED, shipped_folder
+    from keras_lstsr.artifacts.loading import PRETRAINED, shipped_folder
 
     if config_path is None:
         shipped = shipped_folder(PRETRAINED)
@@ -65,12 +59,6 @@ def command(
 
 def prepared(pairs: Path, fine_scenes: Path | None, output: Path, options: RunOptions) -> Path:
     """Returns the folder of records of pairs and fine scenes, made now if it is not there yet.
-
-    Args:
-        pairs: Folder of pairs.
-        fine_scenes: Folder of fine scenes, if any.
-        output: The folder of the run.
-        options: What the run was told.
 
     Raises:
         ConfigError: If the records that are there were made from other files.

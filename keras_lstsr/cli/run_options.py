@@ -10,17 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from keras_lstsr.cli import Decorator, mlflow_option, together, tracking_uri_option
+
 if TYPE_CHECKING:
     from keras_lstsr.config import ExperimentConfig
     from keras_lstsr.training.tracking import Tracker
-
-
-def tracking_uri_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds ``--tracking-uri``."""
-    return click.option(
-        "--tracking-uri",
-        help="MLflow's store  [default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]",
-    )(command)
 
 
 @dataclass(frozen=True)
@@ -62,50 +56,37 @@ class RunOptions:
         return Tracker(experiment=self.experiment, tracking_uri=self.tracking_uri)
 
 
-def run_options(example: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Adds what a training run is told; the command gets it as one argument, ``options``.
+_RUN_OPTIONS: Decorator = together(
+    click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Override a setting, e.g. --set training.epochs=5; may be given several times.",
+    ),
+    mlflow_option,
+    tracking_uri_option,
+    click.option("--experiment", help="MLflow's experiment  [default: the settings' name]"),
+    click.option("--overwrite", is_flag=True, help="Delete an existing run and start again."),
+    click.option("--quiet", is_flag=True, help="Print only the result."),
+)
 
-    Args:
-        example: A setting for the help of ``--set``.
-    """
-    options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
-        click.option(
-            "--set",
-            "settings",
-            multiple=True,
-            metavar="NAME=VALUE",
-            help=f"Override a setting, e.g. --set {example}; may be given several times.",
-        ),
-        click.option("--mlflow/--no-mlflow", default=True, help="Log the run to MLflow."),
-        tracking_uri_option,
-        click.option("--experiment", help="MLflow's experiment  [default: the settings' name]"),
-        click.option("--overwrite", is_flag=True, help="Delete an existing run and start again."),
-        click.option("--quiet", is_flag=True, help="Print only the result."),
-    ]
 
-    def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(command)
-        def called(**given: Any) -> Any:
-            told = {field.name: given.pop(field.name) for field in fields(RunOptions)}
-            return command(**given, options=RunOptions(**told))
+def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds what a training run is told; the command gets it as one argument, ``options``."""
 
-        for option in reversed(options):
-            called = option(called)
-        return called
+    @functools.wraps(command)
+    def called(**given: Any) -> Any:
+        told = {field.name: given.pop(field.name) for field in fields(RunOptions)}
+        return command(**given, options=RunOptions(**told))
 
-    return add
+    return _RUN_OPTIONS(called)
 
 
 def apply_settings(config_path: Path, settings: tuple[str, ...]) -> ExperimentConfig:
-    """Reads the settings and overrides single ones.
+    """Reads the settings of a YAML file and overrides single ones: ``section.name=value``.
 
-    Args:
-        config_path: The YAML file.
-        settings: ``section.name=value``; values are read as YAML, so ``null``, ``true`` and
-            numbers are what they look like.
-
-    Returns:
-        The validated settings.
+    Values are read as YAML, so ``null``, ``true`` and numbers are what they look like.
 
     Raises:
         ConfigError: If the file or a setting is invalid.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -29,7 +30,7 @@ from keras_lstsr.errors import MissingExtraError
     show_default=True,
     help="Seconds between looks for new versions.",
 )
-def command(models_dir: Path, host: str, port: int, model_name: str, poll_seconds: float) -> None:
+def command(models_dir: Path, **options: Any) -> None:
     """Serves the versions in MODELS_DIR (e.g. models/lstsr) until Ctrl+C or SIGTERM.
 
     Speaks TF Serving's gRPC API: Predict, GetModelMetadata, GetModelStatus. The newest version
@@ -47,11 +48,4 @@ def command(models_dir: Path, host: str, port: int, model_name: str, poll_second
         ) from error
     from serving.local_server import serve
 
-    serve(
-        models_dir,
-        host=host,
-        port=port,
-        model_name=model_name,
-        poll_seconds=poll_seconds,
-        announce=click.echo,
-    )
+    serve(models_dir, announce=click.echo, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -45,14 +46,7 @@ from keras_lstsr.simulate import DEFAULT_NOISE_KELVIN, SimulatedScene, simulate_
     metavar="SHARE",
     help="Share of each overpass under cloud, 0 to 1; by default drawn from 0.05 to 0.45.",
 )
-def command(
-    output: Path,
-    scenes: int,
-    seed: int,
-    size_pixels: int,
-    noise_kelvin: float,
-    cloud_fraction: float | None,
-) -> None:
+def command(output: Path, scenes: int, size_pixels: int, **options: Any) -> None:
     """Write physically plausible scenes with known truth into OUT.
 
     Each scene is a MOD11A1 and a MOD09GQ granule (HDF4-EOS) of one tile and day, and in
@@ -73,13 +67,7 @@ def command(
             bar.update(task, advance=1, description=f"{scene.tile} {scene.date.isoformat()}")
 
         written = simulate_scenes(
-            output,
-            scenes=scenes,
-            seed=seed,
-            size_pixels=size_pixels,
-            noise_kelvin=noise_kelvin,
-            cloud_fraction=cloud_fraction,
-            progress=advance,
+            output, scenes=scenes, size_pixels=size_pixels, progress=advance, **options
         )
     side = f"{size_pixels} × {size_pixels} pixels of 1 km"
     click.echo(f"{len(written)} scenes of {side} in {output}, their truth in {output / 'truth'}")

@@ -6,30 +6,26 @@ from pathlib import Path
 
 import click
 
-from keras_lstsr.cli.run_options import tracking_uri_option
+from keras_lstsr.cli import (
+    config_option,
+    mlflow_option,
+    path_option,
+    records_option,
+    tracking_uri_option,
+)
 
 
 @click.command()
-@click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="YAML file with name, base (settings) and runs (name → settings that differ).",
+@config_option(
+    "YAML file with name, base (settings) and runs (name → settings that differ).", required=True
 )
-@click.option(
-    "--records",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Folder of records, as `keras-lstsr prepare` writes it.",
-)
-@click.option(
+@records_option
+@path_option(
     "--output",
-    type=click.Path(path_type=Path),
     required=True,
     help="Folder for the run folders and summary.csv. Finished runs are not repeated.",
 )
-@click.option("--mlflow/--no-mlflow", default=True, help="Log the runs to MLflow.")
+@mlflow_option
 @tracking_uri_option
 def command(
     config_path: Path, records: Path, output: Path, mlflow: bool, tracking_uri: str | None

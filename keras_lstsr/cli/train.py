@@ -6,30 +6,22 @@ from pathlib import Path
 
 import click
 
+from keras_lstsr.cli import config_option, path_option, records_option
 from keras_lstsr.cli.run_options import RunOptions, apply_settings, run_options
 
 
 @click.command()
-@click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
+@config_option(
+    "YAML file of settings; configs/ holds examples, docs/configuration.md all of them.",
     required=True,
-    help="YAML file of settings; configs/ holds examples, docs/configuration.md all of them.",
 )
-@click.option(
-    "--records",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Folder of records, as `keras-lstsr prepare` writes it.",
-)
-@click.option(
+@records_option
+@path_option(
     "--output",
-    type=click.Path(path_type=Path),
     required=True,
     help="Run folder. A run that was killed goes on where it stopped.",
 )
-@run_options("training.epochs=5")
+@run_options
 def command(config_path: Path, records: Path, output: Path, options: RunOptions) -> None:
     """Trains a network on records.
 

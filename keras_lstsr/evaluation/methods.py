@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import xarray as xr
 
 from keras_lstsr.artifacts.contract import FOLLOWED_NAME, OUTPUT_NAME
-from keras_lstsr.artifacts.pretrained import PRETRAINED, shipped_weights
+from keras_lstsr.artifacts.loading import PRETRAINED, shipped_weights
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.evaluation.result import BASELINE
 from keras_lstsr.records.scene_sample import SceneSample
@@ -202,7 +202,7 @@ def choose_methods(
                 found=repr(label),
                 action="Name the models: --model LABEL=PATH.",
             )
-        from keras_lstsr.inference.loading import load_predictor
+        from keras_lstsr.inference.predictor import load_predictor
 
         predictor = load_predictor(path)
         if predictor.scale_factor != factor:

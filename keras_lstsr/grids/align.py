@@ -61,6 +61,32 @@ def guide_on_fine_grid(
     )
 
 
+def guide_over_lst(
+    guide: xr.DataArray, lst: Grid, factor: int, *, field: str = "guide"
+) -> xr.DataArray:
+    """Brings a guide onto LST's fine grid, and makes sure that it has a valid pixel there.
+
+    Raises:
+        GridError: As of ``guide_on_fine_grid``; or if all of the guide is NaN there.
+    """
+    fine = guide_on_fine_grid(guide, lst, factor)
+    if not np.isfinite(fine.values).any():
+        raise GridError(
+            "the guide does not overlap LST, or holds no valid pixel there",
+            path=guide.encoding.get("source"),
+            field=field,
+            found=_place_text(placed(guide, field).grid),
+            expected=f"some of LST's: {_place_text(lst)}",
+            action="Check that both show the same place and that their CRSs are right.",
+        )
+    return fine
+
+
+def _place_text(grid: Grid) -> str:
+    bounds = ", ".join(f"{edge:.10g}" for edge in grid.bounds)
+    return f"bounds ({bounds}), CRS {grid.crs.to_string()}"
+
+
 def _window(
     values: NDArray[np.floating], offset: tuple[int, int], shape: tuple[int, int]
 ) -> NDArray[np.float32]:

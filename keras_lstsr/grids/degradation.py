@@ -95,7 +95,7 @@ class ModisPsf:
 
 @dataclass(frozen=True)
 class GaussianPsf:
-    """A round Gaussian, taken at the fine pixels' centres as in ``keras_lstsr.losses.psf``.
+    """A round Gaussian, taken at the fine pixels' centres as in ``keras_lstsr.losses``.
 
     Attributes:
         sigma_pixels: Standard deviation in coarse pixels.

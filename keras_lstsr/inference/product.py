@@ -14,19 +14,12 @@ import numpy as np
 import xarray as xr
 
 from keras_lstsr import __version__
-from keras_lstsr.artifacts.contract import (
-    FOLLOWED_NAME,
-    OUTPUT_NAME,
-    STD_NAME,
-    Contract,
-    guide_meaning,
-)
+from keras_lstsr.artifacts.contract import FOLLOWED_NAME, OUTPUT_NAME, STD_NAME, guide_meaning
 from keras_lstsr.errors import LstsrError, ModelError, ProductError
 from keras_lstsr.inference.cog import write_cog, write_quicklook
 from keras_lstsr.inference.predictor import Predictor
 from keras_lstsr.inference.quality import Correction, made_consistent, without_guides
-from keras_lstsr.inference.scene import predict_scene
-from keras_lstsr.inference.tiles import Progress, TileSettings
+from keras_lstsr.inference.scene import Progress, TileSettings, predict_scene
 from keras_lstsr.products import guide_layer, lst_layers, open_guide, open_product
 
 if TYPE_CHECKING:
@@ -164,11 +157,20 @@ def predict_product(
         LstsrError: If the output is an input or cannot be written; or see ``predict_scene``.
     """
     guides, contract = guides or {}, predictor.contract
+    inputs = {Path(path).resolve() for path in (lst.path, *(g.path for g in guides.values()))}
     for path in filter(None, (outputs.map, outputs.std)):
-        _check_output(path, [lst.path, *(guide.path for guide in guides.values())])
+        if path.resolve() in inputs:
+            raise LstsrError(
+                "the output would replace the input", path=path, action="Choose another output."
+            )
     contract.check_takes(guides)
-    if outputs.uncertainty:
-        _check_gives_std(contract)
+    if outputs.uncertainty and not contract.gives(STD_NAME):
+        raise ModelError(
+            "this model gives no uncertainty",
+            field=STD_NAME,
+            found=f"outputs {', '.join(entry.name for entry in contract.outputs)}",
+            action="Leave --uncertainty out, or take a model with a guide.",
+        )
     tiles = tiles or TileSettings.for_contract(contract)
     scene = open_product(lst.path, qc_policy=lst.qc_policy, **lst.options)
     name, coarse = choose_layer(scene, lst.layer)
@@ -197,7 +199,10 @@ def predict_product(
     )
     fine = result[OUTPUT_NAME]
     note(fine.attrs.get("sharpening_notes", ""))
-    tags = provenance_tags(scene, name, predictor) | guide_tags(scenes)
+    tags = _provenance_tags(scene, name, predictor)
+    for guide, guide_scene in scenes.items():
+        tags |= {f"{guide}_{tag}": value for tag, value in _source(guide_scene).items()}
+        tags[f"{guide}_date"] = guide_scene.attrs.get("acquisition_date", "")
     tags |= {"tile_pixels": tiles.tile_pixels, "overlap_pixels": tiles.overlap_pixels}
     tags |= {key: fine.attrs[key] for key in _TAGGED if key in fine.attrs}
     correction = None
@@ -240,40 +245,14 @@ _STD_TAGS = {
 }
 
 
-def _check_output(output: Path, inputs: list[str | PathLike[str]]) -> None:
-    if any(output.resolve() == Path(path).resolve() for path in inputs):
-        raise LstsrError(
-            "the output would replace the input", path=output, action="Choose another output."
-        )
-
-
-def _check_gives_std(contract: Contract) -> None:
-    if not contract.gives(STD_NAME):
-        raise ModelError(
-            "this model gives no uncertainty",
-            field=STD_NAME,
-            found=f"outputs {', '.join(entry.name for entry in contract.outputs)}",
-            action="Leave --uncertainty out, or take a model with a guide.",
-        )
-
-
 def choose_layer(scene: xr.Dataset, layer: Layer | None) -> tuple[str, xr.DataArray]:
-    """Chooses the LST layer to predict.
-
-    Args:
-        scene: A scene of ``open_product``.
-        layer: ``"day"`` or ``"night"``; None takes day, or the only layer.
-
-    Returns:
-        The layer's name and the layer.
+    """Returns name and LST of a scene's layer; None takes day, or the only layer.
 
     Raises:
         ProductError: If the scene has no such layer, or the layer has no valid pixel.
     """
     layers = lst_layers(scene)
-    name = (
-        layer if layer is not None else next(key for key in (*_PREFERRED, *layers) if key in layers)
-    )
+    name: str = layer or next(key for key in (*_PREFERRED, *layers) if key in layers)
     shares = ", ".join(f"{key} {valid_share(item):.1%} valid" for key, item in layers.items())
     path = scene.attrs.get("source_file")
     if name not in layers:
@@ -306,26 +285,18 @@ def valid_share(layer: xr.DataArray) -> float:
     return float(np.mean(~np.isnan(layer.values)))
 
 
-def provenance_tags(scene: xr.Dataset, layer: str, predictor: Predictor) -> dict[str, object]:
-    """Returns the GeoTIFF tags that say what the values are and where they come from.
-
-    The names ``quantity``, ``units``, ``acquisition_date``, ``day_night`` and ``tile`` are those
-    that ``open_product`` reads.
-    """
+def _provenance_tags(scene: xr.Dataset, layer: str, predictor: Predictor) -> dict[str, object]:
+    """Returns the GeoTIFF tags that say what the values are and where they come from."""
+    kept = ("platform", "tile", "acquisition_date", "qc_policy")  # as ``open_product`` reads them
     model = predictor.provenance
     return {
         "quantity": "land surface temperature",
         "units": "kelvin",
         "missing": "NaN or nodata: the source pixel has no valid temperature",
-        "source_granule": scene.attrs.get("granule_id", ""),
-        "source_file": Path(str(scene.attrs.get("source_file", ""))).name,
-        "source_product": scene.attrs.get("product", ""),
+        **{f"source_{tag}": value for tag, value in _source(scene).items()},
         "source_version": scene.attrs.get("version", ""),
-        "platform": scene.attrs.get("platform", ""),
-        "tile": scene.attrs.get("tile", ""),
-        "acquisition_date": scene.attrs.get("acquisition_date", ""),
+        **{name: scene.attrs.get(name, "") for name in kept},
         "day_night": layer,
-        "qc_policy": scene.attrs.get("qc_policy", ""),
         "super_resolution_factor": predictor.scale_factor,
         "model_run": model.get("run_name", ""),
         "model_version": predictor.contract.model_version,
@@ -333,6 +304,14 @@ def provenance_tags(scene: xr.Dataset, layer: str, predictor: Predictor) -> dict
         "model_dataset_fingerprint": model.get("dataset_fingerprint", ""),
         "software": f"keras-lstsr {__version__}",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _source(scene: xr.Dataset) -> dict[str, object]:
+    return {
+        "granule": scene.attrs.get("granule_id", ""),
+        "file": Path(str(scene.attrs.get("source_file", ""))).name,
+        "product": scene.attrs.get("product", ""),
     }
 
 
@@ -346,16 +325,7 @@ def _title(scene: xr.Dataset, layer: str) -> str:
 
 
 def granule_difference(name: str, guide_scene: xr.Dataset, lst_scene: xr.Dataset) -> str:
-    """Compares tile and date of a guide and LST, as far as both are known.
-
-    Args:
-        name: The guide's name.
-        guide_scene: The scene that it comes from.
-        lst_scene: The scene of LST.
-
-    Returns:
-        A sentence on how many days lie between them; empty text for the same day or an unknown
-        one.
+    """Says how many days lie between a guide and LST; empty text for the same or an unknown day.
 
     Raises:
         ProductError: If they are of different tiles.
@@ -382,21 +352,3 @@ def granule_difference(name: str, guide_scene: xr.Dataset, lst_scene: xr.Dataset
         f"{'after' if apart > 0 else 'before'} LST ({days[0]}): what changed on the ground "
         "between them shows as false detail."
     )
-
-
-def guide_tags(scenes: Mapping[str, xr.Dataset]) -> dict[str, object]:
-    """Returns the tags on the guides that went in.
-
-    Args:
-        scenes: Guide → the scene that it comes from.
-    """
-    return {
-        f"{name}_{tag}": value
-        for name, scene in scenes.items()
-        for tag, value in {
-            "granule": scene.attrs.get("granule_id", ""),
-            "file": Path(str(scene.attrs.get("source_file", ""))).name,
-            "product": scene.attrs.get("product", ""),
-            "date": scene.attrs.get("acquisition_date", ""),
-        }.items()
-    }

@@ -88,13 +88,10 @@ def guide_use(
     factor: int,
     followed: NDArray[np.floating] | None = None,
 ) -> GuideUse:
-    """Finds out what guides can do for a scene.
+    """Finds out what guides ``[f·h, f·w]``, at least one, can do for a scene ``[h, w]``.
 
-    Args:
-        lst_kelvin: ``[h, w]``; NaN where missing.
-        guides: Name → ``[f·h, f·w]``; NaN where missing; at least one.
-        factor: Fine pixels along an LST pixel's side.
-        followed: How far the model follows them, ``[f·h, f·w]``, 0…1; None if it does not tell.
+    NaN is missing. ``followed`` is how far the model follows them, ``[f·h, f·w]``, 0…1; None if it
+    does not tell.
     """
     height, width = lst_kelvin.shape
     valid = ~np.isnan(lst_kelvin)
@@ -213,12 +210,7 @@ def made_consistent(
     """Corrects a result until it agrees with the coarse LST; texture inside LST's pixels stays.
 
     That puts the coarse LST's own noise back into the result: against the truth it is mostly less
-    accurate than without.
-
-    Args:
-        fine_kelvin: ``[f·h, f·w]``; NaN where missing.
-        lst_kelvin: ``[h, w]``; NaN where missing.
-        mode: ``"block"`` or ``"psf"``; see ``enforce_consistency``.
+    accurate than without. See ``enforce_consistency`` for arrays and modes.
 
     Returns:
         The corrected result, and what was corrected.
@@ -230,10 +222,7 @@ def made_consistent(
         # The residual that is left tells it.
         warnings.simplefilter("ignore", consistency.ConsistencyWarning)
         fine = consistency.enforce_consistency(
-            fine_kelvin,
-            lst_kelvin,
-            mode,
-            tolerance_kelvin=_TOLERANCE_KELVIN,
+            fine_kelvin, lst_kelvin, mode, tolerance_kelvin=_TOLERANCE_KELVIN
         )
     after = consistency.consistency_residual(fine, lst_kelvin, mode)
     return fine, Correction(mode, before, after)

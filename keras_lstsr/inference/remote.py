@@ -17,17 +17,18 @@ from keras_lstsr.artifacts.contract import (
     Contract,
 )
 from keras_lstsr.errors import MissingExtraError, ServingError
-from keras_lstsr.inference.predictor import ContractPredictor
+from keras_lstsr.inference.predictor import (
+    DEFAULT_MODEL_NAME,
+    DEFAULT_TIMEOUT_SECONDS,
+    SCHEME,
+    ContractPredictor,
+)
 
 if TYPE_CHECKING:
     import grpc
 
 DEFAULT_PORT = 8500
-DEFAULT_MODEL_NAME = "lstsr"
 DEFAULT_MESSAGE_BYTES = 64 * 2**20
-# Four tiles of 128 pixels take the papers' network (45 million weights) about 45 s on two cores.
-DEFAULT_TIMEOUT_SECONDS = 300.0
-SCHEME = "grpc://"
 
 
 class GrpcPredictor(ContractPredictor):

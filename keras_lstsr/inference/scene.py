@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import xarray as xr
@@ -16,12 +17,13 @@ from keras_lstsr.artifacts.contract import (
     Contract,
     check_range,
 )
-from keras_lstsr.errors import GridError
-from keras_lstsr.grids.align import guide_on_fine_grid
-from keras_lstsr.grids.door import Placed, placed
+from keras_lstsr.errors import GridError, ModelError
+from keras_lstsr.grids.align import guide_over_lst
+from keras_lstsr.grids.door import placed
+from keras_lstsr.grids.grid import Grid
+from keras_lstsr.grids.tiling import Tile, Tiling, make_tiling
 from keras_lstsr.inference.predictor import Predictor
 from keras_lstsr.inference.quality import guide_use, made_consistent, without_guides
-from keras_lstsr.inference.tiles import Progress, TileSettings, predict_tiles
 
 if TYPE_CHECKING:
     from keras_lstsr.grids.consistency import ConsistencyMode
@@ -91,7 +93,7 @@ def predict_scene(
     check_range(values, contract.inputs[0], name=str(given.raster.name or "lst_kelvin"))
     settings = tiles or TileSettings.for_contract(contract)
     tiling = settings.tiling(given.grid.shape, contract)
-    aligned = _on_fine_grid({} if guides is None else guides, given, contract)
+    aligned = _on_fine_grid({} if guides is None else guides, given.grid, contract)
     beside = (STD_NAME, FOLLOWED_NAME) if outputs is None else outputs
     results = predict_tiles(
         values,
@@ -132,23 +134,9 @@ def predict_scene(
 
 
 def _on_fine_grid(
-    guides: Mapping[str, xr.DataArray], lst: Placed, contract: Contract
+    guides: Mapping[str, xr.DataArray], lst: Grid, contract: Contract
 ) -> dict[str, NDArray[np.float32]]:
-    """Brings guides onto the fine grid of a scene.
-
-    Args:
-        guides: Name → ``[y, x]`` with CRS, of any grid; NaN where missing.
-        lst: The scene.
-        contract: The model's.
-
-    Returns:
-        Name → ``[f·h, f·w]``; NaN where the guide is missing or does not reach.
-
-    Raises:
-        ModelError: If the model does not take a guide.
-        GridError: If a guide has no CRS, is rotated or clearly coarser than the fine grid, or has
-            no valid pixel anywhere in the scene.
-    """
+    """Brings guides onto the fine grid: ``[f·h, f·w]``, NaN where missing or out of reach."""
     if not isinstance(guides, Mapping):
         raise GridError(
             "guides are given by their names",
@@ -158,23 +146,220 @@ def _on_fine_grid(
             action=f"Pass {{{', '.join(f'{name!r}: raster' for name in contract.guides)}}}.",
         )
     contract.check_takes(guides)
-    result = {}
-    for name, guide in guides.items():
-        fine = guide_on_fine_grid(guide, lst.grid, contract.scale_factor)
-        values = np.asarray(fine.values, np.float32)
-        if np.isnan(values).all():
-            given = placed(guide, name)
-            raise GridError(
-                "the guide does not overlap LST, or holds no valid pixel there",
-                path=guide.encoding.get("source"),
-                field=name,
-                found=f"bounds {_bounds(given)}, CRS {guide.rio.crs}",
-                expected=f"some of LST's: bounds {_bounds(lst)}, CRS {lst.raster.rio.crs}",
-                action="Check that both show the same place and that their CRSs are right.",
-            )
-        result[name] = values
-    return result
+    factor = contract.scale_factor
+    return {
+        name: np.asarray(guide_over_lst(guide, lst, factor, field=name).values, np.float32)
+        for name, guide in guides.items()
+    }
 
 
-def _bounds(given: Placed) -> str:
-    return "(" + ", ".join(f"{edge:.10g}" for edge in given.grid.bounds) + ")"
+Progress = Callable[[int, int], None]
+Array = NDArray[np.float32]
+
+DEFAULT_TILE_PIXELS = 128
+DEFAULT_OVERLAP_PIXELS = 32
+DEFAULT_BATCH_SIZE = 4
+# Six tiles of 228 with overlaps of 33 or 34 are a MODIS tile's 1200: 30 % more than the scene
+# itself, and 1.5 GiB for one tile at the network's finest level.
+DEFAULT_GUIDED_TILE_PIXELS = 228
+DEFAULT_GUIDED_BATCH_SIZE = 1
+_BLEND_PIXELS = 6
+_TRIM_FRACTION = 0.25
+
+
+@dataclass(frozen=True)
+class TileSettings:
+    """How a scene is cut.
+
+    Attributes:
+        tile_pixels: Side of a tile in coarse pixels, a multiple of the contract's alignment.
+        overlap_pixels: Overlap of neighbouring tiles in coarse pixels, likewise; at most half a
+            tile.
+        batch_size: Tiles per call.
+        trim_fraction: Share of an overlap that is unused at either side; see ``axis_weights``.
+    """
+
+    tile_pixels: int
+    overlap_pixels: int
+    batch_size: int
+    trim_fraction: float = _TRIM_FRACTION
+
+    @classmethod
+    def for_contract(
+        cls,
+        contract: Contract,
+        *,
+        tile_pixels: int | None = None,
+        overlap_pixels: int | None = None,
+        batch_size: int | None = None,
+    ) -> Self:
+        """Chooses what the caller leaves open, by the model's contract.
+
+        A model that takes statistics in windows has a margin in which they lack pixels. Tiles then
+        overlap by two margins and a strip in which they are blended, so that no statistics differ
+        from those of the whole scene where they count.
+
+        By default tiles are of 128 pixels, and of 228 for a model that takes guides; they overlap
+        by 32, or by what the margin asks for; and 4 go into a call, or 1 with guides.
+        """
+        margin, guided = contract.margin_pixels, bool(contract.guides)
+        if tile_pixels is None:
+            tile_pixels = DEFAULT_GUIDED_TILE_PIXELS if guided else DEFAULT_TILE_PIXELS
+        if batch_size is None:
+            batch_size = DEFAULT_GUIDED_BATCH_SIZE if guided else DEFAULT_BATCH_SIZE
+        if overlap_pixels is None:
+            overlap_pixels = DEFAULT_OVERLAP_PIXELS
+            if margin:
+                alignment = contract.alignment_pixels
+                overlap_pixels = -(-(2 * margin + _BLEND_PIXELS) // alignment) * alignment
+        trim = _TRIM_FRACTION
+        if margin and overlap_pixels > 0:
+            # A smaller overlap cannot spare both margins; a little of it stays for the blending.
+            most = max(trim, 0.5 - 0.5 / overlap_pixels)
+            trim = min(max(trim, margin / overlap_pixels), most)
+        return cls(tile_pixels, overlap_pixels, batch_size, trim)
+
+    def tiling(self, shape: tuple[int, int], contract: Contract) -> Tiling:
+        """Plans the windows over a scene of ``shape`` coarse rows and columns.
+
+        Raises:
+            GridError: If tile and overlap do not fit together or to the contract's alignment.
+        """
+        return make_tiling(
+            shape,
+            tile_pixels=self.tile_pixels,
+            overlap_pixels=self.overlap_pixels,
+            factor=contract.scale_factor,
+            alignment_pixels=contract.alignment_pixels,
+            trim_fraction=self.trim_fraction,
+        )
+
+
+def predict_tiles(
+    values: Array,
+    predictor: Predictor,
+    tiling: Tiling,
+    tiles: Iterable[Tile],
+    *,
+    batch_size: int,
+    guides: Mapping[str, Array] | None = None,
+    outputs: Iterable[str] = (),
+    progress: Progress | None = None,
+) -> dict[str, Array]:
+    """Predicts LST ``[H, W]`` in windows and blends them, with guides ``[f·H, f·W]``.
+
+    Args:
+        values: LST in kelvin, NaN where missing.
+        predictor: What predicts a tile.
+        tiling: The plan that the windows belong to.
+        tiles: All windows of the tiling, in any order.
+        batch_size: Windows per call.
+        guides: By name, NaN where missing.
+        outputs: What to blend beside LST, by its name in the contract, which must give it.
+        progress: See ``predict_scene``.
+
+    Returns:
+        ``lst_kelvin_fine`` and the other outputs, ``[f·H, f·W]``; NaN on the fine pixels of
+        missing ones.
+
+    Raises:
+        ModelError: If the model's result has the wrong shape, or NaN where it must not.
+    """
+    factor = predictor.scale_factor
+    missing = np.isnan(values)
+    shape = [side * factor for side in values.shape]
+    # Weighted sums of anomalies keep float32's digits: at 300 K its step is 3e-5 K.
+    reference = np.float32(0 if missing.all() else np.nanmean(values, dtype=np.float64))
+    blended = {OUTPUT_NAME: np.full(shape, reference, np.float32)}
+    blended |= {name: np.zeros(shape, np.float32) for name in outputs}
+    done = 0
+    for batch, skipped in _batches(tiles, batch_size, missing):
+        if not skipped:
+            patches = np.stack([values[tile.index()] for tile in batch])
+            under = {
+                name: np.stack([guide[tiling.fine_index(tile)] for tile in batch])
+                for name, guide in (guides or {}).items()
+            }
+            fine = _predict_batch(patches, under, predictor, tuple(blended))
+            fine[OUTPUT_NAME] -= reference
+            for number, tile in enumerate(batch):
+                index, weight = tiling.fine_index(tile), tiling.weight(tile)
+                for name, result in blended.items():
+                    result[index] += weight * fine[name][number]
+        done += len(batch)
+        if progress is not None:
+            progress(done, len(tiling))
+    for result in blended.values():
+        blocks = result.reshape(values.shape[0], factor, values.shape[1], factor)
+        blocks[np.broadcast_to(missing[:, None, :, None], blocks.shape)] = np.nan
+    return blended
+
+
+def _batches(
+    tiles: Iterable[Tile], batch_size: int, missing: NDArray[np.bool_]
+) -> Iterator[tuple[list[Tile], bool]]:
+    """Groups windows of equal shape; one without a valid pixel is alone and may be skipped."""
+    waiting: dict[tuple[int, int], list[Tile]] = {}
+    for tile in tiles:
+        if missing[tile.index()].all():
+            yield [tile], True
+            continue
+        group = waiting.setdefault(tile.shape, [])
+        group.append(tile)
+        if len(group) == batch_size:
+            yield waiting.pop(tile.shape), False
+    for group in waiting.values():
+        yield group, False
+
+
+def _predict_batch(
+    patches: Array, guides: Mapping[str, Array], predictor: Predictor, outputs: tuple[str, ...]
+) -> dict[str, Array]:
+    """Predicts ``[B, h, w]``; gaps come back as 0, since the blend multiplies them."""
+    factor = predictor.scale_factor
+    rows, columns = (
+        max(0, predictor.contract.minimum_size_pixels - side) for side in patches.shape[1:]
+    )
+    lst = _padded(patches, rows, columns)
+    fine_guides = {
+        n: _padded(guide, factor * rows, factor * columns) for n, guide in guides.items()
+    }
+    answer = predictor.predict(lst, fine_guides, outputs=outputs[1:])
+    results = {
+        OUTPUT_NAME: answer.lst_kelvin,
+        STD_NAME: answer.std_kelvin,
+        FOLLOWED_NAME: answer.guide_followed,
+    }
+    missing = np.repeat(np.repeat(np.isnan(patches), factor, axis=1), factor, axis=2)
+    expected = (len(lst), lst.shape[1] * factor, lst.shape[2] * factor, 1)
+    return {name: _checked_result(results[name], name, expected, missing) for name in outputs}
+
+
+def _padded(patches: Array, rows_after: int, columns_after: int) -> Array:
+    """Fills ``[B, h, w]`` up with NaN and adds the channel."""
+    padding = [(0, 0), (0, rows_after), (0, columns_after)]
+    return np.pad(patches, padding, constant_values=np.nan)[..., None]
+
+
+def _checked_result(
+    fine: Array | None, name: str, expected: tuple[int, ...], missing: NDArray[np.bool_]
+) -> Array:
+    if fine is None or fine.shape != expected:
+        raise ModelError(
+            "the model's result has the wrong shape",
+            field=name,
+            found="nothing" if fine is None else list(fine.shape),
+            expected=list(expected),
+            action="The model does not keep its contract: export it again.",
+        )
+    fine = fine[:, : missing.shape[1], : missing.shape[2], 0]
+    broken = ~np.isfinite(fine) & ~missing
+    if broken.any():
+        raise ModelError(
+            "the model returns no number where its input is valid",
+            field=name,
+            found=f"{int(broken.sum())} such fine pixels in a batch of {len(missing)} tiles",
+            expected="NaN on the fine pixels of missing pixels only",
+            action="Its weights may hold NaN: train or export it again.",
+        )
+    return np.where(missing, np.float32(0), fine)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -18,20 +20,27 @@ _REFERENCE_KELVIN = 300.0
 # Inside the fourth root, in units of (300 K)⁴: a prediction of 0 K keeps a finite gradient, and a
 # real temperature moves by less than float32 resolves.
 _ROOT_EPSILON = 1e-12
+# The Gaussian is cut here; 6e-5 of its weight lies beyond along each axis.
+_CUT_SIGMAS = 4.0
+
+
+def _coarse_sides(values: Any, factor: int) -> list[Any]:
+    """Rows and columns of the coarse image, of which there must be whole numbers."""
+    height, width = ops.shape(values)[1:3]
+    ConfigError.unless(
+        not any(isinstance(side, int) and side % factor for side in (height, width)),
+        "loss.options.scale_factor",
+        f"{height} × {width} pixels",
+        f"multiples of {factor}",
+        "the image cannot be cut into whole coarse pixels",
+    )
+    return [height // factor, width // factor]
 
 
 def _blocks(values: Any, factor: int) -> Any:
-    batch, height, width, channels = ops.shape(values)
-    for side in (height, width):
-        if isinstance(side, int) and side % factor:
-            raise ConfigError(
-                "the image cannot be cut into whole coarse pixels",
-                field="loss.options.scale_factor",
-                found=f"{height} × {width} pixels",
-                expected=f"multiples of {factor}",
-            )
-    shape = (batch, height // factor, factor, width // factor, factor, channels)
-    return ops.reshape(values, shape)
+    batch, _, _, channels = ops.shape(values)
+    rows, columns = _coarse_sides(values, factor)
+    return ops.reshape(values, (batch, rows, factor, columns, factor, channels))
 
 
 def block_mean(values: Any, factor: int) -> Any:
@@ -56,14 +65,9 @@ def from_radiance(radiance: Any) -> Any:
 
 
 def norm_l4(lst_kelvin: Any, factor: int) -> Any:
-    """Fourth root of the mean fourth power of blocks, as radiance adds up.
+    """Fourth root of the mean fourth power of blocks, as radiance adds up; without NaN.
 
-    Args:
-        lst_kelvin: LST in kelvin, ``[B, H, W, C]``, without NaN.
-        factor: Fine pixels along a coarse pixel's side.
-
-    Returns:
-        ``[B, H / factor, W / factor, C]`` in kelvin.
+    ``[B, H, W, C] → [B, H / factor, W / factor, C]``, both in kelvin.
 
     Source: Stefan-Boltzmann law; Nguyen et al. (2022), section III-B.3.
     """
@@ -76,15 +80,16 @@ def bicubic_reduction(values: Any, factor: int) -> Any:
     No antialiasing: four taps each way around the centre, a = −0.75, clamped edges. With factor 4
     these are the block's own pixels with weights (−3, 19, 19, −3) / 32. It is what the report's
     code reduced its prediction by; unlike norm-L4 it is no model of a sensor.
-
-    Args:
-        values: ``[B, H, W, C]`` without NaN.
-        factor: Fine pixels along a coarse pixel's side.
-
-    Returns:
-        ``[B, H / factor, W / factor, C]``.
+    ``[B, H, W, C] → [B, H / factor, W / factor, C]``, without NaN.
     """
-    return _sample(_sample(values, factor, axis=1), factor, axis=2)
+    centre, below = (factor - 1) / 2, (factor - 1) // 2  # fine pixel at or before the centre
+    # One pixel of padding in front: fine pixel p lies at p + 1.
+    taps = [(below + tap + 1, _cubic(below + tap - centre)) for tap in range(-1, 3)]
+    for axis, coarse in enumerate(_coarse_sides(values, factor), start=1):
+        first, last = _part(values, axis, 0, 1), _part(values, axis, -1, None)
+        padded = ops.concatenate([first, values, last, last], axis=axis)
+        values = _sampled(padded, axis, coarse, factor, taps)
+    return values
 
 
 def _cubic(distance: float) -> float:
@@ -94,36 +99,31 @@ def _cubic(distance: float) -> float:
     return CUBIC_A * (x**3 - 5 * x**2 + 8 * x - 4) if x < 2 else 0.0
 
 
-def _sample(values: Any, factor: int, axis: int) -> Any:
-    def window(tensor: Any, start: int | None, stop: Any, step: int | None = None) -> Any:
-        index: list[slice] = [slice(None)] * 4
-        index[axis] = slice(start, stop, step)
-        return tensor[tuple(index)]
-
-    first, last = window(values, 0, 1), window(values, -1, None)
-    padded = ops.concatenate([first, values, last, last], axis=axis)
-    centre = (factor - 1) / 2
-    below = (factor - 1) // 2  # fine pixel at or before the centre
-    coarse = ops.shape(values)[axis] // factor
+def _sampled(
+    padded: Any, axis: int, coarse: Any, factor: int, taps: Sequence[tuple[int, float]]
+) -> Any:
+    """Sums weighted fine pixels, each so far from the start of a padded image, for coarse ones."""
+    # Sums of shifted fields, not a convolution: GPUs convolve with ten bits, a third of a kelvin.
     result = 0.0
-    for tap in range(-1, 3):
-        weight = _cubic(below + tap - centre)
+    for tap, weight in taps:
         if weight != 0.0:
-            # One pixel of padding in front: fine pixel p lies at p + 1.
-            sampled = window(padded, below + tap + 1, None, factor)
-            result = result + weight * window(sampled, None, coarse)
+            sampled = _part(padded, axis, tap, None, factor)
+            result = result + weight * _part(sampled, axis, None, coarse)
     return result
 
 
-def coarse_slope(lst_kelvin: Any, ndvi: Any, valid: Any, ridge: float = 1e-4) -> Any:
-    """Least-squares slope of LST on NDVI over the coarse pixels of each sample.
+def _part(values: Any, axis: int, start: int | None, stop: Any, step: int | None = None) -> Any:
+    index: list[slice] = [slice(None)] * 4
+    index[axis] = slice(start, stop, step)
+    return values[tuple(index)]
 
-    Args:
-        lst_kelvin: Coarse LST in kelvin, ``[B, h, w, 1]``, finite.
-        ndvi: Coarse NDVI, ``[B, h, w, 1]``, finite.
-        valid: Coarse pixels that take part, ``[B, h, w, 1]``.
-        ridge: Added to NDVI's variance; 1e-4 is a standard deviation of 0.01. It pulls the slope
-            to zero where NDVI is flat and says nothing about temperature.
+
+def coarse_slope(lst_kelvin: Any, ndvi: Any, valid: Any, ridge: float = 1e-4) -> Any:
+    """Least-squares slope of LST on NDVI over the coarse pixels of each sample that are valid.
+
+    All are ``[B, h, w, 1]`` and finite. The ridge is added to NDVI's variance; 1e-4 is a standard
+    deviation of 0.01. It pulls the slope to zero where NDVI is flat and says nothing about
+    temperature.
 
     Returns:
         Kelvin per NDVI, ``[B, 1, 1, 1]``; 0 where fewer than two pixels are valid.
@@ -142,3 +142,57 @@ def coarse_slope(lst_kelvin: Any, ndvi: Any, valid: Any, ridge: float = 1e-4) ->
     covariance = ops.sum(lst * green, axis=axes, keepdims=True) / count
     variance = ops.sum(ops.square(green), axis=axes, keepdims=True) / count
     return covariance / (variance + ridge)
+
+
+def gaussian_sigma(factor: int, mtf_at_nyquist: float) -> float:
+    """σ in fine pixels of the Gaussian PSF with that transfer at the coarse Nyquist frequency.
+
+    The transfer of a Gaussian is ``exp(−2 π² σ² f²)``, the Nyquist frequency of pixels ``factor``
+    wide is ``1 / (2 · factor)``; so ``σ = factor · sqrt(−2 ln MTF) / π``.
+    """
+    return factor * math.sqrt(-2.0 * math.log(mtf_at_nyquist)) / math.pi
+
+
+def gaussian_taps(factor: int, mtf_at_nyquist: float) -> tuple[int, list[float]]:
+    """One-dimensional weights of the fine pixels around a coarse pixel's centre.
+
+    Returns:
+        How many fine pixels the first tap lies before the coarse pixel's first one, and the
+        weights, which add up to 1.
+    """
+    sigma = gaussian_sigma(factor, mtf_at_nyquist)
+    centre = (factor - 1) / 2
+    reach = max(0, math.ceil(_CUT_SIGMAS * sigma - centre))
+    weights = [
+        math.exp(-0.5 * ((pixel - centre) / sigma) ** 2) for pixel in range(-reach, factor + reach)
+    ]
+    total = math.fsum(weights)
+    return reach, [weight / total for weight in weights]
+
+
+def gaussian_reduction(
+    values: Any, valid: Any, factor: int, mtf_at_nyquist: float
+) -> tuple[Any, Any]:
+    """Reduces a fine field to the coarse grid as a sensor with a Gaussian PSF sees it.
+
+    Missing pixels, and those beyond the border, are left out and the weights of the others
+    raised to add up to 1. Values are finite where ``valid`` is False, too.
+
+    Returns:
+        The coarse field, 0 where nothing is valid, and the share of the PSF that fell on valid
+        pixels, both ``[B, H / factor, W / factor, C]``.
+    """
+    reach, weights = gaussian_taps(factor, mtf_at_nyquist)
+
+    def seen(field: Any) -> Any:
+        for axis, coarse in enumerate(_coarse_sides(field, factor), start=1):
+            beyond = [(0, 0)] * 4
+            beyond[axis] = (reach, reach)
+            field = _sampled(ops.pad(field, beyond), axis, coarse, factor, [*enumerate(weights)])
+        return field
+
+    mask = ops.cast(valid, values.dtype)
+    share = seen(mask)
+    some = share > 0
+    total = seen(values * mask)
+    return ops.where(some, total, 0.0) / ops.where(some, share, 1.0), share

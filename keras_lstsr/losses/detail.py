@@ -8,8 +8,9 @@ import keras
 from keras import ops
 
 from keras_lstsr.losses.masking import (
-    PLACEHOLDER_KELVIN,
+    MaskedLoss,
     expose_divergence,
+    masked_error,
     masked_mean,
     replace_missing,
     valid_mask,
@@ -18,7 +19,7 @@ from keras_lstsr.losses.options import not_negative
 
 
 @keras.saving.register_keras_serializable(package="keras_lstsr")
-class DetailLoss(keras.losses.Loss):
+class DetailLoss(MaskedLoss):
     """Mean squared error without each image's bias, and the likelihood of the error's spread.
 
     ``mean(e²) + w · mean(ln σ + e² / (2 σ²))`` with e the error less its mean over the valid
@@ -27,14 +28,10 @@ class DetailLoss(keras.losses.Loss):
     given, so that the network cannot trade accuracy for a smaller σ; it is the negative
     logarithm of the normal density without its constant.
 
-    Returns one value per sample; a sample without a valid pixel has the loss 0. A prediction that
-    is NaN throughout although its target has no gap makes the loss NaN: the network has diverged.
-
     Args:
         std_weight: w; 0 leaves the squared error alone.
         name: Name in logs.
-        reduction: Of the values per sample, see ``keras.losses.Loss``.
-        dtype: Of the computation; float32 by default.
+        **keywords: See ``MaskedLoss``.
 
     Target: ``[B, H, W, C]``, channel 0 LST in kelvin, NaN where missing; channel 1, if there is
     one, weighs the likelihood of each pixel, 0 to 1; further channels are not used.
@@ -51,10 +48,9 @@ class DetailLoss(keras.losses.Loss):
         std_weight: float = 0.1,
         *,
         name: str = "detail",
-        reduction: str | None = "sum_over_batch_size",
-        dtype: Any = None,
+        **keywords: Any,
     ) -> None:
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        super().__init__(name=name, **keywords)
         self.std_weight = not_negative("std_weight", std_weight)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -63,9 +59,7 @@ class DetailLoss(keras.losses.Loss):
         target_valid = valid_mask(target)
         predicted_valid = ops.logical_and(valid_mask(kelvin), valid_mask(std))
         valid = ops.logical_and(target_valid, predicted_valid)
-        error = replace_missing(kelvin, valid, PLACEHOLDER_KELVIN) - replace_missing(
-            target, valid, PLACEHOLDER_KELVIN
-        )
+        error = masked_error(target, kelvin, valid)
         error = error - ops.reshape(masked_mean(error, valid), (-1, 1, 1, 1))
         squared = ops.square(error)
         spread = replace_missing(std, valid, 1.0)
@@ -74,7 +68,3 @@ class DetailLoss(keras.losses.Loss):
             likelihood = likelihood * y_true[..., 1:2]
         loss = masked_mean(squared + self.std_weight * likelihood, valid)
         return expose_divergence(loss, target_valid, predicted_valid)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "std_weight": self.std_weight, "dtype": self.dtype}

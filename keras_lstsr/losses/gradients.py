@@ -28,13 +28,7 @@ def _smooth(values: Any, axis: int) -> Any:
 
 
 def sobel(values: Any) -> tuple[Any, Any]:
-    """The Sobel gradient, divided by 8: a ramp of 1 per pixel has the gradient 1.
-
-    Args:
-        values: ``[B, H, W, C]``.
-
-    Returns:
-        ``(gx, gy)``, each ``[B, H − 2, W − 2, C]``, in units of ``values`` per pixel.
+    """The Sobel gradient ``(gx, gy)``, divided by 8: a ramp of 1 per pixel has the gradient 1.
 
     Source: correlation with [[−1,0,1],[−2,0,2],[−1,0,1]] / 8 and its transpose.
     """
@@ -47,12 +41,6 @@ def sobel_report(values: Any) -> tuple[Any, Any]:
 
     The y kernel is [[−1,−2,+1],[0,0,0],[1,2,1]]; it sums to 2, so that a constant field of 0.87
     has the "gradient" 1.74. Not divided by 8.
-
-    Args:
-        values: ``[B, H, W, C]``.
-
-    Returns:
-        ``(gx, gy)``, each ``[B, H − 2, W − 2, C]``.
     """
     across, down = _differences(values)
     # The right kernel has −1 in the upper right corner; +1 is 2 more of that pixel.
@@ -62,12 +50,7 @@ def sobel_report(values: Any) -> tuple[Any, Any]:
 def directional_derivatives(values: Any, directions: int) -> list[Any]:
     """Derivatives along straight lines: Sobel's kernel, turned by 45° for the diagonals.
 
-    Args:
-        values: ``[B, H, W, C]``.
-        directions: 2: east and south; 4: also north-east and south-east.
-
-    Returns:
-        One tensor ``[B, H − 2, W − 2, C]`` per direction, in units of ``values`` per pixel's side.
+    2 directions are east and south; 4 also north-east and south-east.
 
     Source: correlation with [[0,1,2],[−1,0,1],[−2,−1,0]] / (6 √2) for north-east, and its mirror.
     """

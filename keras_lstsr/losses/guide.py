@@ -13,11 +13,7 @@ from keras_lstsr.losses.options import number, one_of
 
 
 def ndvi_scale(value: Any) -> float | str:
-    """Checks the option ``ndvi_scale_kelvin``: kelvin per NDVI, or ``"fitted"``.
-
-    Raises:
-        ConfigError: If it is neither.
-    """
+    """Checks the option ``ndvi_scale_kelvin``: kelvin per NDVI, or ``"fitted"``."""
     if isinstance(value, str):
         return one_of("ndvi_scale_kelvin", value, ("fitted",))
     return number("ndvi_scale_kelvin", value)
@@ -27,11 +23,6 @@ def kelvin_per_ndvi(scale: float | str, y_true: Any, factor: int) -> Any:
     """Kelvin per unit of NDVI: the number given, or fitted to each sample at the coarse scale.
 
     The fit does not see the prediction, so no gradient flows through it.
-
-    Args:
-        scale: See ``ndvi_scale``.
-        y_true: LST in kelvin and NDVI, ``[B, H, W, 2]``, NaN where missing.
-        factor: Fine pixels along a coarse pixel's side.
 
     Returns:
         A scalar, or ``[B, 1, 1, 1]``: the least-squares slope of coarse LST (norm-L4) on coarse
@@ -47,16 +38,7 @@ def kelvin_per_ndvi(scale: float | str, y_true: Any, factor: int) -> Any:
 
 
 def check_channels(loss: str, y_true: Any, y_pred: Any) -> None:
-    """Checks that the target has NDVI and the prediction one channel.
-
-    Args:
-        loss: Names the loss in errors.
-        y_true: The target.
-        y_pred: The prediction.
-
-    Raises:
-        ConfigError: If not.
-    """
+    """Checks that the target has NDVI and the prediction one channel."""
     if y_true.shape[-1] is not None and y_true.shape[-1] < 2:
         raise ConfigError(
             f"{loss} needs NDVI as the target's second channel",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
+import keras
 from keras import ops
 
 # Stands in for missing temperature before any arithmetic. Close to real ones, so that no power or
@@ -25,14 +27,9 @@ def replace_missing(values: Any, valid: Any, placeholder: float) -> Any:
 
 
 def masked_mean(values: Any, valid: Any) -> Any:
-    """Mean over the valid pixels of each sample; 0 where a sample has none.
+    """Mean over the valid pixels of each sample, ``[B]``; 0 where a sample has none.
 
-    Args:
-        values: ``[B, H, W, C]``, finite where ``valid`` is False too.
-        valid: Booleans of the same shape.
-
-    Returns:
-        ``[B]``.
+    Values ``[B, H, W, C]`` are finite where ``valid`` is False, too.
     """
     weights = ops.cast(valid, values.dtype)
     count = ops.sum(weights, axis=(1, 2, 3))
@@ -46,14 +43,7 @@ def expose_divergence(loss: Any, target_valid: Any, predicted_valid: Any) -> Any
     Missing predictions carry no weight, since a model answers gaps with NaN. A network whose
     weights have become NaN would hide behind that and report a perfect loss of 0. A sample
     without any gap in its target gives a model no cause for a prediction without a single value.
-
-    Args:
-        loss: Loss per sample, ``[B]``.
-        target_valid: Valid LST of the target, ``[B, H, W, 1]``.
-        predicted_valid: Valid predictions, ``[B, H, W, 1]``.
-
-    Returns:
-        ``[B]``; NaN in value and gradient where the prediction has diverged.
+    The loss ``[B]`` then is NaN in value and gradient.
     """
     diverged = ops.logical_and(
         ops.all(target_valid, axis=(1, 2, 3)),
@@ -61,3 +51,39 @@ def expose_divergence(loss: Any, target_valid: Any, predicted_valid: Any) -> Any
     )
     # By multiplication: the gradient is NaN too, and a loss-scaling optimiser skips the step.
     return loss * ops.where(diverged, ops.cast(float("nan"), loss.dtype), 1.0)
+
+
+def masked_error(target: Any, predicted: Any, valid: Any) -> Any:
+    """Prediction less target in kelvin; 0 where ``valid`` is False."""
+    there = replace_missing(predicted, valid, PLACEHOLDER_KELVIN)
+    return there - replace_missing(target, valid, PLACEHOLDER_KELVIN)
+
+
+class MaskedLoss(keras.losses.Loss):
+    """What all losses here share: one value per sample, so that replicas add up.
+
+    A sample without a valid pixel has the loss 0. A prediction that is NaN throughout although its
+    target has no gap makes the loss NaN: the network has diverged. A constructor's arguments are
+    attributes of the same names.
+
+    Args:
+        name: Name in logs.
+        reduction: Of the values per sample, see ``keras.losses.Loss``.
+        dtype: Of the computation; float32 by default.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        _, *parameters = inspect.signature(type(self).__init__).parameters.values()
+        own = [each.name for each in parameters if each.kind is not each.VAR_KEYWORD]
+        settings = {name: getattr(self, name) for name in own}
+        return {**super().get_config(), **settings, "dtype": self.dtype}

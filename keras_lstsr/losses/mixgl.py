@@ -14,6 +14,7 @@ from keras_lstsr.losses.gradients import GRADIENT_OPERATORS, magnitude, neighbou
 from keras_lstsr.losses.guide import check_channels, kelvin_per_ndvi, ndvi_scale
 from keras_lstsr.losses.masking import (
     PLACEHOLDER_KELVIN,
+    MaskedLoss,
     expose_divergence,
     masked_mean,
     replace_missing,
@@ -27,7 +28,7 @@ CONSISTENCIES = ("norm_l4", "bicubic", "none")
 
 
 @keras.saving.register_keras_serializable(package="keras_lstsr")
-class MixedGradientLoss(keras.losses.Loss):
+class MixedGradientLoss(MaskedLoss):
     r"""MixGL per sample: ``alpha · MGE + beta · MSE``.
 
     **MSE** compares the prediction T with the LST L of the target. With ``consistency="norm_l4"``
@@ -41,8 +42,7 @@ class MixedGradientLoss(keras.losses.Loss):
 
     A pixel counts where prediction, LST and NDVI are all there (for MSE, LST and prediction), a
     gradient where its 3 × 3 pixels count, a coarse pixel where all its fine pixels count; sums
-    are divided by the number that counts, and a term without any is 0. A prediction that is NaN
-    throughout although its target has no gap makes the loss NaN: the network has diverged.
+    are divided by the number that counts, and a term without any is 0.
 
     Args:
         alpha: Weight of MGE, 0 to 1, at the start; ``assign_alpha`` changes it. Twelve real 1 km
@@ -69,8 +69,7 @@ class MixedGradientLoss(keras.losses.Loss):
         edge_crop: Gradient pixels left out along each edge, after scaling.
         scale_kelvin: Temperatures (and s) are divided by it: 1 leaves kelvin.
         name: Name in logs.
-        reduction: Of the values per sample, see ``keras.losses.Loss``.
-        dtype: Of the computation; float32 by default.
+        **keywords: See ``MaskedLoss``.
 
     Target: ``[B, H, W, 2]``: LST in kelvin and NDVI, NaN where missing. Prediction:
     ``[B, H, W, 1]`` in kelvin.
@@ -96,10 +95,9 @@ class MixedGradientLoss(keras.losses.Loss):
         edge_crop: int = 0,
         scale_kelvin: float = 1.0,
         name: str = "mixgl",
-        reduction: str | None = "sum_over_batch_size",
-        dtype: Any = None,
+        **keywords: Any,
     ) -> None:
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        super().__init__(name=name, **keywords)
         self.alpha = _checked_alpha(alpha)
         # A variable, so that a compiled step reads its value instead of keeping the first one.
         self.alpha_variable = keras.Variable(
@@ -165,15 +163,9 @@ class MixedGradientLoss(keras.losses.Loss):
         return masked_mean(*self.squared_gradient_errors(y_true, y_pred))
 
     def squared_gradient_errors(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-        """What MGE is the mean of.
+        """What MGE is the mean of: squared errors, finite everywhere, and the pixels that count.
 
-        Args:
-            y_true: The target.
-            y_pred: The prediction.
-
-        Returns:
-            Squared errors of the gradient, finite everywhere, and the pixels that count, both
-            ``[B, h, w, 1]`` with h and w smaller by the operator's border and the crop.
+        Both are ``[B, h, w, 1]``, smaller by the operator's border and the crop.
         """
         check_channels("MixGL", y_true, y_pred)
         lst, ndvi = y_true[..., :1], y_true[..., 1:2]
@@ -191,9 +183,9 @@ class MixedGradientLoss(keras.losses.Loss):
         else:
             # A maximum of one takes any scale away; of s only the sign can stay.
             per_image = self.gradient_scaling == "image_maximum"
-            predicted_maps = divide_by_maximum(predicted_maps, counted, per_image=per_image)
+            predicted_maps = _divided_by_maximum(predicted_maps, counted, per_image=per_image)
             per_image = per_image or self.gradient_scaling == "maximum"
-            guide_maps = divide_by_maximum(self._maps(guide), counted, per_image=per_image)
+            guide_maps = _divided_by_maximum(self._maps(guide), counted, per_image=per_image)
             if self.components == "signed":
                 guide_maps = [component * ops.sign(slope) for component in guide_maps]
         squared = [ops.square(p - g) for p, g in zip(predicted_maps, guide_maps, strict=True)]
@@ -216,46 +208,18 @@ class MixedGradientLoss(keras.losses.Loss):
             )
         return cropped
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "alpha": self.alpha,
-            "beta": self.beta,
-            "gradient": self.gradient,
-            "components": self.components,
-            "gradient_scaling": self.gradient_scaling,
-            "ndvi_scale_kelvin": self.ndvi_scale_kelvin,
-            "consistency": self.consistency,
-            "scale_factor": self.scale_factor,
-            "edge_crop": self.edge_crop,
-            "scale_kelvin": self.scale_kelvin,
-            "dtype": self.dtype,
-        }
-
 
 def _checked_alpha(alpha: Any) -> float:
     checked = not_negative("alpha", alpha)
-    if checked > 1:
-        raise ConfigError(
-            "the weight of the gradient term is too large",
-            field="loss.alpha",
-            found=alpha,
-            expected="0 to 1",
-        )
+    problem = "the weight of the gradient term is too large"
+    ConfigError.unless(checked <= 1, "loss.alpha", alpha, "0 to 1", problem)
     return checked
 
 
-def divide_by_maximum(maps: list[Any], counted: Any, *, per_image: bool) -> list[Any]:
-    """Divides gradient maps by their largest absolute value over the pixels that count.
+def _divided_by_maximum(maps: list[Any], counted: Any, *, per_image: bool) -> list[Any]:
+    """Divides the magnitude, or both components, by their largest size where pixels count.
 
-    Args:
-        maps: The magnitude, or both components; each ``[B, H, W, C]``, finite.
-        counted: Pixels that count, ``[B, H, W, C]``.
-        per_image: One maximum per image instead of one for the batch.
-
-    Returns:
-        The maps, divided; unchanged where no pixel counts.
+    One maximum per image or for the batch; nothing changes where no pixel counts.
     """
     weights = ops.cast(counted, maps[0].dtype)
     axes = (1, 2, 3) if per_image else (0, 1, 2, 3)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.losses.masking import (
     PLACEHOLDER_KELVIN,
+    MaskedLoss,
     expose_divergence,
+    masked_error,
     masked_mean,
     replace_missing,
     valid_mask,
 )
-from keras_lstsr.losses.options import not_negative, positive
-from keras_lstsr.losses.vgg import layer_stride, vgg19_features
+from keras_lstsr.losses.options import check, not_negative, positive
 
 DEFAULT_LAYERS = ("block2_conv2", "block3_conv4")
 # Added to the mean square of a target's features, which is 0 only if they are all dead.
@@ -25,7 +31,7 @@ _FEATURE_EPSILON = 1e-6
 
 
 @keras.saving.register_keras_serializable(package="keras_lstsr")
-class PerceptualLoss(keras.losses.Loss):
+class PerceptualLoss(MaskedLoss):
     r"""Per sample: ``MSE + weight · perceptual``, for targets that are truly fine.
 
     **Perceptual** is, for each layer of VGG19, ``Σ |φ(T) − φ(L)|² / Σ |φ(L)|²`` between the
@@ -40,8 +46,7 @@ class PerceptualLoss(keras.losses.Loss):
 
     **Gaps.** Where the target is missing both images show the target's mean; where the prediction
     alone is, it shows the target. A cell of a feature map weighs as much as the share of its
-    pixels that are there in both. A sample without a valid pixel has the loss 0; a prediction
-    that is NaN throughout although its target has no gap makes the loss NaN.
+    pixels that are there in both.
 
     Args:
         weight: Of the perceptual term, in units of ``scale_kelvin``².
@@ -55,8 +60,7 @@ class PerceptualLoss(keras.losses.Loss):
             a kelvin is not blown up to a texture.
         scale_kelvin: The errors in the MSE are divided by it: 1 leaves kelvin.
         name: Name in logs.
-        reduction: Of the values per sample, see ``keras.losses.Loss``.
-        dtype: Of the computation, VGG19's too; float32 by default.
+        **keywords: See ``MaskedLoss``; the dtype is VGG19's, too.
 
     Target: ``[B, H, W, C]``, channel 0 LST in kelvin, NaN where missing; further channels are not
     used. Prediction: ``[B, H, W, 1]`` in kelvin.
@@ -77,19 +81,13 @@ class PerceptualLoss(keras.losses.Loss):
         minimum_range_kelvin: float = 1.0,
         scale_kelvin: float = 1.0,
         name: str = "perceptual",
-        reduction: str | None = "sum_over_batch_size",
-        dtype: Any = None,
+        **keywords: Any,
     ) -> None:
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        super().__init__(name=name, **keywords)
         self.weight = not_negative("weight", weight)
         self.layers = _layer_names(layers)
-        if weights is not None and not isinstance(weights, str):
-            raise ConfigError(
-                "invalid option of the loss",
-                field="loss.options.weights",
-                found=repr(weights),
-                expected="imagenet, a path, or null",
-            )
+        named = weights is None or isinstance(weights, str)
+        check(named, "weights", weights, "imagenet, a path, or null")
         self.weights = weights
         self.minimum_range_kelvin = positive("minimum_range_kelvin", minimum_range_kelvin)
         self.scale_kelvin = positive("scale_kelvin", scale_kelvin)
@@ -99,9 +97,8 @@ class PerceptualLoss(keras.losses.Loss):
         """Loss per sample, ``[B]``."""
         target_valid, predicted_valid = valid_mask(y_true[..., :1]), valid_mask(y_pred)
         valid = ops.logical_and(target_valid, predicted_valid)
-        target = replace_missing(y_true[..., :1], valid, PLACEHOLDER_KELVIN)
-        predicted = replace_missing(y_pred, valid, PLACEHOLDER_KELVIN)
-        loss = masked_mean(ops.square((predicted - target) / self.scale_kelvin), valid)
+        error = masked_error(y_true[..., :1], y_pred, valid)
+        loss = masked_mean(ops.square(error / self.scale_kelvin), valid)
         loss = loss + self.weight * self.perceptual_error(y_true, y_pred)
         return expose_divergence(loss, target_valid, predicted_valid)
 
@@ -130,28 +127,11 @@ class PerceptualLoss(keras.losses.Loss):
         maps = self._features(images, training=False)
         return list(maps) if isinstance(maps, list | tuple) else [maps]
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "weight": self.weight,
-            "layers": list(self.layers),
-            "weights": self.weights,
-            "minimum_range_kelvin": self.minimum_range_kelvin,
-            "scale_kelvin": self.scale_kelvin,
-            "dtype": self.dtype,
-        }
-
 
 def _layer_names(layers: Any) -> tuple[str, ...]:
     names = layers.split(",") if isinstance(layers, str) else layers
-    if not isinstance(names, list | tuple) or not names:
-        raise ConfigError(
-            "invalid option of the loss",
-            field="loss.options.layers",
-            found=repr(layers),
-            expected="names of VGG19's convolutions",
-        )
+    several = isinstance(names, list | tuple) and bool(names)
+    check(several, "layers", layers, "names of VGG19's convolutions")
     return tuple(str(name).strip() for name in names)
 
 
@@ -176,3 +156,85 @@ def _relative_error(target: Any, predicted: Any, valid: Any, stride: int) -> Any
     error = ops.sum(ops.square(predicted - target) * weights, axis=axes)
     size = ops.sum(ops.square(target) * weights, axis=axes)
     return error / (size + _FEATURE_EPSILON)
+
+
+def layer_stride(name: str) -> int:
+    """Input pixels along a side of a feature map's cell: VGG halves after each block."""
+    return int(2 ** (int(name[len("block")]) - 1))
+
+
+def vgg19_features(layers: Sequence[str], weights: str | None, dtype: str) -> keras.Model:
+    """Builds the part of VGG19 that gives some layers' feature maps, taken after their ReLU.
+
+    A frozen model from preprocessed images ``[B, H, W, 3]`` to a list of feature maps; see
+    ``PerceptualLoss`` for the names of layers and weights.
+
+    Raises:
+        ConfigError: If a layer does not exist, or the weights cannot be had; it names the option.
+    """
+    with _policy(dtype):
+        vgg = _build(weights, dtype)
+        known = [layer.name for layer in vgg.layers if "_conv" in layer.name]
+        for name in layers:
+            if name not in known:
+                raise ConfigError(
+                    "VGG19 has no such convolution",
+                    field="loss.options.layers",
+                    found=repr(name),
+                    expected=", ".join(known),
+                )
+        if weights is None:
+            _set_random_weights(vgg)
+        outputs = [vgg.get_layer(name).output for name in layers]
+        features = keras.Model(vgg.inputs[0], outputs, name="vgg19_features")
+    features.trainable = False
+    return features
+
+
+@contextlib.contextmanager
+def _policy(dtype: str) -> Iterator[None]:
+    # keras.applications takes no dtype: it builds in the policy that is set.
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(dtype)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _build(weights: str | None, dtype: str) -> keras.Model:
+    path = None if weights in (None, "imagenet") else Path(str(weights))
+    if path is not None and not path.is_file():
+        raise ConfigError(
+            "there is no such file of VGG19's weights",
+            path=path,
+            field="loss.options.weights",
+            action="Give the path of a weights file, imagenet, or null for random weights.",
+        )
+    # An input of its own: the one that VGG19 makes would cast images to float32.
+    images = keras.Input((None, None, 3), dtype=dtype)
+    try:
+        return keras.applications.VGG19(
+            include_top=False, weights=weights, input_tensor=images, name="vgg19"
+        )
+    except Exception as error:  # the download and each file format fail in ways of their own
+        raise ConfigError(
+            "VGG19's weights cannot be loaded",
+            path=path,
+            field="loss.options.weights",
+            found=str(error).partition("\n")[0],
+            expected="the weights of keras.applications.VGG19(include_top=False)",
+            action="Without access to the network, give the path of a file downloaded before.",
+        ) from error
+
+
+def _set_random_weights(vgg: keras.Model) -> None:
+    """He-normal kernels and no biases, drawn from each layer's name."""
+    for layer in vgg.layers:
+        if not layer.weights:
+            continue
+        kernel, bias = layer.weights
+        rng = np.random.default_rng(zlib.crc32(layer.name.encode()))
+        deviation = math.sqrt(2.0 / math.prod(kernel.shape[:-1]))
+        values = deviation * rng.standard_normal(tuple(kernel.shape), dtype=np.float32)
+        layer.set_weights([values, np.zeros(tuple(bias.shape), np.float32)])

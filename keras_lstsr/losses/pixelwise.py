@@ -9,28 +9,22 @@ import keras
 from keras import ops
 
 from keras_lstsr.losses.masking import (
-    PLACEHOLDER_KELVIN,
+    MaskedLoss,
     expose_divergence,
+    masked_error,
     masked_mean,
-    replace_missing,
     valid_mask,
 )
 from keras_lstsr.losses.options import positive
 
 
-class MaskedPixelwiseLoss(keras.losses.Loss, ABC):
+class MaskedPixelwiseLoss(MaskedLoss, ABC):
     """The mean of a penalty of each pixel's error: what all pixelwise losses share.
-
-    Returns one value per sample, so that a distributed step divides by the global batch; a sample
-    without a valid pixel has the loss 0. A prediction that is NaN throughout although its target
-    has no gap makes the loss NaN: the network has diverged.
 
     Args:
         scale_kelvin: Errors are divided by it: 1 leaves kelvin, the normalisation's scale gives
             the loss in the network's units.
-        name: Name in logs.
-        reduction: Of the values per sample, see ``keras.losses.Loss``.
-        dtype: Of the computation; float32 by default.
+        **keywords: See ``MaskedLoss``.
 
     Target: ``[B, H, W, C]``, channel 0 LST in kelvin, NaN where missing; further channels are not
     used. Prediction: ``[B, H, W, 1]`` in kelvin.
@@ -39,15 +33,8 @@ class MaskedPixelwiseLoss(keras.losses.Loss, ABC):
         ConfigError: If an option is not a number above zero; it names the option.
     """
 
-    def __init__(
-        self,
-        scale_kelvin: float = 1.0,
-        *,
-        name: str | None = None,
-        reduction: str | None = "sum_over_batch_size",
-        dtype: Any = None,
-    ) -> None:
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
+    def __init__(self, scale_kelvin: float = 1.0, **keywords: Any) -> None:
+        super().__init__(**keywords)
         self.scale_kelvin = positive("scale_kelvin", scale_kelvin)
 
     @abstractmethod
@@ -59,15 +46,9 @@ class MaskedPixelwiseLoss(keras.losses.Loss, ABC):
         target = y_true[..., :1]
         target_valid, predicted_valid = valid_mask(target), valid_mask(y_pred)
         valid = ops.logical_and(target_valid, predicted_valid)
-        error = replace_missing(y_pred, valid, PLACEHOLDER_KELVIN) - replace_missing(
-            target, valid, PLACEHOLDER_KELVIN
-        )
+        error = masked_error(target, y_pred, valid)
         loss = masked_mean(self.penalty(error / self.scale_kelvin), valid)
         return expose_divergence(loss, target_valid, predicted_valid)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "scale_kelvin": self.scale_kelvin, "dtype": self.dtype}
 
 
 @keras.saving.register_keras_serializable(package="keras_lstsr")
@@ -128,10 +109,6 @@ class MaskedHuber(MaskedPixelwiseLoss):
         near = ops.minimum(size, delta)
         return near * (size - 0.5 * near)
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "delta_kelvin": self.delta_kelvin}
-
 
 @keras.saving.register_keras_serializable(package="keras_lstsr")
 class MaskedCharbonnier(MaskedPixelwiseLoss):
@@ -164,7 +141,3 @@ class MaskedCharbonnier(MaskedPixelwiseLoss):
         """``sqrt(e² + ε²)``."""
         epsilon = self.epsilon_kelvin / self.scale_kelvin
         return ops.sqrt(ops.square(error) + epsilon**2)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "epsilon_kelvin": self.epsilon_kelvin}

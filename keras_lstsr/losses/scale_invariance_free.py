@@ -7,11 +7,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_lstsr.errors import ConfigError
 from keras_lstsr.losses.consistency import (
     block_all,
     block_mean,
     from_radiance,
+    gaussian_reduction,
     norm_l4,
     to_radiance,
 )
@@ -19,19 +19,19 @@ from keras_lstsr.losses.gradients import directional_derivatives, neighbourhood_
 from keras_lstsr.losses.guide import check_channels, kelvin_per_ndvi, ndvi_scale
 from keras_lstsr.losses.masking import (
     PLACEHOLDER_KELVIN,
+    MaskedLoss,
     expose_divergence,
     masked_mean,
     replace_missing,
     valid_mask,
 )
-from keras_lstsr.losses.options import fraction, not_negative, one_of, positive, whole
-from keras_lstsr.losses.psf import gaussian_reduction
+from keras_lstsr.losses.options import check, fraction, not_negative, one_of, positive, whole
 
 PSFS = ("gaussian", "norm_l4", "box")
 
 
 @keras.saving.register_keras_serializable(package="keras_lstsr")
-class ScaleInvarianceFreeLoss(keras.losses.Loss):
+class ScaleInvarianceFreeLoss(MaskedLoss):
     r"""Per sample: ``consistency + gamma · texture``, without a fine truth and without its proxy.
 
     **Consistency** is the mean over coarse pixels of ``(P(T) − L)²``: the prediction T, degraded
@@ -44,8 +44,7 @@ class ScaleInvarianceFreeLoss(keras.losses.Loss):
 
     A coarse pixel counts where all fine pixels of the target's block are there and, for the
     Gaussian, ``minimum_coverage`` of the PSF falls on pixels that are; a derivative counts where
-    LST, NDVI and prediction are there in all 3 × 3 pixels. A term without any is 0. A prediction
-    that is NaN throughout although its target has no gap makes the loss NaN.
+    LST, NDVI and prediction are there in all 3 × 3 pixels. A term without any is 0.
 
     Args:
         gamma: Weight of the texture, in pixels² (both terms are in K², texture per pixel²).
@@ -64,8 +63,7 @@ class ScaleInvarianceFreeLoss(keras.losses.Loss):
         scale_factor: Fine pixels along a coarse pixel's side.
         scale_kelvin: Temperatures (and s) are divided by it: 1 leaves kelvin.
         name: Name in logs.
-        reduction: Of the values per sample, see ``keras.losses.Loss``.
-        dtype: Of the computation; float32 by default.
+        **keywords: See ``MaskedLoss``.
 
     Target: ``[B, H, W, 2]``: LST in kelvin and NDVI, NaN where missing. Prediction:
     ``[B, H, W, 1]`` in kelvin.
@@ -91,22 +89,15 @@ class ScaleInvarianceFreeLoss(keras.losses.Loss):
         scale_factor: int = 4,
         scale_kelvin: float = 1.0,
         name: str = "sif",
-        reduction: str | None = "sum_over_batch_size",
-        dtype: Any = None,
+        **keywords: Any,
     ) -> None:
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        super().__init__(name=name, **keywords)
         self.gamma = not_negative("gamma", gamma)
         self.psf = one_of("psf", psf, PSFS)
         self.mtf_at_nyquist = fraction("mtf_at_nyquist", mtf_at_nyquist)
         self.ndvi_scale_kelvin = ndvi_scale(ndvi_scale_kelvin)
         self.directions = whole("directions", directions, 2)
-        if self.directions not in (2, 4):
-            raise ConfigError(
-                "invalid option of the loss",
-                field="loss.options.directions",
-                found=directions,
-                expected="2 or 4",
-            )
+        check(self.directions in (2, 4), "directions", directions, "2 or 4")
         self.minimum_coverage = fraction("minimum_coverage", minimum_coverage)
         self.scale_factor = whole("scale_factor", scale_factor, 1)
         self.scale_kelvin = positive("scale_kelvin", scale_kelvin)
@@ -154,18 +145,3 @@ class ScaleInvarianceFreeLoss(keras.losses.Loss):
         ]
         total = sum(squared[1:], squared[0]) * (2.0 / self.directions)
         return masked_mean(total, neighbourhood_valid(valid))
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "gamma": self.gamma,
-            "psf": self.psf,
-            "mtf_at_nyquist": self.mtf_at_nyquist,
-            "ndvi_scale_kelvin": self.ndvi_scale_kelvin,
-            "directions": self.directions,
-            "minimum_coverage": self.minimum_coverage,
-            "scale_factor": self.scale_factor,
-            "scale_kelvin": self.scale_kelvin,
-            "dtype": self.dtype,
-        }

@@ -103,19 +103,9 @@ def paired_difference_interval(
     """Confidence interval of the mean of first minus second, image by image.
 
     What the images have in common cancels, so that two methods can differ clearly though their
-    own intervals overlap. They differ at the level if the interval leaves out 0.
-
-    Args:
-        first: ``[N]`` scores of one method.
-        second: ``[N]`` scores of the other on the same images in the same order; images of which
-            either score is not finite are left out.
-        groups: ``[N]`` group of each image; None takes each image for a group.
-        level: Between 0 and 1.
-        resamples: Number of draws.
-        seed: The same seed gives the same interval.
-
-    Returns:
-        The mean difference and its interval; see :func:`bootstrap_interval`.
+    own intervals overlap. They differ at the level if the interval leaves out 0. Scores of both
+    methods are of the same images in the same order; images of which either is not finite are left
+    out. See :func:`bootstrap_interval` for the other arguments.
 
     Raises:
         ConfigError: If the lengths differ, or as of :func:`bootstrap_interval`.

@@ -4,7 +4,8 @@ All functions take the truth and the prediction in kelvin as ``[H, W]`` (``rmse`
 ``bias`` any shape), NaN where missing, and score the pixels where both are there. They compute in
 float64 and return NaN where nothing can be scored. ``data_range`` is in kelvin; by default it is
 the maximum minus the minimum of the truth over the scored pixels, per image, as in Nguyen et al.
-(2022), eq. 2.
+(2022), eq. 2. Images of different shapes, or not two-dimensional where that is needed, raise a
+``GridError``.
 """
 
 from __future__ import annotations
@@ -20,15 +21,14 @@ from keras_lstsr.errors import GridError
 from keras_lstsr.grids.resample import block_mean, norm_l4
 
 SSIM_WINDOW_PIXELS = 7
-# Wang et al. (2004): stabilising constants as shares of the data range.
-SSIM_K1, SSIM_K2 = 0.01, 0.03
 # Deviations as small as this are what rounding leaves of a constant image.
 _ROUNDING_KELVIN = 1e-9
 
 
-def _scored(
+def scored(
     truth_kelvin: ArrayLike, prediction_kelvin: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Returns both as float64, and the pixels that both have."""
     truth = np.asarray(truth_kelvin, dtype=np.float64)
     prediction = np.asarray(prediction_kelvin, dtype=np.float64)
     if truth.shape != prediction.shape:
@@ -42,36 +42,24 @@ def _scored(
 
 
 def _errors(truth_kelvin: ArrayLike, prediction_kelvin: ArrayLike) -> NDArray[np.float64]:
-    truth, prediction, valid = _scored(truth_kelvin, prediction_kelvin)
+    truth, prediction, valid = scored(truth_kelvin, prediction_kelvin)
     return prediction[valid] - truth[valid]
 
 
 def rmse(truth_kelvin: ArrayLike, prediction_kelvin: ArrayLike) -> float:
-    """Root mean square error in kelvin; NaN without a scored pixel.
-
-    Raises:
-        GridError: If the shapes differ.
-    """
+    """Root mean square error in kelvin; NaN without a scored pixel."""
     errors = _errors(truth_kelvin, prediction_kelvin)
     return float(np.sqrt(np.mean(errors**2))) if errors.size else float("nan")
 
 
 def mae(truth_kelvin: ArrayLike, prediction_kelvin: ArrayLike) -> float:
-    """Mean absolute error in kelvin; NaN without a scored pixel.
-
-    Raises:
-        GridError: If the shapes differ.
-    """
+    """Mean absolute error in kelvin; NaN without a scored pixel."""
     errors = _errors(truth_kelvin, prediction_kelvin)
     return float(np.mean(np.abs(errors))) if errors.size else float("nan")
 
 
 def bias(truth_kelvin: ArrayLike, prediction_kelvin: ArrayLike) -> float:
-    """Mean of prediction minus truth in kelvin; NaN without a scored pixel.
-
-    Raises:
-        GridError: If the shapes differ.
-    """
+    """Mean of prediction minus truth in kelvin; NaN without a scored pixel."""
     errors = _errors(truth_kelvin, prediction_kelvin)
     return float(np.mean(errors)) if errors.size else float("nan")
 
@@ -85,21 +73,13 @@ def psnr(
 ) -> float:
     """Peak signal-to-noise ratio in decibels: ``20 log10(range / RMSE)``.
 
-    Args:
-        truth_kelvin: ``[H, W]``, NaN where missing.
-        prediction_kelvin: ``[H, W]``, NaN where missing.
-        data_range: In kelvin; None takes that of the truth over the scored pixels.
-
     Returns:
         Decibels; infinite for a perfect prediction, NaN without a scored pixel or for a truth
         without range.
 
-    Raises:
-        GridError: If the shapes differ.
-
     Source: Nguyen et al. (2022), eq. 2.
     """
-    truth, prediction, valid = _scored(truth_kelvin, prediction_kelvin)
+    truth, prediction, valid = scored(truth_kelvin, prediction_kelvin)
     if not valid.any():
         return float("nan")
     extent = _range(truth[valid], data_range)
@@ -119,20 +99,12 @@ def ssim(
     map is averaged over the scored pixels eroded by 3, whose windows hold scored pixels alone;
     without gaps that is scikit-image's own mean.
 
-    Args:
-        truth_kelvin: ``[H, W]``, NaN where missing.
-        prediction_kelvin: ``[H, W]``, NaN where missing.
-        data_range: In kelvin; None takes that of the truth over the scored pixels.
-
     Returns:
         −1 to 1; NaN if no whole window is scored, or for a truth without range.
 
-    Raises:
-        GridError: If the shapes differ or are not two-dimensional.
-
     Source: Wang et al. (2004), doi:10.1109/TIP.2003.819861.
     """
-    truth, prediction, valid = _scored(truth_kelvin, prediction_kelvin)
+    truth, prediction, valid = scored(truth_kelvin, prediction_kelvin)
     if truth.ndim != 2:
         raise GridError(
             "SSIM compares two-dimensional images", found=f"shape {truth.shape}", expected="[H, W]"
@@ -155,40 +127,6 @@ def ssim(
     return float(similarity[inner].mean())
 
 
-def ssim_global(
-    truth_kelvin: ArrayLike, prediction_kelvin: ArrayLike, *, data_range: float | None = None
-) -> float:
-    """Structural similarity of whole images, as the 2022 paper prints it.
-
-    One mean, variance and covariance over all scored pixels (divided by their number), constants
-    (0.01 · range)² and (0.03 · range)².
-
-    Args:
-        truth_kelvin: Any shape, NaN where missing.
-        prediction_kelvin: The same shape, NaN where missing.
-        data_range: In kelvin; None takes that of the truth over the scored pixels.
-
-    Returns:
-        −1 to 1; NaN without a scored pixel or for a truth without range.
-
-    Raises:
-        GridError: If the shapes differ.
-
-    Source: Nguyen et al. (2022), eq. 3.
-    """
-    truth, prediction, valid = _scored(truth_kelvin, prediction_kelvin)
-    if not valid.any():
-        return float("nan")
-    x, y = truth[valid], prediction[valid]
-    extent = _range(x, data_range)
-    if extent <= 0:
-        return float("nan")
-    c1, c2 = (SSIM_K1 * extent) ** 2, (SSIM_K2 * extent) ** 2
-    covariance = np.mean((x - x.mean()) * (y - y.mean()))
-    luminance = (2 * x.mean() * y.mean() + c1) / (x.mean() ** 2 + y.mean() ** 2 + c1)
-    return float(luminance * (2 * covariance + c2) / (x.var() + y.var() + c2))
-
-
 def mean_gradient_error(
     lst_kelvin: ArrayLike, ndvi: ArrayLike, *, ndvi_scale_kelvin: float
 ) -> float:
@@ -205,13 +143,10 @@ def mean_gradient_error(
     Returns:
         In (K / pixel)²; NaN without a scored pixel.
 
-    Raises:
-        GridError: If the shapes differ or are not two-dimensional.
-
     Source: the Mixed Gradient Loss report, eq. of MGE, with the scale s between NDVI and
     temperature put in.
     """
-    lst, guide, valid = _scored(lst_kelvin, ndvi)
+    lst, guide, valid = scored(lst_kelvin, ndvi)
     gradient, _ = _gradient(lst - ndvi_scale_kelvin * guide, valid)
     return float(np.mean(np.sum(gradient**2, axis=0))) if gradient.size else float("nan")
 
@@ -221,9 +156,6 @@ def bias_free_rmse(truth_kelvin: ArrayLike, prediction_kelvin: ArrayLike) -> flo
 
     ``bias_free_rmse² = rmse² − bias²``; NaN without a scored pixel. It is the figure to compare by
     where two instruments differ in the mean, which no sharpening can mend.
-
-    Raises:
-        GridError: If the shapes differ.
     """
     errors = _errors(truth_kelvin, prediction_kelvin)
     return float(errors.std()) if errors.size else float("nan")
@@ -244,17 +176,10 @@ def _pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 def correlation(truth_kelvin: ArrayLike, prediction_kelvin: ArrayLike) -> float:
     """Pearson's correlation of truth and prediction over the scored pixels.
 
-    Args:
-        truth_kelvin: Any shape, NaN where missing.
-        prediction_kelvin: The same shape, NaN where missing.
-
     Returns:
         −1 to 1; NaN without a scored pixel or where either is constant.
-
-    Raises:
-        GridError: If the shapes differ.
     """
-    truth, prediction, valid = _scored(truth_kelvin, prediction_kelvin)
+    truth, prediction, valid = scored(truth_kelvin, prediction_kelvin)
     return _pearson(truth[valid], prediction[valid])
 
 
@@ -283,17 +208,10 @@ def gradient_correlation(truth_kelvin: ArrayLike, prediction_kelvin: ArrayLike) 
     each component less its own mean, ``Σ(∂x T ∂x P + ∂y T ∂y P) / √(Σ|∇T|² Σ|∇P|²)``. Unlike the
     correlation of magnitudes it is negative for edges whose warm and cold sides are swapped.
 
-    Args:
-        truth_kelvin: T, ``[H, W]``, NaN where missing.
-        prediction_kelvin: P, ``[H, W]``, NaN where missing.
-
     Returns:
         −1 to 1; NaN without a scored pixel or where either is flat.
-
-    Raises:
-        GridError: If the shapes differ or are not two-dimensional.
     """
-    truth, prediction, valid = _scored(truth_kelvin, prediction_kelvin)
+    truth, prediction, valid = scored(truth_kelvin, prediction_kelvin)
     return _pearson(_gradient(truth, valid)[0], _gradient(prediction, valid)[0])
 
 
@@ -303,22 +221,15 @@ def high_pass_correlation(
     """Correlation of the detail: of truth and prediction, each less its Gaussian mean.
 
     The Gaussian is cut at 4 σ, reflected at the border, and taken over the scored pixels alone
-    (normalised convolution): a pixel beside a gap has the weighted mean of what is there.
-
-    Args:
-        truth_kelvin: ``[H, W]``, NaN where missing.
-        prediction_kelvin: ``[H, W]``, NaN where missing.
-        sigma_pixels: Standard deviation of the Gaussian in pixels; 4 is one 1 km pixel at 250 m.
+    (normalised convolution): a pixel beside a gap has the weighted mean of what is there. A σ of 4
+    pixels is one 1 km pixel at 250 m.
 
     Returns:
         −1 to 1; NaN without a scored pixel or where either has no detail.
 
-    Raises:
-        GridError: If the shapes differ.
-
     Source: normalised convolution: Knutsson & Westin (1993), doi:10.1109/CVPR.1993.341081.
     """
-    truth, prediction, valid = _scored(truth_kelvin, prediction_kelvin)
+    truth, prediction, valid = scored(truth_kelvin, prediction_kelvin)
     if not valid.any():
         return float("nan")
     weight = ndimage.gaussian_filter(valid.astype(np.float64), sigma_pixels)
@@ -339,18 +250,11 @@ def rmse_by_gradient_quartile(
     Pixels whose 3 × 3 neighbours are all scored are parted at the quartiles of the truth's Sobel
     gradient magnitude; a pixel on a quartile belongs to the flatter part.
 
-    Args:
-        truth_kelvin: ``[H, W]``, NaN where missing.
-        prediction_kelvin: ``[H, W]``, NaN where missing.
-
     Returns:
         ``[4]`` kelvin; NaN where no pixel falls (a truth with many equal gradients, or nothing
         scored).
-
-    Raises:
-        GridError: If the shapes differ or are not two-dimensional.
     """
-    truth, prediction, valid = _scored(truth_kelvin, prediction_kelvin)
+    truth, prediction, valid = scored(truth_kelvin, prediction_kelvin)
     gradient, inner = _gradient(truth, valid)
     if not inner.any():
         return np.full(4, np.nan)
@@ -374,8 +278,8 @@ def consistency_error(
     their block are left out.
 
     Args:
-        prediction_kelvin: Fine LST, ``[h · factor, w · factor]``, NaN where missing.
-        coarse_kelvin: Coarse LST, ``[h, w]``, NaN where missing.
+        prediction_kelvin: Fine LST, ``[h · factor, w · factor]``.
+        coarse_kelvin: Coarse LST, ``[h, w]``.
         factor: Fine pixels along a coarse pixel's side.
         aggregate: ``"mean"`` of the temperatures of a block, or ``"norm_l4"``: the fourth root of
             their mean fourth power, as radiance adds up.

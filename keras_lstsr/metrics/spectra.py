@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import fft, ndimage
 
 from keras_lstsr.errors import ConfigError, GridError
+from keras_lstsr.metrics.image import scored
 
 GAP_TAPER_PIXELS = 8.0
 """Half a period of the cosine that brings an image to its mean beside a gap, in pixels."""
@@ -71,32 +72,20 @@ def fourier_ring_correlation(
     ``FRC = Σ Re(F_T conj F_P) / √(Σ|F_T|² Σ|F_P|²)`` over the modes of a ring. 1 where the
     prediction's detail is the truth's up to a factor, 0 where it has nothing to do with it.
 
-    Args:
-        truth_kelvin: ``[H, W]``, NaN where missing.
-        prediction_kelvin: ``[H, W]``, NaN where missing; both are taken where both are there.
-        pixel_size_m: Side of a pixel in metres.
-        rings: Number of rings up to Nyquist's frequency; None takes half the shorter side.
+    Both images ``[H, W]`` are taken where both are there. See :func:`radial_power_spectrum` for
+    the other arguments.
 
     Returns:
         Frequencies in cycles per kilometre ``[rings]``, rising, and correlation −1 to 1
         ``[rings]``. The latter is NaN where a ring has no mode or an image no power in it.
 
     Raises:
-        GridError: If the shapes differ, the images are not two-dimensional, or a side has fewer
-            than 8 pixels.
-        ConfigError: If the pixel size is not positive, or ``rings`` is below 1.
+        GridError: If the shapes differ; or as of :func:`radial_power_spectrum`.
+        ConfigError: As of :func:`radial_power_spectrum`.
 
     Source: Saxton & Baumeister (1982), doi:10.1111/j.1365-2818.1982.tb00405.x, eq. 1.
     """
-    truth = np.asarray(truth_kelvin, dtype=np.float64)
-    prediction = np.asarray(prediction_kelvin, dtype=np.float64)
-    if truth.shape != prediction.shape:
-        raise GridError(
-            "truth and prediction do not cover the same grid",
-            found=f"shapes {truth.shape} and {prediction.shape}",
-            expected="equal shapes",
-            action="Bring both onto one grid first.",
-        )
+    truth, prediction, _ = scored(truth_kelvin, prediction_kelvin)
     _check_image(truth)
     ring, multiplicity, frequency_per_km = _rings(truth.shape, pixel_size_m, rings)
     count = len(frequency_per_km)

@@ -1,4 +1,18 @@
-"""Convolutions as the networks share them: PyTorch's padding, initial values and PReLU."""
+"""Convolutions as the networks share them: PyTorch's padding, initial values and PReLU.
+
+Each builder of a network makes a model of the upsampled, normalised field ``[B, H, W, 1]`` that
+gives the refined one, or of the coarse field ``[B, h, w, 1]`` that gives a fine residual. Besides
+its own arguments it takes some of these:
+
+- ``padding``: what convolutions see beyond the border: ``"zero"`` or ``"reflect"``, which does not
+  repeat the edge;
+- ``zero_initial_residual``: start the last convolution at zero, so that the untrained network
+  returns its input;
+- ``synchronised_batch_norm``: BatchNorm statistics over all replicas (TensorFlow only);
+- ``name``: of the model.
+
+The last convolution and the addition after it are float32 under any dtype policy.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +22,7 @@ from typing import Any, Literal
 import keras
 from keras import layers
 
-from keras_lstsr.models.padding import ReflectPad
+from keras_lstsr.models.layers import ReflectPad
 
 Padding = Literal["zero", "reflect"]
 
@@ -32,7 +46,7 @@ def convolution(
     name: str,
     *,
     stride: int = 1,
-    padding: Padding = "zero",
+    padding: Padding | Literal["none"] = "zero",
     bias: bool = True,
     kernel_initializer: Any = None,
     bias_initializer: Any = None,
@@ -40,25 +54,15 @@ def convolution(
 ) -> Any:
     """Applies a convolution that pads ``size // 2`` pixels on every side, as PyTorch's nets do.
 
-    With stride 2 that is not TensorFlow's ``same``, which pads below and to the right alone.
-
-    Args:
-        x: ``[B, h, w, C]``.
-        filters: Output channels.
-        size: Side of the kernel in pixels, odd.
-        name: The layer's name; a padding layer before it is named ``<name>_pad``.
-        stride: Step in pixels.
-        padding: ``"zero"``, or ``"reflect"`` without repeating the edge.
-        bias: Whether there is a bias.
-        kernel_initializer: Keras initialiser; by default PyTorch's.
-        bias_initializer: Likewise.
-        dtype: The layer's dtype; None takes the global policy.
+    With stride 2 that is not TensorFlow's ``same``, which pads below and to the right alone. A
+    padding layer before the convolution is named ``<name>_pad``. Initialisers are PyTorch's by
+    default; dtype None takes the global policy.
 
     Returns:
-        ``[B, ceil(h / stride), ceil(w / stride), filters]``.
+        ``[B, ceil(h / stride), ceil(w / stride), filters]``; less without padding.
     """
     keras_padding = "same" if stride == 1 and padding == "zero" else "valid"
-    if keras_padding == "valid" and size > 1:
+    if keras_padding == "valid" and size > 1 and padding != "none":
         pad = ReflectPad if padding == "reflect" else layers.ZeroPadding2D
         x = pad(size // 2, name=f"{name}_pad", dtype=dtype)(x)
     return layers.Conv2D(
@@ -75,42 +79,21 @@ def convolution(
 
 
 def residual_convolution(
-    x: Any,
-    size: int,
-    name: str,
-    *,
-    zero_initial: bool,
-    padding: Padding = "zero",
-    bias: bool = True,
-    kernel_initializer: Any = None,
-    bias_initializer: Any = None,
+    x: Any, size: int, name: str, *, zero_initial: bool, **settings: Any
 ) -> Any:
     """Applies a network's last convolution, to one channel of float32 under any dtype policy.
 
-    Args:
-        x: ``[B, h, w, C]``.
-        size: Side of the kernel in pixels, odd.
-        name: The layer's name.
-        zero_initial: Start at zero, so that the untrained network adds nothing.
-        padding: As in ``convolution``.
-        bias: Whether there is a bias.
-        kernel_initializer: As in ``convolution``, where ``zero_initial`` is not set.
-        bias_initializer: Likewise.
-
-    Returns:
-        ``[B, h, w, 1]``.
+    With ``zero_initial`` it starts at zero; other settings are those of ``convolution``.
     """
-    return convolution(
-        x,
-        1,
-        size,
-        name,
-        padding=padding,
-        bias=bias,
-        kernel_initializer="zeros" if zero_initial else kernel_initializer,
-        bias_initializer="zeros" if zero_initial else bias_initializer,
-        dtype="float32",
-    )
+    if zero_initial:
+        settings |= {"kernel_initializer": "zeros", "bias_initializer": "zeros"}
+    return convolution(x, 1, size, name, dtype="float32", **settings)
+
+
+def refined_model(field: Any, residual: Any, name: str) -> keras.Model:
+    """Makes the model of a network that adds a residual to the field it was given."""
+    refined = layers.Add(dtype="float32", name="global_residual")([residual, field])
+    return keras.Model(field, refined, name=name)
 
 
 def scalar_prelu(name: str) -> keras.layers.Layer:

@@ -15,10 +15,11 @@ from keras_lstsr.models.convolution import (
     Padding,
     batch_norm,
     convolution,
+    refined_model,
     residual_convolution,
     scalar_prelu,
 )
-from keras_lstsr.models.pixel_shuffle import PixelShuffle
+from keras_lstsr.models.layers import PixelShuffle
 
 _HEAD_CONVOLUTIONS = 5
 _DOWN_UNITS = (5, 2)
@@ -79,25 +80,13 @@ def build_dmcn(
     zero_initial_residual: bool = False,
     name: str = "dmcn",
 ) -> keras.Model:
-    """Builds the core network: the upsampled, normalised field in, the refined one out.
+    """Builds the core network; sides are multiples of 4, and at least 8 with ``"reflect"``.
 
     Five convolutions, two stride-2 stages of residual units (5 and 2), two pixel-shuffle stages
     (2 and 5 units) that choose by a 1×1 convolution between the doubled map and the skip, and the
-    input added at the end. Each PReLU has one slope; the five of the head share theirs.
-
-    Args:
-        width: Channels; 64 give 1,311,953 parameters.
-        padding: What 3×3 convolutions see beyond the border: ``"zero"`` (published) or
-            ``"reflect"``.
-        synchronised_batch_norm: BatchNorm statistics over all replicas (TensorFlow only).
-        zero_initial_residual: Start the last convolution at zero, so that the untrained network
-            returns its input.
-        name: Name of the model.
-
-    Returns:
-        A model ``[B, H, W, 1] → [B, H, W, 1]``; H and W must be multiples of 4 (8 at least with
-        ``"reflect"``), as ``build_model`` sees to. The last convolution and the addition are
-        float32 under any dtype policy. Weights and biases are drawn as PyTorch's default does.
+    input added at the end. Each PReLU has one slope; the five of the head share theirs. 64
+    channels give 1,311,953 parameters, drawn as PyTorch's default does. Published with padding
+    ``"zero"``; see ``convolution`` for the further arguments.
     """
     blocks = _Blocks(width, padding, synchronised_batch_norm=synchronised_batch_norm)
     field = keras.Input((None, None, 1), name="field", dtype="float32")
@@ -109,5 +98,4 @@ def build_dmcn(
     residual = residual_convolution(
         x, 3, "output_conv", zero_initial=zero_initial_residual, padding=padding, bias=False
     )
-    refined = layers.Add(dtype="float32", name="global_residual")([residual, field])
-    return keras.Model(field, refined, name=name)
+    return refined_model(field, residual, name)

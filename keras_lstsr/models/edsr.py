@@ -8,7 +8,7 @@ import keras
 from keras import layers
 
 from keras_lstsr.models.convolution import Padding, convolution, residual_convolution
-from keras_lstsr.models.pixel_shuffle import PixelShuffle
+from keras_lstsr.models.layers import PixelShuffle
 
 
 def shuffle_stages(scale_factor: int) -> list[int]:
@@ -31,7 +31,7 @@ def build_edsr(
     zero_initial_residual: bool = False,
     name: str = "edsr",
 ) -> keras.Model:
-    """Builds the core network: the normalised coarse field in, a fine residual out.
+    """Builds the core network of a coarse field of any size (from 2 with ``"reflect"``).
 
     Residual blocks Conv → ReLU → Conv + x without BatchNorm and without scaling, one more
     convolution, + the first one's output, then for each stage of the upsampling Conv → pixel
@@ -39,21 +39,9 @@ def build_edsr(
     those of three channels.
 
     The paper's network puts out the image itself. Here ``build_model`` adds the output to the
-    upsampled kelvin, so that the network need only learn what upsampling misses.
-
-    Args:
-        width: Channels.
-        depth: Residual blocks.
-        scale_factor: Fine pixels along a coarse pixel's side.
-        padding: What 3×3 convolutions see beyond the border: ``"zero"`` (published) or
-            ``"reflect"``.
-        zero_initial_residual: Start the last convolution at zero, so that the untrained residual
-            is zero.
-        name: Name of the model.
-
-    Returns:
-        A model ``[B, h, w, 1] → [B, h·f, w·f, 1]`` for any h and w (from 2 with ``"reflect"``).
-        The last convolution is float32 under any dtype policy.
+    upsampled kelvin, so that the network need only learn what upsampling misses. ``depth`` counts
+    the residual blocks; published with padding ``"zero"``; see ``convolution`` for the further
+    arguments.
     """
     field = keras.Input((None, None, 1), name="coarse_field", dtype="float32")
     head = convolution(field, width, 3, "head_conv", padding=padding)

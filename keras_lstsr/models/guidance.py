@@ -11,7 +11,14 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_lstsr.models.layers import PACKAGE, ScaleFactorLayer
+from keras_lstsr.models.layers import (
+    PACKAGE,
+    KelvinLayer,
+    ScaleFactorLayer,
+    Shape,
+    resized,
+    window_mean,
+)
 
 _LEAST_NARROW_VARIANCE = 1e-5
 # Variance of the guide below which a window says nothing of how LST follows it.
@@ -26,9 +33,6 @@ _LEAST_SHARE = 1e-4
 class BlockMean(ScaleFactorLayer):
     """Averages blocks of ``scale_factor`` × ``scale_factor`` pixels.
 
-    Args:
-        scale_factor: Fine pixels along a coarse pixel's side.
-
     Input: ``[B, h·f, w·f, C]`` without NaN. Output: ``[B, h, w, C]``.
     """
 
@@ -37,15 +41,13 @@ class BlockMean(ScaleFactorLayer):
         factor = self.scale_factor
         return ops.average_pool(values, factor, strides=factor, padding="valid")
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         """``[B, h, w, C]``."""
-        batch, height, width, channels = input_shape
-        coarse = [None if side is None else side // self.scale_factor for side in (height, width)]
-        return (batch, coarse[0], coarse[1], channels)
+        return resized(input_shape, lambda side: side // self.scale_factor)
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class WindowMean(keras.layers.Layer):
+class WindowMean(KelvinLayer):
     """Averages each pixel's window; beyond the border no pixel counts.
 
     Args:
@@ -55,7 +57,6 @@ class WindowMean(keras.layers.Layer):
     """
 
     def __init__(self, window_pixels: int, **kwargs: Any) -> None:
-        kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.window_pixels = int(window_pixels)
 
@@ -63,25 +64,13 @@ class WindowMean(keras.layers.Layer):
         """Averages ``[B, h, w, 1]``."""
         # Divided by the share of pixels that are there, whatever a backend counts at the border.
         sums = ops.concatenate([values, ops.ones_like(values)], axis=-1)
-        for pool in ((self.window_pixels, 1), (1, self.window_pixels)):
-            sums = ops.average_pool(sums, pool, strides=1, padding="same")
+        sums = window_mean(sums, self.window_pixels)
         return sums[..., :1] / sums[..., 1:]
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The input's shape."""
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "window_pixels": self.window_pixels}
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class CoarseWeight(ScaleFactorLayer):
     """Weight of each coarse pixel in a regression: 1 where LST and all of the guide are there.
-
-    Args:
-        scale_factor: Fine pixels along a coarse pixel's side.
 
     Inputs: ``[lst_kelvin, guide]``: ``[B, h, w, 1]`` and ``[B, h·f, w·f, 1]``, NaN where missing.
     Output: ``[B, h, w, 1]``, 0 or 1.
@@ -96,15 +85,9 @@ class CoarseWeight(ScaleFactorLayer):
         usable = ops.logical_and(ops.logical_not(ops.isnan(lst_kelvin)), touched < 0.5)
         return ops.cast(usable, self.compute_dtype)
 
-    def compute_output_shape(
-        self, input_shape: list[tuple[int | None, ...]]
-    ) -> tuple[int | None, ...]:
-        """LST's shape."""
-        return tuple(input_shape[0])
-
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class LocalRegression(keras.layers.Layer):
+class LocalRegression(KelvinLayer):
     """Regresses LST on the guide around each coarse pixel, in a narrow and in a wide window.
 
     The narrow window's slope is ``(c + p·V·S) / (v + p·V)`` with its covariance ``c`` and guide
@@ -131,7 +114,6 @@ class LocalRegression(keras.layers.Layer):
         slope_prior: float = 0.3,
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.narrow_window_pixels = int(narrow_window_pixels)
         self.wide_window_pixels = int(wide_window_pixels)
@@ -177,10 +159,9 @@ class LocalRegression(keras.layers.Layer):
     def _moments(lst: Any, guide: Any, weight: Any, window: int) -> dict[str, Any]:
         factors = (1.0, lst, guide, lst**2, guide**2, lst * guide)
         products = ops.concatenate([weight * factor for factor in factors], axis=-1)
-        # One axis after the other: 2 n instead of n² additions per pixel. Beyond the border no
-        # pixel counts, whatever a backend divides by, since all are divided by their weight.
-        for pool in ((window, 1), (1, window)):
-            products = ops.average_pool(products, pool, strides=1, padding="same")
+        # Beyond the border no pixel counts, whatever a backend divides by, since all are divided by
+        # their weight.
+        products = window_mean(products, window)
         share = products[..., 0:1]
         some = share > _LEAST_SHARE
         mean = ops.where(some, products / ops.where(some, share, 1.0), 0.0)
@@ -194,17 +175,6 @@ class LocalRegression(keras.layers.Layer):
             "covariance": mean[..., 5:6] - lst_mean * guide_mean,
         }
 
-    def compute_output_shape(
-        self, input_shape: list[tuple[int | None, ...]]
-    ) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
         """``[B, h, w, 8]``."""
         return (*input_shape[0][:3], 8)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "narrow_window_pixels": self.narrow_window_pixels,
-            "wide_window_pixels": self.wide_window_pixels,
-            "slope_prior": self.slope_prior,
-        }

@@ -23,8 +23,17 @@ from keras_lstsr.models.guidance import (
     LocalRegression,
     WindowMean,
 )
-from keras_lstsr.models.layers import PACKAGE, FillGaps, MaskGaps, Upsample
-from keras_lstsr.models.padding import CropToReference, PadToMinimum
+from keras_lstsr.models.layers import (
+    PACKAGE,
+    ConfiguredLayer,
+    CropToReference,
+    FillGaps,
+    KelvinLayer,
+    MaskGaps,
+    PadToMinimum,
+    Shape,
+    Upsample,
+)
 
 if TYPE_CHECKING:
     from keras_lstsr.config import GuidedModelConfig
@@ -44,31 +53,21 @@ _LEAST_STD_KELVIN, _INITIAL_STD_KELVIN = 0.05, 1.0
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class GuideDetail(keras.layers.Layer):
+class GuideDetail(KelvinLayer):
     """What the guide shows below a coarse pixel; none where the guide is missing.
 
     Inputs: ``[filled guide, its coarse means upsampled, guide]``, ``[B, H, W, 1]`` each; the last
     is NaN where missing. Output: ``[B, H, W, 1]``, the first less the second, 0 where missing.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
-
     def call(self, inputs: list[Any]) -> Any:
         """See the class."""
         filled, smooth, guide = inputs
         return ops.where(ops.isnan(guide), 0.0, filled - smooth)
 
-    def compute_output_shape(
-        self, input_shape: list[tuple[int | None, ...]]
-    ) -> tuple[int | None, ...]:
-        """The guide's shape."""
-        return tuple(input_shape[0])
-
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class GuidedFeatures(keras.layers.Layer):
+class GuidedFeatures(KelvinLayer):
     """Puts together what the guided network sees and its first guess.
 
     Inputs: ``[lst_bicubic, guide, guide_detail, statistics_bilinear, residual_bicubic]``, all on
@@ -90,7 +89,6 @@ class GuidedFeatures(keras.layers.Layer):
     def __init__(
         self, full_explained_share: float = 0.3, full_slope_kelvin: float = 12.0, **kwargs: Any
     ) -> None:
-        kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.full_explained_share = float(full_explained_share)
         self.full_slope_kelvin = float(full_slope_kelvin)
@@ -121,24 +119,14 @@ class GuidedFeatures(keras.layers.Layer):
         ]
         return ops.concatenate(features, axis=-1), guess, held, followed
 
-    def compute_output_shape(
-        self, input_shape: list[tuple[int | None, ...]]
-    ) -> tuple[tuple[int | None, ...], ...]:
+    def compute_output_shape(self, input_shape: list[Shape]) -> tuple[Shape, ...]:
         """``[B, H, W, 11]`` and three times ``[B, H, W, 1]``."""
         fine = tuple(input_shape[0][:3])
         return (*fine, 11), (*fine, 1), (*fine, 1), (*fine, 1)
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "full_explained_share": self.full_explained_share,
-            "full_slope_kelvin": self.full_slope_kelvin,
-        }
-
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class StandardDeviation(keras.layers.Layer):
+class StandardDeviation(KelvinLayer):
     """Turns any number into a standard deviation in kelvin, at least 0.05 K.
 
     ``softplus(x + x0) · calibration``, with x0 such that 0 gives 1 K before calibration.
@@ -148,7 +136,6 @@ class StandardDeviation(keras.layers.Layer):
     """
 
     def __init__(self, calibration: float = 1.0, **kwargs: Any) -> None:
-        kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.calibration = float(calibration)
 
@@ -157,26 +144,14 @@ class StandardDeviation(keras.layers.Layer):
         shift = math.log(math.expm1(_INITIAL_STD_KELVIN))
         return (ops.softplus(values + shift) + _LEAST_STD_KELVIN) * self.calibration
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The input's shape."""
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "calibration": self.calibration}
-
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class StopGradient(keras.layers.Layer):
+class StopGradient(ConfiguredLayer):
     """Passes values on and no gradient back."""
 
     def call(self, values: Any) -> Any:
         """Returns its input."""
         return ops.stop_gradient(values)
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The input's shape."""
-        return input_shape
 
 
 def build_guided(config: GuidedModelConfig, *, calibration: float = 1.0) -> keras.Model:

@@ -11,17 +11,17 @@ from typing import Any, Literal
 import keras
 from keras import layers
 
-from keras_lstsr.errors import ConfigError
+from keras_lstsr.errors import unknown
 from keras_lstsr.models.convolution import (
     Padding,
     batch_norm,
     convolution,
     kaiming_uniform,
+    refined_model,
     residual_convolution,
     uniform_bias,
 )
-from keras_lstsr.models.layers import AlignCornersDouble
-from keras_lstsr.models.padding import PadToSkip, ReflectPad
+from keras_lstsr.models.layers import AlignCornersDouble, PadToSkip, ReflectPad
 
 Variant = Literal["strided", "maxpool"]
 
@@ -34,25 +34,15 @@ class _Blocks:
         self.synchronised = synchronised_batch_norm
 
     def conv(
-        self, x: Any, filters: int, size: int, name: str, *, stride: int = 1, padding: str = "same"
+        self, x: Any, filters: int, size: int, name: str, *, stride: int = 1, padding: Any = None
     ) -> Any:
-        if padding == "same":
-            return convolution(x, filters, size, name, stride=stride, padding=self.border)
-        return layers.Conv2D(
-            filters,
-            size,
-            strides=stride,
-            padding=padding,
-            kernel_initializer=kaiming_uniform(),
-            bias_initializer=uniform_bias(x.shape[-1] * size * size),
-            name=name,
-        )(x)
+        return convolution(x, filters, size, name, stride=stride, padding=padding or self.border)
 
     def norm(self, x: Any, name: str) -> Any:
         return batch_norm(x, name, synchronised=self.synchronised)
 
     def conv_norm_relu(
-        self, x: Any, filters: int, name: str, index: str = "", padding: str = "same"
+        self, x: Any, filters: int, name: str, index: str = "", padding: Any = None
     ) -> Any:
         x = self.conv(x, filters, 3, f"{name}_conv{index}", padding=padding)
         x = self.norm(x, f"{name}_norm{index}")
@@ -64,7 +54,7 @@ class _Blocks:
 
     def strided_down(self, x: Any, filters: int, name: str) -> Any:
         """Residual unit on the halved map; the shortcut is a pure identity, added after ReLU."""
-        halved = self.conv(x, x.shape[-1], 2, f"{name}_in_conv", stride=2, padding="valid")
+        halved = self.conv(x, x.shape[-1], 2, f"{name}_in_conv", stride=2, padding="none")
         y = self.double_conv(halved, x.shape[-1], f"{name}_mid")
         y = layers.Add(name=f"{name}_add")([y, halved])
         return self.conv_norm_relu(y, filters, f"{name}_out")
@@ -76,9 +66,9 @@ class _Blocks:
     def bridge(self, x: Any, name: str) -> Any:
         """Residual block with reflected borders and no final ReLU."""
         y = ReflectPad(1, name=f"{name}_pad1")(x)
-        y = self.conv_norm_relu(y, x.shape[-1], name, "1", padding="valid")
+        y = self.conv_norm_relu(y, x.shape[-1], name, "1", padding="none")
         y = ReflectPad(1, name=f"{name}_pad2")(y)
-        y = self.conv(y, x.shape[-1], 3, f"{name}_conv2", padding="valid")
+        y = self.conv(y, x.shape[-1], 3, f"{name}_conv2", padding="none")
         y = self.norm(y, f"{name}_norm2")
         return layers.Add(name=f"{name}_add")([y, x])
 
@@ -113,38 +103,24 @@ def build_mrunet(
     zero_initial_residual: bool = False,
     name: str = "mrunet",
 ) -> keras.Model:
-    """Builds the core network: the upsampled, normalised field in, the refined one out.
+    """Builds the core network, of any height and width from 2^(depth + 1) on.
 
-    Args:
-        variant: ``"strided"``: strided convolutions in residual units and transposed convolutions
-            (Nguyen et al. 2022; 45,049,601 parameters at the default size), or ``"maxpool"``:
-            max-pooling and bilinear upsampling with aligned corners (the report; 21,987,905).
-        width: Channels of the first level; each level doubles them, in ``maxpool`` all but the
-            last.
-        depth: Down and up levels.
-        bridge_blocks: Residual blocks between encoder and decoder; they always pad by reflection.
-        padding: What the other 3×3 convolutions see beyond the border: ``"zero"`` (published) or
-            ``"reflect"``.
-        synchronised_batch_norm: BatchNorm statistics over all replicas (TensorFlow only).
-        zero_initial_residual: Start the last convolution at zero, so that the untrained network
-            returns its input.
-        name: Name of the model.
+    - ``variant``: ``"strided"``: strided convolutions in residual units and transposed convolutions
+      (Nguyen et al. 2022; 45,049,601 parameters at the default size), or ``"maxpool"``: max-pooling
+      and bilinear upsampling with aligned corners (the report; 21,987,905).
+    - ``width``: channels of the first level; each level doubles them, in ``maxpool`` all but the
+      last.
+    - ``depth``: down and up levels.
+    - ``bridge_blocks``: residual blocks between encoder and decoder; they always pad by reflection.
 
-    Returns:
-        A model ``[B, H, W, 1] → [B, H, W, 1]``; H and W are free from 2^(depth + 1) on.
-        The last convolution and the global residual are float32 under any dtype policy. Weights
-        are drawn kaiming-uniform with a = √5, biases likewise, as PyTorch does.
+    Published with padding ``"zero"``; see ``convolution`` for the further arguments. Weights and
+    biases are drawn as PyTorch does.
 
     Raises:
         ConfigError: If the variant is unknown.
     """
     if variant not in ("strided", "maxpool"):
-        raise ConfigError(
-            "unknown variant",
-            field="model.variant",
-            found=repr(variant),
-            expected="'strided' or 'maxpool'",
-        )
+        raise unknown("variant", variant, ("strided", "maxpool"), field="model.variant")
     blocks = _Blocks(padding, synchronised_batch_norm=synchronised_batch_norm)
     strided = variant == "strided"
     field = keras.Input((None, None, 1), name="field", dtype="float32")
@@ -164,5 +140,4 @@ def build_mrunet(
         up = blocks.strided_up if strided else blocks.maxpool_up
         x = up(x, skip, filters, f"up{level}")
     residual = residual_convolution(x, 1, "outc", zero_initial=zero_initial_residual)
-    refined = layers.Add(dtype="float32", name="global_residual")([residual, field])
-    return keras.Model(field, refined, name=name)
+    return refined_model(field, residual, name)

@@ -10,8 +10,14 @@ import keras
 from keras_lstsr.config.networks import NETWORKS, GuidedModelConfig, ModelConfig, Network
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.models.guided import build_guided
-from keras_lstsr.models.layers import FillGaps, MaskGaps, NormaliseTemperature, Upsample
-from keras_lstsr.models.padding import CropToReference, PadToMinimum
+from keras_lstsr.models.layers import (
+    CropToReference,
+    FillGaps,
+    MaskGaps,
+    NormaliseTemperature,
+    PadToMinimum,
+    Upsample,
+)
 from keras_lstsr.registration import code_of
 
 

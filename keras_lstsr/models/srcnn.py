@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import layers
 
-from keras_lstsr.models.convolution import Padding, convolution, residual_convolution
+from keras_lstsr.models.convolution import (
+    Padding,
+    convolution,
+    refined_model,
+    residual_convolution,
+)
 
 
 def build_srcnn(
@@ -15,47 +22,23 @@ def build_srcnn(
     zero_initial_residual: bool = False,
     name: str = "srcnn",
 ) -> keras.Model:
-    """Builds the core network: the upsampled, normalised field in, the refined one out.
+    """Builds the core network, of any height and width (from 5 with ``"reflect"``).
 
     Convolutions 9×9 → 1×1 → 5×5 with ``width``, ``width / 2`` and 1 channels, ReLU between them:
     8,129 parameters at width 64.
 
     Two things differ from the paper. The input is added at the end: the paper's network has no
     skip and must first learn to reproduce 300 K to a tenth of a kelvin. Weights are He-normal and
-    biases zero instead of Gaussian with σ = 0.001, and borders are padded instead of lost.
-
-    Args:
-        width: Channels of the first convolution; the second has half as many, at least one.
-        padding: What the convolutions see beyond the border: ``"zero"`` or ``"reflect"``.
-        zero_initial_residual: Start the last convolution at zero, so that the untrained network
-            returns its input.
-        name: Name of the model.
-
-    Returns:
-        A model ``[B, H, W, 1] → [B, H, W, 1]`` for any H and W (from 5 with ``"reflect"``). The
-        last convolution and the addition are float32 under any dtype policy.
+    biases zero instead of Gaussian with σ = 0.001, and borders are padded instead of lost. See
+    ``convolution`` for the further arguments.
     """
     field = keras.Input((None, None, 1), name="field", dtype="float32")
     x = field
+    initial: dict[str, Any] = {"kernel_initializer": "he_normal", "bias_initializer": "zeros"}
     for block, filters, size in (("extract", width, 9), ("map", max(width // 2, 1), 1)):
-        x = convolution(
-            x,
-            filters,
-            size,
-            f"{block}_conv",
-            padding=padding,
-            kernel_initializer=keras.initializers.HeNormal(),
-            bias_initializer="zeros",
-        )
+        x = convolution(x, filters, size, f"{block}_conv", padding=padding, **initial)
         x = layers.ReLU(name=f"{block}_relu")(x)
     residual = residual_convolution(
-        x,
-        5,
-        "reconstruct_conv",
-        zero_initial=zero_initial_residual,
-        padding=padding,
-        kernel_initializer=keras.initializers.HeNormal(),
-        bias_initializer="zeros",
+        x, 5, "reconstruct_conv", zero_initial=zero_initial_residual, padding=padding, **initial
     )
-    refined = layers.Add(dtype="float32", name="global_residual")([residual, field])
-    return keras.Model(field, refined, name=name)
+    return refined_model(field, residual, name)

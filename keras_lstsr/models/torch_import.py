@@ -83,7 +83,14 @@ def load_torch_weights(
             unexpected, of another shape, no floating-point array or not finite; the message names
             the first such entry and says how many there are. The model is then unchanged.
     """
-    reference = _known(architecture)
+    reference = next((known for known in REFERENCE_ARCHITECTURES if known == architecture), None)
+    if reference is None:
+        raise ModelError(
+            "there is no such reference network",
+            field="architecture",
+            found=repr(architecture),
+            expected=", ".join(REFERENCE_ARCHITECTURES),
+        )
     entries = unwrap_state_dict(state_dict)
     variables = reference_names(_core_network(model), reference)
     dead = re.compile(IGNORED_ENTRIES[reference])
@@ -103,9 +110,8 @@ def load_torch_weights(
 def unwrap_state_dict(content: Mapping[str, Any]) -> dict[str, Any]:
     """Takes a ``state_dict`` out of a checkpoint and DataParallel's prefix off its names.
 
-    Args:
-        content: A ``state_dict``, or a mapping that holds one under ``"state_dict"``,
-            ``"model_state_dict"``, ``"model"``, ``"net"`` or ``"network"``.
+    A checkpoint holds it under ``"state_dict"``, ``"model_state_dict"``, ``"model"``, ``"net"`` or
+    ``"network"``.
 
     Raises:
         ModelError: If there is none.
@@ -205,18 +211,6 @@ def _to_numpy(value: Any) -> Any:
         value = value.detach().cpu()
         return (value.float() if value.is_floating_point() else value).numpy()
     return np.asarray(value)
-
-
-def _known(architecture: str) -> ReferenceArchitecture:
-    for known in REFERENCE_ARCHITECTURES:
-        if architecture == known:
-            return known
-    raise ModelError(
-        "there is no such reference network",
-        field="architecture",
-        found=repr(architecture),
-        expected=", ".join(REFERENCE_ARCHITECTURES),
-    )
 
 
 def _core_network(model: keras.Model) -> keras.Model:

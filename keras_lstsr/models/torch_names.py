@@ -81,14 +81,7 @@ TELLTALE_ENTRIES: dict[str, ReferenceArchitecture] = {
 
 
 def reference_names(core: keras.Model, architecture: ReferenceArchitecture) -> dict[str, Any]:
-    """Maps the reference's names to the variables here, all of the network's.
-
-    Args:
-        core: A core network, e.g. of ``build_mrunet``.
-        architecture: The reference network.
-
-    Returns:
-        Name in the reference's ``state_dict`` → Keras variable.
+    """Maps names in the reference's ``state_dict`` to a core network's variables, to all of them.
 
     Raises:
         ModelError: If the network has a layer that the reference has not; the message names it.

@@ -16,9 +16,8 @@ import numpy as np
 import xarray as xr
 
 from keras_lstsr.config.guides import GUIDES, guide_named
-from keras_lstsr.errors import ConfigError, ProductError
-from keras_lstsr.products import aster, granule, mod09gq, mod11a1, raster
-from keras_lstsr.products.band import read_band
+from keras_lstsr.errors import ConfigError, ProductError, unknown
+from keras_lstsr.products import granule, mod09gq, mod11a1
 from keras_lstsr.products.hdfeos import HDF4_MAGIC, HdfEosFile
 from keras_lstsr.products.quality import POLICIES, REASONS, Rejection, check_policy
 from keras_lstsr.products.scene import rejection_reason
@@ -91,6 +90,8 @@ class FileProduct:
 FILE_PRODUCTS: dict[str, FileProduct] = {}
 """By name; ``register_product`` adds to it, and asks these before the others."""
 
+_ASTER = "ASTER_LST"
+_RASTER_OPTIONS = ("quantity", "scale", "offset", "nodata", "unit", "day_night")
 _LST_VARIABLES = ("lst_day_kelvin", "lst_night_kelvin", "lst_kelvin")
 _HDF_SUFFIXES = {".hdf", ".hdf4", ".h4"}
 
@@ -106,15 +107,10 @@ def register_product(
         replace: Whether a product of that name may be replaced.
 
     Raises:
-        ConfigError: If the name is taken.
+        ConfigError: If the name is taken and ``replace`` is not set.
     """
     if not replace and name in product_names():
-        raise ConfigError(
-            "there is a product of this name",
-            field="product",
-            found=repr(name),
-            action="Choose another name.",
-        )
+        raise ConfigError("this name is taken", field="product", found=repr(name))
     if isinstance(product, HdfProduct):
         HDF_PRODUCTS[name] = product
     else:
@@ -128,7 +124,7 @@ def product_names() -> tuple[str, ...]:
 
 def _raster_quantities() -> dict[str, str]:
     """The quantity that each product holds which comes as GeoTIFF."""
-    return {aster.PRODUCT: "lst"} | {f"{name.upper()}_GEOTIFF": name for name in ("lst", *GUIDES)}
+    return {_ASTER: "lst"} | {f"{name.upper()}_GEOTIFF": name for name in ("lst", *GUIDES)}
 
 
 def open_product(
@@ -136,15 +132,10 @@ def open_product(
     *,
     qc_policy: str = "default",
     product: str | None = None,
-    quantity: str | None = None,
-    scale: float | None = None,
-    offset: float | None = None,
-    nodata: float | None = None,
-    unit: str | None = None,
-    date: str | None = None,
-    day_night: str | None = None,
-    date_pattern: str | None = None,
     variables: Collection[str] | None = None,
+    date: str | None = None,
+    date_pattern: str | None = None,
+    **raster_options: Any,
 ) -> xr.Dataset:
     """Opens a satellite product, recognised by its contents, as a scene.
 
@@ -162,18 +153,15 @@ def open_product(
         path: The file.
         qc_policy: ``"strict"``, ``"default"`` or ``"lenient"``; see :data:`POLICIES`.
         product: One of :func:`product_names`; None recognises it. Another product is an error.
-        quantity: Of a GeoTIFF: ``"lst"`` or the name of a guide; None asks tags and file name,
-            which tell LST and NDVI apart.
-        scale: Of a GeoTIFF: units per stored unit; None asks its tags.
-        offset: Of a GeoTIFF: physical value of a stored zero; None asks its tags.
-        nodata: Of a GeoTIFF: stored number that means missing; None asks its tags.
-        unit: Of a GeoTIFF: ``"kelvin"`` or ``"celsius"``, converted to kelvin; None asks its
-            tags.
+        variables: Of an HDF product: names of the variables to read; None reads all.
         date: Acquisition date, ISO; goes before what the file says.
-        day_night: Of a GeoTIFF: ``"day"``, ``"night"`` or ``"unknown"``.
         date_pattern: Regular expression for the file name with groups ``year`` and ``doy`` or
             ``month`` and ``day``, optionally ``day_night``.
-        variables: Of an HDF product: names of the variables to read; None reads all.
+        **raster_options: What the tags of a GeoTIFF may not tell: ``quantity`` (``"lst"`` or the
+            name of a guide; by default tags and file name tell LST and NDVI apart), ``scale``
+            (units per stored unit), ``offset`` (physical value of a stored zero), ``nodata``,
+            ``unit`` (``"kelvin"`` or ``"celsius"``, converted to kelvin), ``day_night``
+            (``"day"``, ``"night"`` or ``"unknown"``). None asks the tags.
 
     Returns:
         The scene, with attributes ``product``, ``version``, ``granule_id``,
@@ -187,47 +175,37 @@ def open_product(
     path = Path(path)
     check_policy(qc_policy)
     if product is not None and product not in product_names():
-        raise ConfigError(
-            "unknown product",
-            field="product",
-            found=repr(product),
-            expected=", ".join(product_names()),
-        )
+        raise unknown("product", product, product_names(), field="product")
+    for name in raster_options:
+        if name not in _RASTER_OPTIONS:
+            raise unknown("option", name, _RASTER_OPTIONS, field=name)
     own = product if product in FILE_PRODUCTS else None
     if product is None:
         own = next((name for name, each in FILE_PRODUCTS.items() if each.recognises(path)), None)
-    if own or (is_hdf(path) if product is None else product in HDF_PRODUCTS):
-        names = ("quantity", "scale", "offset", "nodata", "unit")
-        for name, value in zip(names, (quantity, scale, offset, nodata, unit), strict=True):
-            # A guide is asked for by its quantity, whatever file it is in.
-            if value is not None and not (own and name == "quantity"):
-                raise ConfigError(
-                    "this option is for GeoTIFF; other products say it themselves",
-                    path=path,
-                    field=name,
-                    found=value,
-                )
-        if own:
-            return _open_own(path, own, qc_policy, date, date_pattern)
-        return _open_hdf(path, product, qc_policy, date, date_pattern, variables)
-    options = raster.RasterOptions(
-        quantity, scale, offset, nodata, unit, date, day_night, date_pattern
-    )
-    return _open_raster(path, product, options)
+    if not (own or (is_hdf(path) if product is None else product in HDF_PRODUCTS)):
+        return _open_raster(path, product, date=date, date_pattern=date_pattern, **raster_options)
+    # A guide is asked for by its quantity, whatever file it is in.
+    ignored = {"day_night", "quantity"} if own else {"day_night"}
+    for name, value in raster_options.items():
+        if value is not None and name not in ignored:
+            raise ConfigError(
+                "this option is for GeoTIFF; other products say it themselves",
+                path=path,
+                field=name,
+                found=value,
+            )
+    if own:
+        return _open_own(path, own, qc_policy, date, date_pattern)
+    return _open_hdf(path, product, qc_policy, date, date_pattern, variables)
 
 
 def _open_own(
     path: Path, product: str, qc_policy: str, date: str | None, date_pattern: str | None
 ) -> xr.Dataset:
     patterns = None if date_pattern is None else [granule.compile_date_pattern(date_pattern)]
+    named = granule.date_from_name(path.name, patterns)
     of_name = granule.GranuleMetadata(
-        product=product,
-        version="",
-        granule_id=path.name,
-        acquisition_date=granule.date_from_name(path.name, patterns),
-        tile=granule.tile_from_name(path.name),
-        platform="",
-        source_file=str(path),
+        product, "", path.name, named, granule.tile_from_name(path.name), "", str(path)
     )
     scene = FILE_PRODUCTS[product].open(path, qc_policy=qc_policy)
     told = {**of_name.as_attributes(), "qc_policy": qc_policy, **scene.attrs}
@@ -282,7 +260,11 @@ def _product_from_fields(file: HdfEosFile) -> str:
     return ""
 
 
-def _open_raster(path: Path, product: str | None, options: raster.RasterOptions) -> xr.Dataset:
+def _open_raster(path: Path, product: str | None, **given: Any) -> xr.Dataset:
+    from keras_lstsr.products import raster
+    from keras_lstsr.products.band import read_band
+
+    options = raster.RasterOptions(**given)
     quantity = None if product is None else _raster_quantities()[product]
     if quantity is not None and options.quantity not in (None, quantity):
         raise ConfigError(
@@ -294,23 +276,17 @@ def _open_raster(path: Path, product: str | None, options: raster.RasterOptions)
     band = read_band(path)
     if quantity is not None:
         options = replace(options, quantity=quantity)
-    elif options.quantity in (None, "lst") and aster.is_aster(band):
-        product = aster.PRODUCT
-    if product == aster.PRODUCT:
-        return aster.open_aster(path, options, band=band)
+    elif options.quantity in (None, "lst") and raster.is_aster(band):
+        product = _ASTER
+    if product == _ASTER:
+        return raster.open_aster(band, options, product)
     quantity = raster.quantity_of(band, options)
     name = f"{quantity.upper()}_GEOTIFF"
     return raster.open_band(band, options, product=name, quantity=quantity)
 
 
 def lst_layers(scene: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Returns the LST layers of a scene by time of day.
-
-    Args:
-        scene: A dataset from :func:`open_product`.
-
-    Returns:
-        ``"day"``, ``"night"`` or ``"unknown"`` -> LST in kelvin ``[y, x]``.
+    """Returns LST in kelvin ``[y, x]`` by time of day: ``"day"``, ``"night"`` or ``"unknown"``.
 
     Raises:
         ProductError: If the scene has no LST.
@@ -327,11 +303,7 @@ def lst_layers(scene: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def guide_layer(scene: xr.Dataset, name: str) -> xr.DataArray:
-    """Returns a guide of a scene, ``[y, x]``.
-
-    Args:
-        scene: A dataset from :func:`open_product` or :func:`open_guide`.
-        name: The guide's name.
+    """Returns the guide of that name in a scene, ``[y, x]``.
 
     Raises:
         ProductError: If the scene does not have it.

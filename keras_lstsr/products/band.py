@@ -68,12 +68,6 @@ class RasterBand:
 def read_band(path: str | PathLike[str]) -> RasterBand:
     """Reads a single-band raster and its tags.
 
-    Args:
-        path: A file that rasterio reads.
-
-    Returns:
-        The band.
-
     Raises:
         ProductError: If the file is missing, no raster, damaged, has several bands, no CRS, no
             georeferencing, or is not north up.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from keras_lstsr.errors import ConfigError
+from keras_lstsr.errors import ConfigError, unknown
 from keras_lstsr.grids.modis import tile_of_bounds
 from keras_lstsr.products.hdfeos import HdfEosFile, OdlNode
 
@@ -76,12 +76,7 @@ def check_day_night(day_night: str) -> str:
         ConfigError: If it is neither day nor night nor unknown.
     """
     if day_night.lower() not in DAY_NIGHT:
-        raise ConfigError(
-            "unknown time of day",
-            field="day_night",
-            found=repr(day_night),
-            expected=", ".join(DAY_NIGHT),
-        )
+        raise unknown("time of day", day_night, DAY_NIGHT, field="day_night")
     return day_night.lower()
 
 
@@ -100,37 +95,24 @@ def check_date(date: str) -> str:
 
 
 def compile_date_pattern(date_pattern: str) -> re.Pattern[str]:
-    """Compiles a user's file-name pattern.
+    """Compiles a user's regular expression for file names.
 
-    Args:
-        date_pattern: A regular expression with the groups ``year`` and either ``doy`` or
-            ``month`` and ``day``; a group ``day_night`` is optional.
-
-    Returns:
-        The compiled pattern.
+    It has the groups ``year`` and either ``doy`` or ``month`` and ``day``; ``day_night`` is
+    optional.
 
     Raises:
         ConfigError: If it does not compile or lacks a group.
     """
     expected = "a regular expression with (?P<year>), and (?P<doy>) or (?P<month>) and (?P<day>)"
+    problem = "the pattern lacks a named group"
     try:
         pattern = re.compile(date_pattern)
+        groups = set(pattern.groupindex)
+        if {"year", "doy"} <= groups or {"year", "month", "day"} <= groups:
+            return pattern
     except re.error as error:
-        raise ConfigError(
-            f"the pattern is not a regular expression: {error}",
-            field="date_pattern",
-            found=repr(date_pattern),
-            expected=expected,
-        ) from error
-    groups = set(pattern.groupindex)
-    if not ({"year", "doy"} <= groups or {"year", "month", "day"} <= groups):
-        raise ConfigError(
-            "the pattern lacks a named group",
-            field="date_pattern",
-            found=repr(date_pattern),
-            expected=expected,
-        )
-    return pattern
+        problem = f"the pattern is not a regular expression: {error}"
+    raise ConfigError(problem, field="date_pattern", found=repr(date_pattern), expected=expected)
 
 
 def _date_of(match: re.Match[str]) -> str:
@@ -147,15 +129,7 @@ def _date_of(match: re.Match[str]) -> str:
 
 
 def date_from_name(name: str, patterns: Iterable[re.Pattern[str]] | None = None) -> str:
-    """Finds the acquisition date in a file name.
-
-    Args:
-        name: File name.
-        patterns: Patterns to try instead of the built-in ones.
-
-    Returns:
-        ISO date, or empty text.
-    """
+    """Finds the ISO date in a file name by some patterns or the built-in ones, else empty text."""
     tried = _DATE_PATTERNS if patterns is None else patterns
     dates: Iterator[str] = (_date_of(hit) for pattern in tried for hit in pattern.finditer(name))
     return next((date for date in dates if date), "")
@@ -191,16 +165,10 @@ def _values(core: OdlNode | None) -> dict[str, str]:
 
 
 def read_granule_metadata(file: HdfEosFile) -> GranuleMetadata:
-    """Collects what an HDF4-EOS file tells of itself.
+    """Collects what an HDF4-EOS file tells of itself; ``product`` is empty if nothing names it.
 
     Core metadata come first; subsetting tools drop them or rename them to ``OldCoreMetadata``,
     then the file name and the grid's place count.
-
-    Args:
-        file: The open file.
-
-    Returns:
-        The metadata; ``product`` is empty if nothing names it.
 
     Raises:
         ProductError: If the metadata are damaged or the file is no sinusoidal grid file.

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn, Self
 
 import numpy as np
@@ -29,7 +28,8 @@ HDF4_MAGIC = b"\x0e\x03\x13\x01"
 _RADIUS_TOLERANCE_M = 1.0
 _DOWNLOAD_AGAIN = "Download the file again and compare its size or checksum with the archive's."
 
-# The HDF4 library keeps global state and is not thread-safe; Beam and tf.data read in threads.
+# The HDF4 library keeps global state and is not thread-safe; Beam and tf.data read in threads. So
+# the process reads one file at a time.
 HDF4_LOCK = threading.RLock()
 
 
@@ -41,25 +41,18 @@ class FieldDefinition:
         name: Name in the file.
         variable: Name in the dataset of ``open_product``; empty if the field is not read.
         dtype: NumPy name of the stored type.
-        long_name: Description in the file.
-        units: Units in the file; empty if it states none.
-        scale_factor: Stored ``scale_factor``; None if the file has none.
-        add_offset: Stored ``add_offset``; None if the file has none.
-        fill_value: Stored ``_FillValue``; text in some v061 QC fields, None if absent.
-        valid_range: First and last valid stored number.
-        attributes: All attributes in the order of the file: name, HDF4 type, value.
+        attributes: Its attributes in the order of the file: name, HDF4 type, value. The
+            ``_FillValue`` of some v061 QC fields is text.
     """
 
     name: str
     variable: str
     dtype: str
-    long_name: str
-    units: str = ""
-    scale_factor: float | None = None
-    add_offset: float | None = None
-    fill_value: int | str | None = None
-    valid_range: tuple[int, int] | None = None
-    attributes: tuple[tuple[str, str, Any], ...] = ()
+    attributes: tuple[tuple[str, str, Any], ...]
+
+    def get(self, attribute: str) -> Any:
+        """Returns an attribute's value; None if the product's files have no such attribute."""
+        return next((value for name, _, value in self.attributes if name == attribute), None)
 
 
 @dataclass(frozen=True)
@@ -79,11 +72,6 @@ class EosGrid:
 
 class HdfEosFile:
     """An HDF4-EOS grid file, open for reading; use it in a ``with`` statement.
-
-    The HDF4 library is not thread-safe: the process reads one file at a time.
-
-    Args:
-        path: The file.
 
     Raises:
         ProductError: If the file is missing, is no HDF4 file, is damaged, or holds no grid.
@@ -108,12 +96,7 @@ class HdfEosFile:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._release()
 
     def _release(self) -> None:
@@ -134,14 +117,7 @@ class HdfEosFile:
         ) from error
 
     def metadata(self, name: str) -> OdlNode | None:
-        """Parses a metadata attribute, e.g. ``"CoreMetadata"``, which may be split in parts.
-
-        Args:
-            name: The attribute's name without its number.
-
-        Returns:
-            The root of the tree, or None if the file has no such attribute.
-        """
+        """Parses a metadata attribute, named without the number of its parts; None if absent."""
         parts = [f"{name}.{number}" for number in range(10)]
         text = "".join(str(self.attributes[part]) for part in parts if part in self.attributes)
         if not text.strip("\0 \n"):
@@ -204,13 +180,7 @@ class HdfEosFile:
         )
 
     def read(self, field_name: str) -> tuple[NDArray[Any], dict[str, Any]]:
-        """Reads a field as it is stored.
-
-        Args:
-            field_name: Name in the file.
-
-        Returns:
-            The array ``[H, W]`` and the field's attributes.
+        """Reads a field as it is stored: the array ``[H, W]``, and the field's attributes.
 
         Raises:
             ProductError: If the field is missing, damaged or not of its grid's shape.
@@ -344,13 +314,7 @@ def parse_odl(text: str) -> OdlNode:
     """Parses ODL text into a tree; the root has no name.
 
     Values keep their text, without the quotes round a string. A value whose brackets are still
-    open at the end of a line goes on in the next.
-
-    Args:
-        text: The metadata attribute; trailing NUL bytes and blanks are ignored.
-
-    Returns:
-        The root node.
+    open at the end of a line goes on in the next. NUL bytes are ignored.
 
     Raises:
         ProductError: If groups do not close in the order in which they opened.

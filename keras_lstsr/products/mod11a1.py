@@ -11,16 +11,12 @@ from keras_lstsr.products import quality
 from keras_lstsr.products.granule import GranuleMetadata
 from keras_lstsr.products.hdfeos import FieldDefinition, HdfEosFile
 from keras_lstsr.products.scene import (
-    Packing,
-    flag_attributes,
+    flag_variable,
     masked_variable,
-    packing_of,
     plain_values,
-    range_rejection,
     read_field,
+    read_values,
     rejection_name,
-    stored_variable,
-    valid_range_of,
     wanted_variables,
 )
 
@@ -58,18 +54,7 @@ def _field(
         attributes.append(("scale_factor_err", "float64", 0.0))
         attributes.append(("add_offset_err", "float64", 0.0))
         attributes.append(("calibrated_nt", "int32", 5))
-    return FieldDefinition(
-        name,
-        variable,
-        dtype,
-        long_name,
-        units=units,
-        scale_factor=scale_factor,
-        add_offset=add_offset,
-        fill_value=fill_value,
-        valid_range=valid_range,
-        attributes=tuple(attributes),
-    )
+    return FieldDefinition(name, variable, dtype, tuple(attributes))
 
 
 def _half_day(name: str, adverb: str, variable: str) -> tuple[FieldDefinition, ...]:
@@ -157,7 +142,7 @@ FIELDS: tuple[FieldDefinition, ...] = (
 )
 """All fields of the product, in the order of its files (collections 6 and 6.1)."""
 
-_CF_UNITS = {"K": "K", "hrs": "hour", "deg": "degree", "": "1"}
+_CF_UNITS = {"hrs": "hour", "deg": "degree", None: "1"}
 
 
 def open_mod11a1(
@@ -167,19 +152,10 @@ def open_mod11a1(
     qc_policy: str,
     variables: Collection[str] | None = None,
 ) -> xr.Dataset:
-    """Reads an open MOD11A1 or MYD11A1 granule.
+    """Reads an open MOD11A1 or MYD11A1 granule; see :func:`keras_lstsr.products.open_product`.
 
     LST is masked by QC, fill value, valid range and policy; the reason is kept per pixel in
     ``lst_day_kelvin_rejection`` and ``lst_night_kelvin_rejection``.
-
-    Args:
-        file: The open file.
-        metadata: What is known of the granule.
-        qc_policy: ``"strict"``, ``"default"`` or ``"lenient"``.
-        variables: Names of the variables to read; None reads all.
-
-    Returns:
-        The scene; see :func:`keras_lstsr.products.open_product`.
 
     Raises:
         ProductError: If a field is missing or damaged.
@@ -194,32 +170,25 @@ def open_mod11a1(
             scene |= _read_lst(file, entry, qc_policy)
         elif entry.variable.startswith("qc_"):
             stored, _ = read_field(file, entry)
-            attributes = {"long_name": entry.long_name, **flag_attributes(quality.MOD11_QC)}
-            scene[entry.variable] = stored_variable(stored, attributes)
+            scene[entry.variable] = flag_variable(stored, entry, quality.MOD11_QC)
         else:
-            scene[entry.variable] = plain_values(file, entry, _CF_UNITS[entry.units])
+            scene[entry.variable] = plain_values(file, entry, _CF_UNITS[entry.get("units")])
     return grid.dataset(scene, {**metadata.as_attributes(), "qc_policy": qc_policy})
 
 
 def _read_lst(file: HdfEosFile, entry: FieldDefinition, qc_policy: str) -> dict[str, xr.Variable]:
     half_day = "Day" if "Day" in entry.name else "Night"
-    stored, attributes = read_field(file, entry)
+    values, in_range, packing = read_values(file, entry)
     qc, _ = read_field(file, next(field for field in FIELDS if field.name == f"QC_{half_day}"))
-    packing: Packing = packing_of(file, entry, attributes)
-    codes = quality.first_reason(
-        [
-            quality.mod11_rejection_table(qc_policy)[qc],
-            range_rejection(stored, packing, valid_range_of(entry, attributes)),
-        ]
-    )
+    codes = quality.first_reason([quality.mod11_rejection_table(qc_policy)[qc], in_range])
     return masked_variable(
         entry.variable,
-        packing.decode(stored),
+        values,
         codes,
         packing,
         {
             "units": "K",
-            "long_name": entry.long_name,
+            "long_name": entry.get("long_name"),
             "standard_name": "surface_temperature",
             "day_night": half_day.lower(),
             "ancillary_variables": f"qc_{half_day.lower()} {rejection_name(entry.variable)}",

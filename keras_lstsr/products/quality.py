@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lstsr.errors import ConfigError
+from keras_lstsr.errors import unknown
 
 
 class Rejection(IntEnum):
@@ -66,17 +66,9 @@ class BitField:
         return (qc >> self.shift) & ((1 << self.width) - 1)
 
 
-MANDATORY = BitField(
-    "mandatory QA",
-    0,
-    2,
-    {
-        0: "produced, good quality",
-        1: "produced, other quality",
-        2: "not produced, cloud",
-        3: "not produced, other reasons",
-    },
-)
+_NOT_PRODUCED = {2: "not produced, cloud", 3: "not produced, other reasons"}
+_PRODUCED = {0: "produced, good quality", 1: "produced, other quality"}
+MANDATORY = BitField("mandatory QA", 0, 2, _PRODUCED | _NOT_PRODUCED)
 LST_ERROR = BitField("LST error", 6, 2, {0: "<= 1 K", 1: "<= 2 K", 2: "<= 3 K", 3: "> 3 K"})
 
 # MODIS Land Surface Temperature Products User Guide (Wan), collections 6 and 6.1, QC_Day.
@@ -99,17 +91,8 @@ _BAND_QUALITY = {
     14: "L1B data faulty",
     15: "not processed, deep ocean or cloud",
 }
-MODLAND = BitField(
-    "MODLAND QA",
-    0,
-    2,
-    {
-        0: "ideal quality, all bands",
-        1: "less than ideal quality, some or all bands",
-        2: "not produced, cloud",
-        3: "not produced, other reasons",
-    },
-)
+_IDEAL = {0: "ideal quality, all bands", 1: "less than ideal quality, some or all bands"}
+MODLAND = BitField("MODLAND QA", 0, 2, _IDEAL | _NOT_PRODUCED)
 RED_QUALITY = BitField("band 1 (red) quality", 4, 4, _BAND_QUALITY)
 NIR_QUALITY = BitField("band 2 (NIR) quality", 8, 4, _BAND_QUALITY)
 
@@ -135,12 +118,7 @@ def check_policy(qc_policy: str) -> str:
         ConfigError: If there is no QC policy of that name.
     """
     if qc_policy not in POLICIES:
-        raise ConfigError(
-            "unknown QC policy",
-            field="qc_policy",
-            found=repr(qc_policy),
-            expected=", ".join(POLICIES),
-        )
+        raise unknown("QC policy", qc_policy, POLICIES, field="qc_policy")
     return qc_policy
 
 
@@ -160,9 +138,6 @@ def mod11_rejection_table(qc_policy: str) -> NDArray[np.uint8]:
 
     Mandatory 00 is good whatever the other bits say. ``default`` also takes mandatory 01 with an
     LST error of at most 2 K (bits 6-7 are 00 or 01), ``lenient`` every mandatory 01.
-
-    Args:
-        qc_policy: ``"strict"``, ``"default"`` or ``"lenient"``.
 
     Returns:
         ``[256]``, to be indexed with QC_Day or QC_Night.
@@ -192,10 +167,6 @@ def mod09gq_rejection_table(qc_policy: str, band_quality: BitField) -> NDArray[n
     01 where the band was measured (highest quality, noisy or interpolated detector, climatology
     for an atmospheric constant); ``lenient`` takes all that was produced.
 
-    Args:
-        qc_policy: ``"strict"``, ``"default"`` or ``"lenient"``.
-        band_quality: :data:`RED_QUALITY` or :data:`NIR_QUALITY`.
-
     Returns:
         ``[65536]``, to be indexed with QC_250m_1.
 
@@ -217,14 +188,7 @@ def mod09gq_rejection_table(qc_policy: str, band_quality: BitField) -> NDArray[n
 
 
 def first_reason(codes: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Combines rejection codes pixel by pixel: valid where all are, else the smallest reason.
-
-    Args:
-        codes: Arrays ``[H, W]`` of :class:`Rejection` codes.
-
-    Returns:
-        ``[H, W]``.
-    """
+    """Combines rejection codes pixel by pixel: valid where all are, else the smallest reason."""
     # Valid (0) becomes 255 by wrapping round, so that the minimum is the smallest reason.
     shifted = [array - np.uint8(1) for array in codes]
     combined: NDArray[np.uint8] = np.minimum.reduce(shifted) + np.uint8(1)
@@ -232,49 +196,20 @@ def first_reason(codes: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 def count_reasons(codes: NDArray[np.uint8]) -> dict[str, int]:
-    """Counts the rejected pixels by reason; reasons without a pixel are left out.
-
-    Args:
-        codes: ``[H, W]`` of :class:`Rejection` codes.
-
-    Returns:
-        Reason -> pixels, in the order of the codes, without ``"valid"``.
-    """
+    """Counts the rejected pixels by reason; reasons without a pixel are left out."""
     counts = np.bincount(codes.ravel(), minlength=len(REASONS))
     return {REASONS[code]: int(counts[code]) for code in list(REASONS)[1:] if counts[code]}
 
 
-@dataclass(frozen=True)
-class QualityRow:
-    """One line of a decoded QC table.
-
-    Attributes:
-        field: Name of the bit field.
-        bits: Its positions, e.g. ``"0-1"``.
-        code: Its bits as text, e.g. ``"01"``.
-        meaning: What the code stands for.
-        pixels: Number of pixels with that code.
-    """
-
-    field: str
-    bits: str
-    code: str
-    meaning: str
-    pixels: int
-
-
-def quality_table(qc: NDArray[Any], fields: Sequence[BitField]) -> list[QualityRow]:
-    """Decodes a QC layer and counts its codes.
+def quality_table(qc: NDArray[Any], fields: Sequence[BitField]) -> list[dict[str, Any]]:
+    """Decodes a QC layer ``[H, W]`` and counts its codes.
 
     The first field says whether the pixel was produced; the others mean something, and are
     counted, only where it was.
 
-    Args:
-        qc: ``[H, W]`` unsigned integers.
-        fields: The bit fields of that product, the mandatory or MODLAND one first.
-
     Returns:
-        One row per bit field and code that is defined or occurs.
+        A row per bit field and code that is defined or occurs: ``field``, ``bits`` (positions,
+        e.g. ``"0-1"``), ``code`` (bits as text, e.g. ``"01"``), ``meaning`` and ``pixels``.
     """
     numbers, pixels = np.unique(qc, return_counts=True)
     rows = []
@@ -285,7 +220,7 @@ def quality_table(qc: NDArray[Any], fields: Sequence[BitField]) -> list[QualityR
             numbers, pixels = numbers[produced], pixels[produced]
         for code, count in enumerate(counts.astype(int)):
             if code in field.meanings or count:
+                row = {"field": field.name, "bits": field.bits, "code": f"{code:0{field.width}b}"}
                 meaning = field.meanings.get(code, "undefined")
-                text = f"{code:0{field.width}b}"
-                rows.append(QualityRow(field.name, field.bits, text, meaning, int(count)))
+                rows.append({**row, "meaning": meaning, "pixels": int(count)})
     return rows

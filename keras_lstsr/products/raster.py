@@ -1,38 +1,36 @@
-"""Single-band rasters of LST or of a guide that rasterio reads, such as GeoTIFF."""
+"""Single-band rasters of LST or of a guide that rasterio reads, such as GeoTIFF.
+
+ASTER's surface kinetic temperature (AST_08, 90 m) and its resampled descendants are among them.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from keras_lstsr.config.guides import GUIDES
-from keras_lstsr.errors import ConfigError, ProductError
+from keras_lstsr.config.guides import GUIDES, Guide
+from keras_lstsr.errors import ConfigError, ProductError, unknown
 from keras_lstsr.products import granule
 from keras_lstsr.products.band import RasterBand
-from keras_lstsr.products.plausibility import check_guide, check_kelvin
 from keras_lstsr.products.quality import Rejection
 from keras_lstsr.products.scene import Packing, masked_variable, multiplier, rejection_name
 
-__all__ = [
-    "NO_QC_POLICY",
-    "RasterOptions",
-    "open_band",
-    "packing_of_band",
-    "quantity_of",
-    "unit_offset_kelvin",
-]
+# MOD11A1 calls LST valid from 150 K on; nothing that is not on fire is hotter than 400 K. The
+# median of a scene lies inside, too: the coldest on Earth is Antarctica's plateau, about 180 K.
+_VALID_LST_KELVIN = (150.0, 400.0)
+_KELVIN_AT_ZERO_CELSIUS = 273.15
+_CELSIUS = (-90.0, 70.0)
+# The scale factors of the LST products in use, with the numbers they give for 200 K to 350 K.
+_KNOWN_SCALES = (0.02, 0.1, 0.01)
 
-KELVIN_AT_ZERO_CELSIUS = 273.15
-
-# The attribute qc_policy of rasters that come without QC.
-NO_QC_POLICY = "none"
-
-# MOD11A1 calls LST valid from 150 K on; nothing that is not on fire is hotter than 400 K.
-VALID_LST_KELVIN = (150.0, 400.0)
+# ASTER L2 surface kinetic temperature: unsigned 16-bit, 0.1 K, 0 = none (AST_08 user guide).
+_ASTER_SCALE_KELVIN, _ASTER_NODATA = 0.1, 0
+_AST08_NAME = re.compile(r"AST_08_(?P<version>\d{3})\d{14}", re.IGNORECASE)
+_ASTER_WORD = re.compile(r"(?<![A-Za-z])(?:aster|ast_08)(?![A-Za-z])", re.IGNORECASE)
 
 _KELVIN_UNITS = {"k", "kelvin", "kelvins", "degk", "deg_k", "degree_kelvin", "degrees_kelvin"}
 _CELSIUS_UNITS = {"c", "degc", "celsius", "°c", "degree_celsius", "degrees_celsius", "deg_c"}
@@ -86,12 +84,7 @@ class RasterOptions:
 
     def __post_init__(self) -> None:
         if self.quantity not in (None, "lst", *GUIDES):
-            raise ConfigError(
-                "unknown quantity",
-                field="quantity",
-                found=repr(self.quantity),
-                expected=", ".join(("lst", *GUIDES)),
-            )
+            raise unknown("quantity", self.quantity, ("lst", *GUIDES), field="quantity")
         if self.scale is not None and not (np.isfinite(self.scale) and self.scale > 0):
             raise ConfigError(
                 "the scale is unusable",
@@ -100,7 +93,7 @@ class RasterOptions:
                 expected="a positive finite number",
             )
         if self.unit is not None:
-            unit_offset_kelvin(self.unit)
+            _unit_offset_kelvin(self.unit)
         if self.day_night is not None:
             granule.check_day_night(self.day_night)
         if self.date is not None:
@@ -109,20 +102,13 @@ class RasterOptions:
             granule.compile_date_pattern(self.date_pattern)
 
 
-def unit_offset_kelvin(unit: str) -> float:
-    """Returns what to add to a temperature in that unit to have kelvin.
-
-    Raises:
-        ConfigError: If the unit is neither kelvin nor degrees Celsius.
-    """
+def _unit_offset_kelvin(unit: str) -> float:
     name = unit.strip().lower().replace(" ", "_")
     if name in _KELVIN_UNITS:
         return 0.0
     if name in _CELSIUS_UNITS:
-        return KELVIN_AT_ZERO_CELSIUS
-    raise ConfigError(
-        "unknown unit of temperature", field="unit", found=repr(unit), expected="kelvin or celsius"
-    )
+        return _KELVIN_AT_ZERO_CELSIUS
+    raise unknown("unit of temperature", unit, ["kelvin or celsius"], field="unit")
 
 
 def quantity_of(band: RasterBand, options: RasterOptions) -> str:
@@ -147,7 +133,7 @@ def quantity_of(band: RasterBand, options: RasterOptions) -> str:
     )
 
 
-def date_of(band: RasterBand, options: RasterOptions) -> str:
+def _date_of(band: RasterBand, options: RasterOptions) -> str:
     """Finds the acquisition date: options, then tags, then file name; else empty text."""
     if options.date is not None:
         return granule.check_date(options.date)
@@ -158,7 +144,7 @@ def date_of(band: RasterBand, options: RasterOptions) -> str:
     return next((date for date in tagged if date), "") or granule.date_from_name(band.path.name)
 
 
-def day_night_of(band: RasterBand, options: RasterOptions) -> str:
+def _day_night_of(band: RasterBand, options: RasterOptions) -> str:
     """Finds day or night: options, tags, description, file name; else ``"unknown"``."""
     if options.day_night is not None:
         return granule.check_day_night(options.day_night)
@@ -170,15 +156,8 @@ def day_night_of(band: RasterBand, options: RasterOptions) -> str:
     return next((name for name in found if name != "unknown"), "unknown")
 
 
-def packing_of_band(band: RasterBand, options: RasterOptions, quantity: str) -> Packing:
-    """Decides scale, offset and fill value: options, then tags, then none.
-
-    The offset of temperatures in degrees Celsius includes 273.15, so that the packing gives
-    kelvin.
-
-    Raises:
-        ProductError: If the tags' scale or unit is unusable.
-    """
+def _packing_of(band: RasterBand, options: RasterOptions, quantity: str) -> Packing:
+    """Decides scale, offset to kelvin and fill value: options, then tags, then none."""
     scale, offset = options.scale, options.offset
     if scale is None:
         scale = 1.0 if band.scale is None else multiplier(band.scale, path=band.path)
@@ -188,7 +167,7 @@ def packing_of_band(band: RasterBand, options: RasterOptions, quantity: str) -> 
     if quantity == "lst":
         try:
             tagged = "kelvin" if band.units.lower() in _NO_UNITS else band.units
-            to_kelvin = unit_offset_kelvin(options.unit or tagged)
+            to_kelvin = _unit_offset_kelvin(options.unit or tagged)
         except ConfigError as error:
             raise ProductError(
                 "the raster's unit of temperature is unknown",
@@ -214,23 +193,12 @@ def open_band(
     platform: str = "",
     version: str = "",
 ) -> xr.Dataset:
-    """Turns a band into a scene with ``lst_kelvin`` or a guide.
-
-    Args:
-        band: The band as stored.
-        options: What the user knows.
-        product: Name of the product, e.g. ``"LST_GEOTIFF"``.
-        quantity: ``"lst"`` or the name of a guide.
-        platform: Satellite, if known.
-        version: Collection, if known.
-
-    Returns:
-        The scene; see :func:`keras_lstsr.products.open_product`.
+    """Turns a band into a scene of a product with ``lst_kelvin`` or a guide, the ``quantity``.
 
     Raises:
         ProductError: If the values as a whole can't be kelvin, or the guide's.
     """
-    packing = packing_of_band(band, options, quantity)
+    packing = _packing_of(band, options, quantity)
     missing = packing.is_fill(band.stored)
     if band.masked is not None:
         missing |= band.masked
@@ -238,13 +206,13 @@ def open_band(
     untagged = options.scale is None and band.scale is None
     if quantity == "lst":
         name, units, meaning = "lst_kelvin", "K", "land surface temperature"
-        low, high = VALID_LST_KELVIN
-        check_kelvin(values, missing, band.stored, packing, path=band.path, untagged=untagged)
+        low, high = _VALID_LST_KELVIN
+        _check_kelvin(values, missing, band, packing, untagged=untagged)
     else:
         guide = GUIDES[quantity]
         name, units, meaning = guide.name, guide.units, guide.long_name
         low, high = guide.valid_range
-        check_guide(values, missing, guide, path=band.path, untagged=untagged)
+        _check_guide(values[~missing & np.isfinite(values)], guide, band, untagged=untagged)
     codes = np.zeros(values.shape, np.uint8)
     # The comparison is turned round so that infinities and NaN fall out too.
     codes[~((values >= low) & (values <= high))] = Rejection.OUT_OF_RANGE
@@ -253,26 +221,108 @@ def open_band(
         "units": units,
         "long_name": band.description or meaning,
         **_STANDARD_NAMES.get(quantity, {}),
-        "day_night": day_night_of(band, options),
+        "day_night": _day_night_of(band, options),
         "ancillary_variables": rejection_name(name),
     }
     metadata = granule.GranuleMetadata(
         product=product,
         version=version,
         granule_id=band.path.name,
-        acquisition_date=date_of(band, options),
+        acquisition_date=_date_of(band, options),
         tile=band.tile,
         platform=platform or band.tags.get("platform", ""),
         source_file=str(band.path),
     )
+    if np.dtype(packing.dtype).kind == "f":
+        # Floating-point rasters are written as the float32 that they became.
+        packing = Packing(values.dtype.name, 1.0, 0.0, float("nan"))
     return band.grid.dataset(
-        masked_variable(name, values, codes, _lossless(packing, values), described),
-        {**metadata.as_attributes(), "qc_policy": NO_QC_POLICY},
+        masked_variable(name, values, codes, packing, described),
+        {**metadata.as_attributes(), "qc_policy": "none"},
     )
 
 
-def _lossless(packing: Packing, values: NDArray[np.float32]) -> Packing:
-    """The encoding to write with: floating-point rasters are kept as the float32 they became."""
-    if np.dtype(packing.dtype).kind in "iu":
-        return packing
-    return Packing(values.dtype.name, 1.0, 0.0, float("nan"))
+def is_aster(band: RasterBand) -> bool:
+    """Tells whether tags or file name call a raster ASTER."""
+    return bool(_ASTER_WORD.search(band.words) or _ASTER_WORD.search(band.path.stem))
+
+
+def open_aster(band: RasterBand, options: RasterOptions, product: str) -> xr.Dataset:
+    """Turns a band of ASTER's temperature into a scene with ``lst_kelvin``.
+
+    AST_08 files from the archive carry no scale tag; their 0.1 K and 0 = none are the product's
+    definition. Tags and options go before it.
+
+    Raises:
+        ProductError: If the values as a whole can't be kelvin.
+    """
+    if band.stored.dtype.name == "uint16" and band.scale is None and options.scale is None:
+        nodata = options.nodata
+        if nodata is None and band.nodata is None:
+            nodata = _ASTER_NODATA
+        options = replace(options, scale=_ASTER_SCALE_KELVIN, nodata=nodata)
+    name = _AST08_NAME.search(band.path.name)
+    version = name["version"] if name else ""
+    return open_band(
+        band, options, product=product, quantity="lst", platform="Terra", version=version
+    )
+
+
+def _check_kelvin(
+    values: NDArray[np.float32],
+    missing: NDArray[np.bool_],
+    band: RasterBand,
+    packing: Packing,
+    *,
+    untagged: bool,
+) -> None:
+    """Refuses degrees Celsius and raw integers where kelvin are expected."""
+    present = ~missing & np.isfinite(values)
+    if band.stored.dtype.kind in "iu":
+        present &= band.stored != 0  # untagged files mark missing pixels with zero
+    found = values[present]
+    low, high = _VALID_LST_KELVIN
+    # The median decides, so that a few wild pixels refuse no scene.
+    median = float(np.median(found)) if found.size else low
+    if low <= median <= high:
+        return
+    text = f"values from {found.min():g} to {found.max():g}, median {median:g}"
+    if _CELSIUS[0] <= median <= _CELSIUS[1]:
+        problem = "the values look like degrees Celsius instead of kelvin"
+        action = 'Pass unit="celsius" (--unit celsius) to convert them.'
+    elif untagged:
+        problem = "the values are raw integers instead of kelvin, and no tag gives their scale"
+        action = f"Pass {_scale_advice(float(np.median(band.stored[present])))}."
+    else:
+        problem = "the values are not temperatures in kelvin"
+        text += f", with scale {packing.scale_factor:g} and offset {packing.add_offset:g}"
+        action = "Pass the right scale, offset, nodata and unit."
+    expected = "land surface temperature in kelvin"
+    raise ProductError(problem, path=band.path, found=text, expected=expected, action=action)
+
+
+def _scale_advice(median_stored: float) -> str:
+    fitting = [scale for scale in _KNOWN_SCALES if 200 <= median_stored * scale <= 350]
+    if fitting:
+        scale = fitting[0]
+        options = f"--scale {scale:g} --nodata 0"
+        return f"scale={scale:g}, nodata=0 ({options}) if these are the product's"
+    return "scale, offset and nodata as the product's user guide gives them"
+
+
+def _check_guide(
+    found: NDArray[np.float32], guide: Guide, band: RasterBand, *, untagged: bool
+) -> None:
+    """Refuses values whose median is out of the guide's range, such as raw integers."""
+    low, high = guide.valid_range
+    if not found.size or low <= float(np.median(found)) <= high:
+        return
+    raise ProductError(
+        f"the values are raw integers instead of {guide.long_name}, and no tag gives their scale"
+        if untagged
+        else f"the values are not {guide.long_name}",
+        path=band.path,
+        found=f"values from {found.min():g} to {found.max():g}",
+        expected=f"{low:g} to {high:g}",
+        action=f"{guide.hint} The options scale and nodata do both.",
+    )

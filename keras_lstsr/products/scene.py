@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,17 +41,12 @@ class Packing:
     fill_value: float | int | None = None
 
     def decode(self, stored: NDArray[Any]) -> NDArray[np.float32]:
-        """Computes physical values in float64 and rounds once, to float32.
-
-        Args:
-            stored: ``[H, W]`` of the type on disk.
-
-        Returns:
-            ``[H, W]`` float32; the fill value is decoded like any other number.
-        """
-        if stored.dtype.kind in "iu" and stored.dtype.itemsize * 8 <= _TABLE_BITS:
-            table = self._physical(_all_values(stored.dtype)).astype(np.float32)
-            return table[stored.view(_unsigned(stored.dtype))]
+        """Computes physical values in float64 and rounds once; fill values are decoded, too."""
+        bits = stored.dtype.itemsize * 8
+        if stored.dtype.kind in "iu" and bits <= _TABLE_BITS:
+            unsigned = np.dtype(f"u{stored.dtype.itemsize}")
+            every = np.arange(2**bits, dtype=np.int64).astype(unsigned).view(stored.dtype)
+            return self._physical(every).astype(np.float32)[stored.view(unsigned)]
         with np.errstate(over="ignore"):  # a fill value such as -1.8e308 becomes infinite
             return self._physical(stored).astype(np.float32)
 
@@ -58,14 +54,7 @@ class Packing:
         return stored.astype(np.float64) * self.scale_factor + self.add_offset
 
     def is_fill(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
-        """Finds the missing pixels: the fill value, and NaN in floating-point rasters.
-
-        Args:
-            stored: ``[H, W]`` of the type on disk.
-
-        Returns:
-            ``[H, W]``, True where missing.
-        """
+        """Finds the missing pixels: the fill value, and NaN in floating-point rasters."""
         missing = np.isnan(stored) if stored.dtype.kind == "f" else np.zeros(stored.shape, bool)
         if self.fill_value is not None and not math.isnan(self.fill_value):
             missing |= stored == self.fill_value
@@ -83,20 +72,12 @@ class Packing:
         return encoding
 
 
-def multiplier(stored_scale: float, *, path: object = None, field: str | None = None) -> float:
+def multiplier(stored_scale: float, *, path: Path | None = None, field: str | None = None) -> float:
     """Turns a stored ``scale_factor`` into the factor to multiply with, judged by its size.
 
     Surface reflectance and vegetation indices store 10000 in some products (divide) and 0.0001
     in others (multiply); no integer of the products read here stands for more than one unit, so
     a factor above one is a divisor.
-
-    Args:
-        stored_scale: The factor as stored.
-        path: The file, for the error message.
-        field: The field, for the error message.
-
-    Returns:
-        The factor to multiply stored integers with.
 
     Raises:
         ProductError: If the factor is not a positive finite number.
@@ -104,7 +85,7 @@ def multiplier(stored_scale: float, *, path: object = None, field: str | None = 
     if not math.isfinite(stored_scale) or stored_scale <= 0:
         raise ProductError(
             "the stored scale factor is unusable",
-            path=str(path) if path is not None else None,
+            path=path,
             field=field,
             found=stored_scale,
             expected="a positive finite number",
@@ -112,31 +93,9 @@ def multiplier(stored_scale: float, *, path: object = None, field: str | None = 
     return 1.0 / stored_scale if stored_scale > 1 else stored_scale
 
 
-def _unsigned(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return np.dtype(f"u{dtype.itemsize}")
-
-
-def _all_values(dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Every value of an integer type, at the index of its bit pattern."""
-    unsigned = _unsigned(dtype)
-    return np.arange(2 ** (dtype.itemsize * 8), dtype=np.int64).astype(unsigned).view(dtype)
-
-
 def rejection_name(name: str) -> str:
     """Names the variable that says why pixels of another variable are missing."""
     return f"{name}_rejection"
-
-
-def stored_variable(stored: NDArray[Any], attributes: Mapping[str, Any]) -> xr.Variable:
-    """Wraps integers that are kept as delivered, such as QC."""
-    return xr.Variable(DIMENSIONS, stored, dict(attributes))
-
-
-def physical_variable(
-    values: NDArray[np.float32], packing: Packing, attributes: Mapping[str, Any]
-) -> xr.Variable:
-    """Wraps physical values with the encoding that gives back the stored numbers."""
-    return xr.Variable(DIMENSIONS, values, dict(attributes), packing.as_encoding())
 
 
 def masked_variable(
@@ -146,17 +105,11 @@ def masked_variable(
     packing: Packing,
     attributes: Mapping[str, Any],
 ) -> dict[str, xr.Variable]:
-    """Masks a layer by its rejection codes and pairs it with them.
-
-    Args:
-        name: The layer's name.
-        values: ``[H, W]`` physical values, of rejected pixels too; masked in place.
-        codes: ``[H, W]`` of :class:`~keras_lstsr.products.quality.Rejection` codes.
-        packing: How the layer is stored.
-        attributes: Units and so on; ``rejected_pixels`` is added.
+    """Masks a layer ``[H, W]`` in place by its rejection codes and pairs it with them.
 
     Returns:
-        The layer, NaN where rejected, and ``<name>_rejection``.
+        The layer, NaN where rejected, with ``rejected_pixels`` among its attributes and the
+        encoding that gives back the stored numbers; and ``<name>_rejection``.
     """
     values[codes != Rejection.VALID] = np.nan
     counted = {**attributes, "rejected_pixels": json.dumps(count_reasons(codes))}
@@ -166,23 +119,27 @@ def masked_variable(
         "flag_meanings": " ".join(REASONS.values()),
     }
     return {
-        name: physical_variable(values, packing, counted),
-        rejection_name(name): stored_variable(codes, reasons),
+        name: xr.Variable(DIMENSIONS, values, counted, packing.as_encoding()),
+        rejection_name(name): xr.Variable(DIMENSIONS, codes, reasons),
     }
 
 
-def flag_attributes(fields: Sequence[BitField]) -> dict[str, Any]:
-    """Describes a QC layer's bits by the CF conventions' flag attributes."""
+def flag_variable(
+    stored: NDArray[Any], entry: FieldDefinition, fields: Sequence[BitField]
+) -> xr.Variable:
+    """Wraps a QC layer as delivered, its bits described by the CF conventions' flag attributes."""
     entries = [
         (((1 << field.width) - 1) << field.shift, code << field.shift, f"{field.name}: {meaning}")
         for field in fields
         for code, meaning in field.meanings.items()
     ]
-    return {
+    attributes = {
+        "long_name": entry.get("long_name"),
         "flag_masks": [mask for mask, _, _ in entries],
         "flag_values": [value for _, value, _ in entries],
         "flag_meanings": " ".join(_cf_word(meaning) for _, _, meaning in entries),
     }
+    return xr.Variable(DIMENSIONS, stored, attributes)
 
 
 def _cf_word(text: str) -> str:
@@ -242,14 +199,7 @@ def wanted_variables(known: Collection[str], variables: Collection[str] | None) 
 
 
 def read_field(file: HdfEosFile, entry: FieldDefinition) -> tuple[NDArray[Any], dict[str, Any]]:
-    """Reads a field as stored and checks its type.
-
-    Args:
-        file: The open file.
-        entry: The field's definition.
-
-    Returns:
-        The array ``[H, W]`` and the field's attributes.
+    """Reads a field as stored, ``[H, W]``, and its attributes; checks its type.
 
     Raises:
         ProductError: If the field is missing, damaged or of another type.
@@ -267,78 +217,51 @@ def read_field(file: HdfEosFile, entry: FieldDefinition) -> tuple[NDArray[Any], 
     return stored, attributes
 
 
-def packing_of(file: HdfEosFile, entry: FieldDefinition, attributes: dict[str, Any]) -> Packing:
-    """Reads scale, offset and fill value; what the file lacks comes from the definition.
-
-    Args:
-        file: The open file, for error messages.
-        entry: The field's definition.
-        attributes: The field's attributes in the file.
+def read_values(
+    file: HdfEosFile, entry: FieldDefinition
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], Packing]:
+    """Reads a field in physical units; what the file does not say of it comes from the definition.
 
     Returns:
-        The packing; its scale factor is to be multiplied with, however it was stored.
+        Values ``[H, W]``, of fill values and numbers outside the valid range too; the rejection
+        codes of these; and how the field is stored.
 
     Raises:
-        ProductError: If the stored scale factor is unusable.
+        ProductError: If the field is missing, damaged or of another type, or its stored scale
+            factor is unusable.
     """
-    scale = _number(attributes.get("scale_factor"), entry.scale_factor)
-    offset = _number(attributes.get("add_offset"), entry.add_offset)
-    fill = _number(attributes.get("_FillValue"), _number(entry.fill_value, None))
-    return Packing(
+    stored, attributes = read_field(file, entry)
+    scale, offset, fill = (
+        _number(attributes.get(name), _number(entry.get(name), None))
+        for name in ("scale_factor", "add_offset", "_FillValue")
+    )
+    packing = Packing(
         entry.dtype,
         1.0 if scale is None else multiplier(float(scale), path=file.path, field=entry.name),
         0.0 if offset is None else float(offset),
         fill,
     )
-
-
-def valid_range_of(
-    entry: FieldDefinition, attributes: dict[str, Any]
-) -> tuple[float, float] | None:
-    """Returns the first and last valid stored number, from the file or else the definition."""
-    stored = attributes.get("valid_range")
-    if isinstance(stored, list | tuple) and len(stored) == 2:
-        return float(stored[0]), float(stored[1])
-    return entry.valid_range
-
-
-def range_rejection(
-    stored: NDArray[Any], packing: Packing, valid_range: tuple[float, float] | None
-) -> NDArray[np.uint8]:
-    """Finds fill values and numbers outside the valid range.
-
-    Args:
-        stored: ``[H, W]`` as on disk.
-        packing: Holds the fill value.
-        valid_range: First and last valid stored number, or None.
-
-    Returns:
-        ``[H, W]`` of :class:`~keras_lstsr.products.quality.Rejection` codes.
-    """
     codes = np.zeros(stored.shape, np.uint8)
+    valid_range = attributes.get("valid_range")
+    if not isinstance(valid_range, list | tuple) or len(valid_range) != 2:
+        valid_range = entry.get("valid_range")
     if valid_range is not None:
-        outside = (stored < valid_range[0]) | (stored > valid_range[1])
+        outside = (stored < float(valid_range[0])) | (stored > float(valid_range[1]))
         codes[outside] = Rejection.OUT_OF_RANGE
     codes[packing.is_fill(stored)] = Rejection.FILL
-    return codes
+    return packing.decode(stored), codes, packing
 
 
 def plain_values(file: HdfEosFile, entry: FieldDefinition, units: str) -> xr.Variable:
-    """Reads a field without QC of its own, e.g. a viewing angle.
-
-    Args:
-        file: The open file.
-        entry: The field's definition.
-        units: Units of the result.
+    """Reads a field without QC of its own, e.g. a viewing angle, in those units.
 
     Returns:
         Float32 ``[H, W]``, NaN where the field has its fill value or leaves its valid range.
 
     Raises:
-        ProductError: If the field is missing or damaged.
+        ProductError: See :func:`read_values`.
     """
-    stored, attributes = read_field(file, entry)
-    packing = packing_of(file, entry, attributes)
-    codes = range_rejection(stored, packing, valid_range_of(entry, attributes))
-    values = np.where(codes == Rejection.VALID, packing.decode(stored), np.float32(np.nan))
-    return physical_variable(values, packing, {"units": units, "long_name": entry.long_name})
+    values, codes, packing = read_values(file, entry)
+    values = np.where(codes == Rejection.VALID, values, np.float32(np.nan))
+    attributes = {"units": units, "long_name": entry.get("long_name")}
+    return xr.Variable(DIMENSIONS, values, attributes, packing.as_encoding())

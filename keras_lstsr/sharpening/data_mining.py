@@ -84,7 +84,11 @@ def data_mining(
 
     Source: Gao, Kustas, Anderson (2012), Remote Sensing 4, 3287-3319, sections 2.1-2.4.
     """
-    _check(trees, window_pixels, homogeneous_share)
+    ConfigError.unless(trees >= 1, "trees", trees, "at least 1")
+    ConfigError.unless(window_pixels >= 0, "window_pixels", window_pixels, "0 or more")
+    a_part = 0 < homogeneous_share <= 1
+    expected = "more than 0, at most 1"
+    ConfigError.unless(a_part, "homogeneous_share", homogeneous_share, expected)
     bands = guide_bands(lst_kelvin, guide, factor)
     scene = _Scene.of(lst_kelvin, bands, factor, homogeneous_share)
     seeds = np.random.SeedSequence(seed).spawn(2)
@@ -101,51 +105,20 @@ def data_mining(
     return fine
 
 
-def _check(trees: int, window_pixels: int, homogeneous_share: float) -> None:
-    if trees < 1:
-        raise ConfigError(
-            "the method needs trees", field="trees", found=trees, expected="at least 1"
-        )
-    if window_pixels < 0:
-        raise ConfigError(
-            "no window", field="window_pixels", found=window_pixels, expected="0 or more"
-        )
-    if not 0 < homogeneous_share <= 1:
-        raise ConfigError(
-            "this is not a share of the pixels",
-            field="homogeneous_share",
-            found=homogeneous_share,
-            expected="more than 0 and at most 1",
-        )
-
-
 @dataclass(frozen=True)
 class _Scene:
-    """LST and guides, and which coarse pixels may serve as samples.
+    """LST and guides, and which coarse pixels may serve as samples."""
 
-    Attributes:
-        lst_kelvin: ``[h, w]``.
-        bands: Fine guides ``[K, H, W]``.
-        varying: ``[K]``, whether the guide tells anything.
-        means: ``[K]``, of the coarse guides.
-        deviations: ``[K]``, of the coarse guides.
-        x: ``[h, w, varying]``, the coarse guides in units of their spread.
-        usable: ``[h, w]``, pixels with LST and guides.
-        unevenness: ``[h, w]``, how much the guides vary inside a pixel.
-        homogeneous_share: The part of the usable pixels that become samples.
-        factor: Fine pixels along a coarse pixel's side.
-    """
-
-    lst_kelvin: NDArray[np.floating]
-    bands: NDArray[np.floating]
-    varying: NDArray[np.bool_]
-    means: NDArray[np.float64]
-    deviations: NDArray[np.float64]
-    x: NDArray[np.float32]
-    usable: NDArray[np.bool_]
-    unevenness: NDArray[np.float64]
-    homogeneous_share: float
-    factor: int
+    lst_kelvin: NDArray[np.floating]  # [h, w]
+    bands: NDArray[np.floating]  # fine guides [K, H, W]
+    varying: NDArray[np.bool_]  # [K], whether the guide tells anything
+    means: NDArray[np.float64]  # [K], of the coarse guides
+    deviations: NDArray[np.float64]  # [K], likewise
+    x: NDArray[np.float32]  # [h, w, varying], the coarse guides in units of their spread
+    usable: NDArray[np.bool_]  # [h, w], pixels with LST and guides
+    unevenness: NDArray[np.float64]  # [h, w], how much the guides vary inside a pixel
+    homogeneous_share: float  # the part of the usable pixels that become samples
+    factor: int  # fine pixels along a coarse pixel's side
 
     @classmethod
     def of(
@@ -186,9 +159,9 @@ class _Scene:
         return x, self.lst_kelvin[window][usable][chosen].astype(np.float64)
 
     def fine(self, window: tuple[slice, slice]) -> NDArray[np.float32]:
-        """Returns the fine guides of a window of coarse pixels, in units of their spread.
+        """Returns a window's fine guides ``[H, W, varying]`` in units of their spread.
 
-        ``[H, W, varying]``; NaN where any guide is, also a constant one.
+        NaN where any guide is, be it constant or not.
         """
         rows, columns = (slice(s.start * self.factor, s.stop * self.factor) for s in window)
         values = np.moveaxis(self.bands[:, rows, columns], 0, -1)
@@ -205,10 +178,7 @@ def _unevenness(
     deviations: NDArray[np.float64],
     factor: int,
 ) -> NDArray[np.float64]:
-    """Standard deviation of the guides inside each coarse pixel, in units of the scene's.
-
-    The mean over the guides, ``[h, w]``; NaN where there are none.
-    """
+    """Mean over the guides of their deviation inside coarse pixels, in units of the scene's."""
     total = np.empty(coarse.shape[1:])
     for top in range(0, len(total), _STRIP_ROWS):
         rows = slice(top, top + _STRIP_ROWS)
@@ -310,10 +280,7 @@ def _fading(length: int) -> NDArray[np.float64]:
 def _local_share(
     scene: _Scene, fine: NDArray[np.floating], local: NDArray[np.floating]
 ) -> NDArray[np.floating]:
-    """Weight of the windows' prediction beside the scene's in 0…1, ``[h, w]``; NaN in gaps.
-
-    Each prediction's weight is the inverse of its squared residual at LST's resolution.
-    """
+    """Weight ``[h, w]`` of the windows' prediction beside the scene's: inverse square residuals."""
     squared = [_mean_squared_residual(scene, fine), _mean_squared_residual(scene, local)]
     least = _SMALLEST_RESIDUAL_KELVIN**2
     share = (squared[0] + least) / (squared[0] + squared[1] + 2 * least)

@@ -15,7 +15,7 @@ from keras_lstsr.sharpening.fallback import warn
 from keras_lstsr.sharpening.regression import global_fit, pixels_of_fit
 from keras_lstsr.sharpening.residual import guide_bands, upsampled_residual
 
-# Coarse pixels that each term of the polynomial needs, so that it does not follow single pixels.
+# Coarse pixels that each term of the polynomial needs, lest it follows single pixels.
 _PIXELS_PER_TERM = 5
 # Fine rows that are evaluated at a time, which bounds the memory for the terms.
 _STRIP_ROWS = 64
@@ -54,17 +54,11 @@ class Polynomial:
 def fit_polynomial(
     lst_kelvin: NDArray[np.floating], guide: NDArray[np.floating], degree: int
 ) -> Polynomial:
-    """Fits LST to a polynomial of guides by least squares.
+    """Fits LST ``[N]`` to a polynomial of guides ``[K, N]`` by least squares; all are finite.
 
-    Args:
-        lst_kelvin: ``[N]``, finite.
-        guide: ``[K, N]``, finite; no guide is constant.
-        degree: The wanted total degree; a lower one is taken if there are less than five pixels
-            for each term.
-
-    Returns:
-        The polynomial. If its terms depend linearly on each other, the solution with the
-        smallest standardised coefficients.
+    No guide is constant. A lower degree is taken if there are less than five pixels for each term.
+    If the terms depend linearly on each other, it is the solution with the smallest standardised
+    coefficients.
     """
     count, pixels = guide.shape
     powers = _powers(count, degree)
@@ -120,13 +114,7 @@ def huts(
     Source: Dominguez, Kleissl, Luvall, Rickman (2011), Remote Sensing of Environment 115,
     1772-1780.
     """
-    if degree < 1:
-        raise ConfigError(
-            "a polynomial has a degree of 1 or more",
-            field="degree",
-            found=degree,
-            expected="at least 1",
-        )
+    ConfigError.unless(degree >= 1, "degree", degree, "at least 1")
     bands = guide_bands(lst_kelvin, guide, factor)
     coarse, share = coarse_guide_and_share(bands, factor)
     usable = pixels_of_fit(lst_kelvin, coarse, share=share)

@@ -10,12 +10,13 @@ as filling the missing ones with ``−Q_MM⁻¹ Q_MV · r_V`` and applying the w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from keras_lstsr.errors import ConfigError
+from keras_lstsr.errors import ConfigError, unknown
 from keras_lstsr.sharpening.fallback import warn
 from keras_lstsr.sharpening.variogram import (
     DEFAULT_RANGE_PIXELS,
@@ -57,15 +58,7 @@ class KrigingWeights:
 def kriging_weights(range_pixels: float, factor: int, radius: int = 2) -> KrigingWeights:
     """Solves ordinary area-to-point kriging for the middle pixel of a window.
 
-    The sill cancels, so only the range matters.
-
-    Args:
-        range_pixels: Range of the exponential point model, in coarse pixels.
-        factor: Fine pixels along a coarse pixel's side.
-        radius: The window has ``2 · radius + 1`` pixels along a side.
-
-    Returns:
-        The weights.
+    The sill cancels, so only the range of the exponential point model matters, in coarse pixels.
 
     Source: Kyriakidis (2004), "A geostatistical framework for area-to-point spatial
     interpolation".
@@ -93,13 +86,10 @@ def kriging_weights(range_pixels: float, factor: int, radius: int = 2) -> Krigin
 def apply_weights(
     residual_kelvin: NDArray[np.floating], kriging: KrigingWeights, *, border: bool = True
 ) -> NDArray[np.floating]:
-    """Kriges every fine pixel from the coarse pixels of its window that are there.
+    """Kriges every fine pixel from the coarse pixels ``[h, w]`` of its window that are there.
 
-    Args:
-        residual_kelvin: ``[h, w]``; NaN where missing.
-        kriging: Weights of whole windows.
-        border: Whether windows that reach beyond the raster are solved for the pixels inside;
-            otherwise the outer ``radius`` coarse rows and columns get 0, as in the two papers.
+    Without ``border`` windows that reach beyond the raster are not solved for the pixels inside:
+    the outer ``radius`` coarse rows and columns get 0, as in the two papers.
 
     Returns:
         ``[h · factor, w · factor]`` of the same float type. NaN over the fine pixels of a gap and
@@ -163,10 +153,10 @@ def kriged_residual(
     range_pixels: float | None = None,
     report: Deconvolution | None = None,
 ) -> NDArray[np.floating]:
-    """Measures the residual's variogram, deconvolves it and kriges the residual.
+    """Measures the variogram of a residual ``[h, w]``, deconvolves it and kriges the residual.
 
     Args:
-        residual_kelvin: ``[h, w]``; NaN where missing.
+        residual_kelvin: NaN where missing.
         factor: Fine pixels along a coarse pixel's side.
         radius: Windows have ``2 · radius + 1`` coarse pixels along a side.
         range_pixels: Range of the exponential point model in coarse pixels; by default fitted.
@@ -181,16 +171,12 @@ def kriged_residual(
     Raises:
         ConfigError: If an option is out of its range.
     """
-    if radius < 1:
-        raise ConfigError("unusable window", field="radius", found=radius, expected="at least 1")
-    if range_pixels is not None and not range_pixels > 0:
-        raise ConfigError(
-            "unusable range", field="range_pixels", found=range_pixels, expected="> 0"
-        )
-    if report not in (None, "averaged", "verbatim"):
-        raise ConfigError(
-            "unknown option", field="report", found=repr(report), expected="averaged or verbatim"
-        )
+    ConfigError.unless(radius >= 1, "radius", radius, "at least 1")
+    ConfigError.unless(
+        range_pixels is None or range_pixels > 0, "range_pixels", range_pixels, "> 0"
+    )
+    if report not in (None, *get_args(Deconvolution)):
+        raise unknown("option", report, get_args(Deconvolution), field="report")
     if range_pixels is None:
         range_pixels = residual_variogram(residual_kelvin, factor, radius, report).range_pixels
     kriging = kriging_weights(range_pixels, factor, radius)

@@ -51,13 +51,9 @@ def fit_model_tree(
     """Fits a regression tree, then LST in each leaf linearly to the guides.
 
     The slopes of a leaf are drawn towards those of all samples. That does what the smoothing
-    along the branches does in the rule-based trees of the paper.
-
-    Args:
-        guide: ``[N, K]`` without NaN, in units of its spread.
-        lst_kelvin: ``[N]`` without NaN.
-        max_leaves: Leaves at most.
-        seed: Decides between splits that are just as good.
+    along the branches does in the rule-based trees of the paper. Guides ``[N, K]`` are in units of
+    their spread, LST is ``[N]``, both without NaN. The seed decides between splits that are just
+    as good.
     """
     from sklearn.tree import DecisionTreeRegressor
 
@@ -119,15 +115,7 @@ def fit_bagged_trees(
     max_leaves: int,
     rng: np.random.Generator,
 ) -> list[ModelTree]:
-    """Fits trees, each to samples drawn with replacement (Breiman 1996).
-
-    Args:
-        guide: ``[N, K]`` without NaN, in units of its spread.
-        lst_kelvin: ``[N]`` without NaN.
-        trees: How many.
-        max_leaves: Leaves of a tree at most.
-        rng: Draws the samples.
-    """
+    """Fits trees as ``fit_model_tree``, each to samples drawn with replacement (Breiman 1996)."""
     draws = min(len(guide), _SAMPLES_PER_TREE)
     result = []
     for _ in range(trees):
@@ -139,15 +127,7 @@ def fit_bagged_trees(
 
 
 def predict_bagged_trees(trees: list[ModelTree], guide: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Returns the mean of the trees' predictions.
-
-    Args:
-        trees: At least one.
-        guide: ``[..., K]`` in the units of the fit; NaN where missing.
-
-    Returns:
-        LST in kelvin ``[...]``; NaN where a guide is.
-    """
+    """Returns the mean of the trees' LST ``[...]`` for guides ``[..., K]``; NaN where one is."""
     there = np.isfinite(guide).all(axis=-1)
     samples = np.ascontiguousarray(guide[there])
     result = np.full(guide.shape[:-1], np.nan)

@@ -12,11 +12,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from keras_lstsr.errors import ConfigError, GridError
-from keras_lstsr.grids.align import guide_on_fine_grid
+from keras_lstsr.errors import ConfigError, GridError, unknown
+from keras_lstsr.grids.align import guide_over_lst
 from keras_lstsr.grids.axes import checked_raster, spatial_axes
 from keras_lstsr.grids.door import placed
-from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.resample import INTERPOLATIONS, interpolated, upsample_nearest
 from keras_lstsr.registration import Code, code_of, register
 from keras_lstsr.sharpening.fallback import ConstantGuideError, recorded, warn
@@ -43,10 +42,13 @@ def _interpolation(name: str) -> Sharpener:
     return Sharpener(lambda lst, factor: interpolated(lst, factor, name), needs_guide=False)
 
 
-_GUIDED = ("tsharp", "atprk", "aatprk", "huts", "data_mining")
 METHODS: dict[str, Sharpener] = {
     **{name: _interpolation(name) for name in INTERPOLATIONS},
-    **{name: Sharpener(f"keras_lstsr.sharpening.{name}:{name}") for name in _GUIDED},
+    "tsharp": Sharpener("keras_lstsr.sharpening.linear:tsharp"),
+    "atprk": Sharpener("keras_lstsr.sharpening.linear:atprk"),
+    "aatprk": Sharpener("keras_lstsr.sharpening.linear:aatprk"),
+    "huts": Sharpener("keras_lstsr.sharpening.huts:huts"),
+    "data_mining": Sharpener("keras_lstsr.sharpening.data_mining:data_mining"),
 }
 """By name. This is where a method is registered."""
 
@@ -87,7 +89,7 @@ def sharpen(
         method: One of ``METHODS``.
         factor: Fine pixels along an LST pixel's side.
         **options: Further arguments of the method's function, e.g. ``residual="block"`` of
-            ``keras_lstsr.sharpening.tsharp.tsharp``.
+            ``keras_lstsr.sharpening.linear.tsharp``.
 
     Returns:
         LST in kelvin, float32 ``[H · factor, W · factor]``, exactly nested in LST's pixels and with
@@ -108,7 +110,7 @@ def sharpen(
     coarse = _kelvin(given.raster)
     bands = _bands(guide, method) if METHODS[method].needs_guide else []
     with recorded() as notes:
-        aligned = [_on_fine_grid(band, given.grid, factor) for band in bands]
+        aligned = [guide_over_lst(band, given.grid, factor).values for band in bands]
         fallback = None
         if not bands:
             values = function(coarse, factor, **options)
@@ -135,26 +137,15 @@ def sharpen(
 def _function(method: str, factor: int, options: dict[str, object]) -> Callable[..., Any]:
     """Finds the method's function and checks the options against its signature."""
     if method not in METHODS:
-        raise ConfigError(
-            "unknown sharpening method",
-            field="method",
-            found=repr(method),
-            expected=" or ".join(METHODS),
-        )
-    if not isinstance(factor, int | np.integer) or factor < 2:
-        raise ConfigError(
-            "unusable factor", field="factor", found=factor, expected="a whole number of 2 or more"
-        )
+        raise unknown("sharpening method", method, METHODS, field="method")
+    whole = isinstance(factor, int | np.integer) and factor >= 2
+    ConfigError.unless(whole, "factor", factor, "a whole number of 2 or more")
     function = code_of(METHODS[method].function)
     parameters = inspect.signature(function).parameters.values()
     known = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
     for name in options:
         if name not in known:
-            raise ConfigError(
-                f"unknown option of {method}",
-                field=name,
-                expected=" or ".join(known) if known else "no options",
-            )
+            raise unknown(f"option of {method}", name, known or ["no options"], field=name)
     return function
 
 
@@ -211,21 +202,6 @@ def _bands(guide: Guide | None, method: str) -> list[xr.DataArray]:
         if not extra:
             bands.append(raster)
     return bands
-
-
-def _on_fine_grid(guide: xr.DataArray, lst: Grid, factor: int) -> NDArray[np.floating]:
-    aligned = guide_on_fine_grid(guide, lst, factor).values
-    if not np.isfinite(aligned).any():
-        grid = Grid.of(guide, "guide")
-        raise GridError(
-            "the guide does not overlap LST, or holds no valid pixel there",
-            path=guide.encoding.get("source"),
-            field="guide",
-            found=f"bounds {grid.bounds}, CRS {grid.crs.to_string()}",
-            expected=f"some of LST's: bounds {lst.bounds}, CRS {lst.crs.to_string()}",
-            action="Check that both show the same place and that their CRSs are right.",
-        )
-    return aligned
 
 
 def _check_overlap(

@@ -27,8 +27,6 @@ class LinearFit:
         intercept_kelvin: LST where all guides are zero.
         slopes: ``[K]`` kelvin per unit of each guide; 0 for a constant guide.
         constant: ``[K]``, whether the guide is constant over the pixels of the fit.
-        pixels: Coarse pixels of the fit.
-        correlation: Between LST and the fit, 0…1; NaN if either is constant.
         means: ``[K]`` of the guides over the pixels of the fit.
         deviations: ``[K]`` standard deviations of the guides over the pixels of the fit.
     """
@@ -36,8 +34,6 @@ class LinearFit:
     intercept_kelvin: float
     slopes: NDArray[np.float64]
     constant: NDArray[np.bool_]
-    pixels: int
-    correlation: float
     means: NDArray[np.float64]
     deviations: NDArray[np.float64]
 
@@ -73,17 +69,10 @@ def pixels_of_fit(
     share: NDArray[np.floating] | None = None,
     min_share: float = 0.5,
 ) -> NDArray[np.bool_]:
-    """Says which coarse pixels a fit may use.
+    """Says which coarse pixels ``[h, w]`` a fit may use: those that have LST and all guides.
 
-    Args:
-        lst_kelvin: ``[h, w]``; NaN where missing.
-        guide: Coarse guides ``[K, h, w]``; NaN where missing.
-        min_lst_kelvin: Colder pixels, and pixels just as cold, are left out.
-        share: ``[h, w]``, the part of each pixel that the guides cover.
-        min_share: Pixels that are covered less are left out, unless that leaves too few.
-
-    Returns:
-        ``[h, w]``.
+    Pixels as cold as ``min_lst_kelvin`` or colder are left out; and, unless that leaves too few,
+    those of which the guides cover less than ``min_share``, where ``share`` tells how much.
     """
     usable = np.isfinite(lst_kelvin) & np.isfinite(guide).all(axis=0)
     if min_lst_kelvin is not None:
@@ -100,16 +89,11 @@ def global_fit(
     *,
     usable: NDArray[np.bool_] | None = None,
 ) -> LinearFit:
-    """Fits LST to guides over the whole scene by ordinary least squares.
+    """Fits LST ``[h, w]`` to coarse guides ``[K, h, w]`` by ordinary least squares.
 
-    Args:
-        lst_kelvin: ``[h, w]``; NaN where missing.
-        guide: Coarse guides ``[K, h, w]``; NaN where missing.
-        usable: Pixels of the fit; by default all where LST and guides are there.
-
-    Returns:
-        The fit. Constant guides get slope 0; of guides that depend linearly on each other, the
-        solution with the smallest standardised slopes.
+    Constant guides get slope 0; of guides that depend linearly on each other, the solution with
+    the smallest standardised slopes is taken. Pixels of the fit are the usable ones, by default
+    all where LST and guides are there.
 
     Raises:
         ConstantGuideError: If all guides are constant, or fewer than ``K + 2`` pixels are usable.
@@ -133,13 +117,8 @@ def global_fit(
         )
     scale = np.where(constant, 1.0, deviations)
     standardised = np.where(constant[:, None], 0.0, (x - means[:, None]) / scale[:, None])
-    centred = y - y.mean()
-    slopes = np.linalg.lstsq(standardised.T, centred, rcond=1e-8)[0] / scale
-    fitted = (slopes * scale) @ standardised
-    spread = y.std() * fitted.std()
-    correlation = float(np.mean(centred * fitted) / spread) if spread > 0 else float("nan")
-    intercept = float(y.mean() - slopes @ means)
-    return LinearFit(intercept, slopes, constant, y.size, correlation, means, deviations)
+    slopes = np.linalg.lstsq(standardised.T, y - y.mean(), rcond=1e-8)[0] / scale
+    return LinearFit(float(y.mean() - slopes @ means), slopes, constant, means, deviations)
 
 
 def local_fits(
@@ -176,14 +155,8 @@ def local_fits(
     Source: Wang, Shi & Atkinson (2016), "Area-to-point regression kriging for pan-sharpening":
     the adaptive scheme.
     """
-    if radius_pixels < 1:
-        raise ConfigError(
-            "unusable window", field="regression_radius", found=radius_pixels, expected="at least 1"
-        )
-    if not prior_pixels >= 0:
-        raise ConfigError(
-            "unusable prior", field="prior_pixels", found=prior_pixels, expected="at least 0"
-        )
+    ConfigError.unless(radius_pixels >= 1, "regression_radius", radius_pixels, "at least 1")
+    ConfigError.unless(prior_pixels >= 0, "prior_pixels", prior_pixels, "at least 0")
     usable = pixels_of_fit(lst_kelvin, guide) if usable is None else usable
     count, height, width = guide.shape
     # A guide that is constant over the scene decides nothing in a window either.
@@ -284,16 +257,9 @@ def fine_trend(
     factor: int,
     dtype: np.dtype | type = np.float64,
 ) -> NDArray[np.floating]:
-    """Applies a fit to guides on the fine grid.
+    """Applies a fit to guides ``[K, H, W]`` on the fine grid: ``[H, W]`` in kelvin.
 
-    Args:
-        fit: Of the scene, or of each coarse pixel; the latter holds over all its fine pixels.
-        guide: ``[K, H, W]``; NaN where missing.
-        factor: Fine pixels along a coarse pixel's side.
-        dtype: Float type of the result.
-
-    Returns:
-        ``[H, W]`` in kelvin; NaN where any guide is.
+    NaN where any guide is. The fit of a coarse pixel holds over all its fine pixels.
     """
     _, height, width = guide.shape
     result = np.empty((height, width), dtype)

@@ -28,6 +28,8 @@ SHORTEST_RANGE_PIXELS, LONGEST_RANGE_PIXELS = 0.1, 1000.0
 DEFAULT_RANGE_PIXELS = 5.0
 # A lag that fewer pairs measured says nothing.
 _FEWEST_PAIRS = 10
+# Sill in square kelvin and range in coarse pixels from which the two papers' first fit starts.
+_START = (7.0, 1.0)
 # The routines of the two papers divide the sum over point pairs by a running count inside the
 # loop that sums it. Its net effect, for 5 × 5 windows and factor 4, is this factor at each lag.
 _VERBATIM_FACTORS = {
@@ -64,11 +66,6 @@ class EmpiricalVariogram:
     gamma_kelvin2: NDArray[np.float64]
     pairs: NDArray[np.float64]
 
-    @property
-    def distances_pixels(self) -> NDArray[np.float64]:
-        """Length of each lag in coarse pixels, ``[L]``."""
-        return np.hypot(*np.array(self.lags, dtype=float).T)
-
 
 @dataclass(frozen=True)
 class PointVariogram:
@@ -98,17 +95,11 @@ def lag_classes(radius: int) -> tuple[tuple[int, int], ...]:
 def empirical_semivariogram(
     residual_kelvin: NDArray[np.floating], radius: int = 2, estimator: Estimator = "pairs"
 ) -> EmpiricalVariogram:
-    """Measures the semivariogram of a coarse raster up to the diagonal of a window.
+    """Measures the semivariogram of a coarse raster ``[h, w]`` up to the diagonal of a window.
 
-    Args:
-        residual_kelvin: ``[h, w]``; NaN where missing.
-        radius: Windows have ``2 · radius + 1`` pixels along a side.
-        estimator: ``"pairs"`` averages over all pairs of valid pixels (Matheron 1963);
-            ``"windows"`` over the pairs within each window inside the raster, then over the
-            windows whose value is not zero, as the routines of the two papers do.
-
-    Returns:
-        The semivariogram.
+    Windows have ``2 · radius + 1`` pixels along a side. ``"pairs"`` averages over all pairs of
+    valid pixels (Matheron 1963); ``"windows"`` over the pairs within each window inside the raster,
+    then over the windows whose value is not zero, as the routines of the two papers do.
     """
     lags = lag_classes(radius)
     gamma, pairs = np.full(len(lags), np.nan), np.zeros(len(lags))
@@ -176,15 +167,10 @@ def _box_sums(values: NDArray[np.float64], box: tuple[int, int]) -> NDArray[np.f
 def block_semivariance(
     lags: NDArray[np.integer] | tuple[tuple[int, int], ...], range_pixels: float, factor: int
 ) -> NDArray[np.float64]:
-    """Averages the point model of sill 1 over the pairs of points of two areas.
+    """Averages the point model of sill 1 over the pairs of points of two areas: ``[L]``.
 
-    Args:
-        lags: ``[L, 2]`` rows and columns between the areas, in coarse pixels.
-        range_pixels: The point model's range.
-        factor: Points along an area's side.
-
-    Returns:
-        ``[L]``; not zero at lag 0, where pairs lie within one area.
+    Lags ``[L, 2]`` are rows and columns between the areas in coarse pixels. The mean is not zero at
+    lag 0, where pairs lie within one area.
     """
     offsets = np.arange(1 - factor, factor)
     weights = (factor - np.abs(offsets)) / factor**2
@@ -196,10 +182,9 @@ def block_semivariance(
 def point_to_block_semivariance(
     radius: int, range_pixels: float, factor: int
 ) -> NDArray[np.float64]:
-    """Averages the point model of sill 1 from the points of the middle area to each area.
+    """Averages the point model of sill 1 from each point of the middle area to each area.
 
-    Returns:
-        ``[factor², (2 · radius + 1)²]``, both in row-major order.
+    ``[factor², (2 · radius + 1)²]``, both in row-major order.
     """
     points = (np.arange(factor) + 0.5) / factor
     blocks = np.arange(-radius, radius + 1)
@@ -218,15 +203,8 @@ def fit_point_variogram(measured: EmpiricalVariogram, factor: int) -> PointVario
     """Finds the point model whose means over areas are nearest to what was measured.
 
     For each range the best sill is known in closed form, so the search has one dimension, has
-    bounds, and needs no start. Lags weigh as their pairs.
-
-    Args:
-        measured: Semivariogram between areas.
-        factor: Points along an area's side.
-
-    Returns:
-        The point model. Where nothing can be fitted, of range ``DEFAULT_RANGE_PIXELS`` and with
-        a ``SharpeningWarning``.
+    bounds, and needs no start. Lags weigh as their pairs. Where nothing can be fitted, the model
+    is of range ``DEFAULT_RANGE_PIXELS`` and comes with a ``SharpeningWarning``.
 
     Source: deconvolution in the sense of Pardo-Igúzquiza & Atkinson (2007); between areas, a
     model's mean minus its mean within an area.
@@ -261,22 +239,12 @@ def fit_point_variogram(measured: EmpiricalVariogram, factor: int) -> PointVario
 
 
 def fit_as_published(
-    measured: EmpiricalVariogram,
-    factor: int,
-    deconvolution: Deconvolution,
-    *,
-    start_sill_kelvin2: float = 7.0,
-    start_range_pixels: float = 1.0,
+    measured: EmpiricalVariogram, factor: int, deconvolution: Deconvolution
 ) -> tuple[PointVariogram, PointVariogram]:
     """Fits as the routines of the two papers do: two free Levenberg-Marquardt fits in a row.
 
-    Args:
-        measured: Semivariogram between areas.
-        factor: Points along an area's side.
-        deconvolution: ``"averaged"`` takes means over areas; ``"verbatim"`` repeats the
-            routines' slip in the average, which needs 5 × 5 windows and factor 4.
-        start_sill_kelvin2: Start of the first fit.
-        start_range_pixels: Start of the first fit, in coarse pixels.
+    ``"averaged"`` takes means over areas; ``"verbatim"`` repeats the routines' slip in the
+    average, which needs 5 × 5 windows and factor 4.
 
     Returns:
         The fit to what was measured, from which the second starts, and the fit between points.
@@ -307,11 +275,10 @@ def fit_as_published(
 
     distance = np.hypot(*lags.T.astype(float))
     try:
-        start = (start_sill_kelvin2, start_range_pixels)
         # Free fits may pass through negative ranges.
         with np.errstate(over="ignore", invalid="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", OptimizeWarning)
-            coarse = curve_fit(exponential, distance, gamma, p0=start, method="lm")[0]
+            coarse = curve_fit(exponential, distance, gamma, p0=_START, method="lm")[0]
             point = curve_fit(between_areas, distance, gamma, p0=coarse, method="lm")[0]
     except (RuntimeError, TypeError, ValueError) as problem:
         warn(

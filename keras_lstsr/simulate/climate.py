@@ -42,14 +42,7 @@ class Sun:
 
 
 def sun_at_overpass(date: dt.date, latitude_degrees: float) -> Sun:
-    """Computes the sun's direction at 10:36 local solar time.
-
-    Args:
-        date: The day.
-        latitude_degrees: Latitude.
-
-    Returns:
-        The direction; ``up`` is at least 0.05.
+    """Computes the sun's direction at 10:36 local solar time; ``up`` is at least 0.05.
 
     Source: Cooper (1969) for the declination; spherical trigonometry.
     """
@@ -66,15 +59,10 @@ def sun_at_overpass(date: dt.date, latitude_degrees: float) -> Sun:
 
 
 def illumination(elevation_km: Float32Array, grid: TileGrid, sun: Sun) -> Float32Array:
-    """Computes how much sun a slope gets beside level ground.
+    """Computes how much sun slopes get beside level ground, ``[N, N]`` on the 250 m grid.
 
-    Args:
-        elevation_km: ``[N, N]`` on the 250 m grid.
-        grid: The tile; away from the prime meridian the grid's columns do not run north.
-        sun: The sun's direction.
-
-    Returns:
-        ``[N, N]``: cosine of the incidence angle over cosine of the zenith angle, 0.2 to 1.8.
+    It is the cosine of the incidence angle over that of the zenith angle, 0.2 to 1.8. Away from
+    the prime meridian the grid's columns do not run north.
     """
     pixel_km = PIXEL_SIZE_M / 4000
     to_south, to_east = np.gradient(elevation_km, np.float32(pixel_km))
@@ -127,16 +115,7 @@ class View:
 
 
 def satellite_view(generator: np.random.Generator, grid: TileGrid, *, night: bool) -> View:
-    """Lays swaths over a tile and computes view angle and local time.
-
-    Args:
-        generator: Draws where the track passes.
-        grid: The tile.
-        night: True for the ascending evening pass.
-
-    Returns:
-        The view.
-    """
+    """Lays swaths over a tile, somewhere, and computes view angle and local time."""
     offset = generator.uniform(-0.5, 0.5) * _SWATH_SPACING_KM
     kilometres = (np.arange(grid.pixels) + 0.5) * PIXEL_SIZE_M / 1000
     tilt = np.tan(_TRACK_TILT_RADIANS) * (1 if night else -1)

@@ -38,16 +38,9 @@ class CloudScene:
 def make_clouds(
     streams: RandomStreams, name: str, pixels: int, fraction: float | None
 ) -> CloudScene:
-    """Draws the clouds of an overpass.
+    """Draws the clouds of an overpass, ``"day"`` or ``"night"``, over a tile of 1 km pixels.
 
-    Args:
-        streams: Random streams of the tile and the day.
-        name: Name of the overpass, ``"day"`` or ``"night"``.
-        pixels: 1 km pixels along a side.
-        fraction: Share of the tile under cloud; None draws it between 0.05 and 0.45.
-
-    Returns:
-        The clouds; none at all for a fraction of 0, nothing else for 1.
+    The fraction is the share of the tile under cloud; None draws it between 0.05 and 0.45.
     """
     generator = streams.generator(f"{name} clouds")
     drawn = float(generator.uniform(0.05, 0.45))

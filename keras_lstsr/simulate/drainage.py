@@ -44,14 +44,8 @@ def route_flow(elevation: NDArray[np.floating], outlet: NDArray[np.bool_]) -> Dr
 
     Water leaves a hollow where its rim is lowest. The tree of the paths with the lowest passes is
     the minimum spanning tree of the grid whose edges weigh as much as their higher end, rooted
-    at the outlets; priority-flood algorithms find the same tree (Barnes et al. 2014).
-
-    Args:
-        elevation: ``[H, W]``, any unit.
-        outlet: ``[H, W]``, True where water leaves the grid: the sea, the border.
-
-    Returns:
-        The drainage.
+    at the outlets, where water leaves the grid (both ``[H, W]``, elevation in any unit);
+    priority-flood algorithms find the same tree (Barnes et al. 2014).
     """
     height, width = elevation.shape
     cells = height * width

@@ -64,37 +64,6 @@ def power_law_field(
     return field
 
 
-def radial_power_spectrum(
-    values: NDArray[np.floating], bins: int = 30
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Computes the radially averaged 2-D power spectrum of a field without gaps.
-
-    A Hann window in both directions keeps the jump at the borders out of the spectrum.
-
-    Args:
-        values: ``[N, N]`` without NaN.
-        bins: Number of wavenumber bins, logarithmic between one cycle per domain and Nyquist.
-
-    Returns:
-        Wavenumber in cycles per pixel and mean power, each ``[<= bins]``; empty bins are left
-        out.
-    """
-    pixels = values.shape[0]
-    window = np.hanning(pixels)
-    detrended = (values - values.mean()) * window[:, None] * window[None, :]
-    power = np.abs(scipy.fft.fft2(detrended, workers=1)) ** 2
-    frequency = scipy.fft.fftfreq(pixels)
-    wavenumber = np.hypot(frequency[:, None], frequency[None, :])
-    edges = np.geomspace(1.0 / pixels, 0.5, bins + 1)
-    index = np.digitize(wavenumber.ravel(), edges) - 1
-    inside = (index >= 0) & (index < bins)
-    count = np.bincount(index[inside], minlength=bins)
-    total = np.bincount(index[inside], weights=power.ravel()[inside], minlength=bins)
-    centre = np.bincount(index[inside], weights=wavenumber.ravel()[inside], minlength=bins)
-    filled = count > 0
-    return centre[filled] / count[filled], total[filled] / count[filled]
-
-
 def sigmoid(values: NDArray[np.floating]) -> Float32Array:
     """Logistic function in float32, in one temporary array."""
     result = np.exp(-np.asarray(values, dtype=np.float32))
@@ -103,15 +72,9 @@ def sigmoid(values: NDArray[np.floating]) -> Float32Array:
 
 
 def uniform_hash(*keys: NDArray[np.integer] | int) -> Float32Array:
-    """Turns integer keys into uniform numbers in [0, 1), the same wherever the keys are equal.
+    """Turns integer keys that broadcast into uniform numbers in [0, 1), alike where the keys are.
 
     It gives every field parcel its own random crop without a table of parcels.
-
-    Args:
-        keys: Integer arrays that broadcast, e.g. row, column and region of a parcel.
-
-    Returns:
-        Float32 of the broadcast shape.
 
     Source: the finalisation step of MurmurHash3 (Austin Appleby, public domain algorithm).
     """

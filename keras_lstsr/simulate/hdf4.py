@@ -107,14 +107,10 @@ def _write_datasets(
 
 
 def _replace_internal_name(path: Path, name: bytes) -> None:
-    """Replaces the path that the HDF4 library records in a new file.
-
-    The library names the file's root Vgroup after the path that it was given, so a file would
-    depend on the folder it was written in. That Vgroup is the last element of a new file: it
-    is cut off and written again under another name.
-
-    Layout: HDF4 specification, sections on data descriptors and on Vgroups.
-    """
+    """Replaces the path that the HDF4 library records in a new file."""
+    # The library names the file's root Vgroup after the path that it was given, so a file would
+    # depend on the folder it was written in. That Vgroup is the last element of a new file: it is
+    # cut off and written again. Layout: HDF4 specification, data descriptors and Vgroups.
     content = path.read_bytes()
     at, offset, length = _last_element(content)
     vgroup, tail = content[offset : offset + length], content[offset + length :]

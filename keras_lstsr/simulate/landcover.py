@@ -62,15 +62,7 @@ class Ground:
 
 
 def make_ground(streams: RandomStreams, pixels: int) -> Ground:
-    """Builds the ground of a tile.
-
-    Args:
-        streams: Random streams of the tile.
-        pixels: 1 km pixels along a side.
-
-    Returns:
-        The ground; the same streams and size give the same ground.
-    """
+    """Builds the ground of a tile; the same streams and size give the same ground."""
     terrain = make_terrain(streams, pixels)
     texture = power_law_field(
         streams.generator("texture"), pixels * 4, exponent=3.0, outer_scale_pixels=120

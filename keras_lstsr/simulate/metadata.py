@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,22 +26,20 @@ class Granule:
         product: Short name, e.g. ``"MOD11A1"``.
         long_name: The product's full name.
         parameter_name: ECS parameter name.
+        package_name: Name of the algorithm package.
         grid: Where the granule lies.
         acquisition_date: Day of the observation.
-        cloud_percent: Share of all pixels that are cloudy.
-        additional: Product-specific attributes, e.g. ``QAPERCENTGOODQUALITY``.
-        package_name: Name of the algorithm package.
+        quality_shares: Of all pixels, 0…1: good, other, not produced under cloud, and elsewhere.
         software: Who wrote the file, e.g. ``"keras-lstsr 0.1.0 simulate"``.
     """
 
     product: str
     long_name: str
     parameter_name: str
+    package_name: str
     grid: TileGrid
     acquisition_date: dt.date
-    cloud_percent: float
-    additional: Mapping[str, str]
-    package_name: str
+    quality_shares: Sequence[float]
     software: str
 
     @property
@@ -60,18 +59,7 @@ class Granule:
 def struct_metadata(
     grid_name: str, height: int, width: int, grid: TileGrid, fields: Iterable[FieldDefinition]
 ) -> str:
-    """Writes the attribute from which HDF-EOS2 takes the grid and its fields.
-
-    Args:
-        grid_name: HDF-EOS grid name.
-        height: Rows.
-        width: Columns.
-        grid: Outer bounds.
-        fields: The grid's fields.
-
-    Returns:
-        The text, padded with NUL to 32000 bytes.
-    """
+    """Writes the attribute from which HDF-EOS2 takes the grid and its fields, padded with NUL."""
     west, south, east, north = grid.coarse.bounds
     lines = [
         "GROUP=SwathStructure",
@@ -117,20 +105,20 @@ class _OdlWriter:
 
     def __init__(self) -> None:
         self._lines: list[str] = [""]
-        self._open: list[tuple[str, str]] = []
+        self._depth = 0
 
     def _line(self, key: str, value: str) -> None:
-        self._lines.append(f"{'  ' * len(self._open)}{key:<22} = {value}")
+        self._lines.append(f"{'  ' * self._depth}{key:<22} = {value}")
 
-    def open(self, kind: str, name: str, **values: str) -> None:
+    @contextmanager
+    def part(self, kind: str, name: str, **values: str) -> Iterator[None]:
         self._line(kind, name)
-        self._open.append((kind, name))
+        self._depth += 1
         for key, value in values.items():
             self._line(key, value)
         self._lines.append("")
-
-    def close(self) -> None:
-        kind, name = self._open.pop()
+        yield
+        self._depth -= 1
         self._line(f"END_{kind}", name)
         self._lines.append("")
 
@@ -139,20 +127,21 @@ class _OdlWriter:
         texts = [f'"{item}"' if isinstance(item, str) else str(item) for item in items]
         text = f"({', '.join(texts)})" if len(texts) > 1 else texts[0]
         self._line("OBJECT", name)
-        self._open.append(("OBJECT", name))
+        self._depth += 1
         self._line("NUM_VAL", str(len(items)))
         if class_number is not None:
             self._line("CLASS", f'"{class_number}"')
         self._line("VALUE", text)
-        self.close()
+        self._depth -= 1
+        self._line("END_OBJECT", name)
+        self._lines.append("")
 
     def values(
         self, group: str, entries: Mapping[str, Value], class_number: int | None = None
     ) -> None:
-        self.open("GROUP", group)
-        for name, value in entries.items():
-            self.value(name, value, class_number)
-        self.close()
+        with self.part("GROUP", group):
+            for name, value in entries.items():
+                self.value(name, value, class_number)
 
     def text(self) -> str:
         return "\n".join([*self._lines, "END", ""])
@@ -161,153 +150,135 @@ class _OdlWriter:
 def core_metadata(granule: Granule) -> str:
     """Writes the inventory metadata: who, what, when, where, how good."""
     odl = _OdlWriter()
-    odl.open("GROUP", "INVENTORYMETADATA", GROUPTYPE="MASTERGROUP")
-    odl.values(
-        "ECSDATAGRANULE",
-        {
-            "LOCALGRANULEID": granule.file_name,
-            "PRODUCTIONDATETIME": f"{granule.production_time:%Y-%m-%dT%H:%M:%S}.000Z",
-            "DAYNIGHTFLAG": "Both",
-            "REPROCESSINGACTUAL": "reprocessed",
-            "LOCALVERSIONID": granule.software,
-            "REPROCESSINGPLANNED": "further update is anticipated",
-        },
-    )
-    _measured_parameter(odl, granule)
-    odl.values("COLLECTIONDESCRIPTIONCLASS", {"VERSIONID": 61, "SHORTNAME": granule.product})
-    _spatial_domain(odl, granule.grid)
     date = granule.acquisition_date.isoformat()
-    odl.values(
-        "RANGEDATETIME",
-        {
-            "RANGEENDINGDATE": date,
-            "RANGEENDINGTIME": "23:59:59",
-            "RANGEBEGINNINGDATE": date,
-            "RANGEBEGINNINGTIME": "00:00:00",
-        },
-    )
-    odl.values("PGEVERSIONCLASS", {"PGEVERSION": granule.software})
-    odl.open("GROUP", "ASSOCIATEDPLATFORMINSTRUMENTSENSOR")
-    odl.open("OBJECT", "ASSOCIATEDPLATFORMINSTRUMENTSENSORCONTAINER", CLASS='"1"')
-    odl.value("ASSOCIATEDSENSORSHORTNAME", "MODIS", 1)
-    odl.value("ASSOCIATEDPLATFORMSHORTNAME", "Terra", 1)
-    odl.value("ASSOCIATEDINSTRUMENTSHORTNAME", "MODIS", 1)
-    odl.close()
-    odl.close()
-    _additional_attributes(odl, granule)
-    odl.close()
+    with odl.part("GROUP", "INVENTORYMETADATA", GROUPTYPE="MASTERGROUP"):
+        odl.values(
+            "ECSDATAGRANULE",
+            {
+                "LOCALGRANULEID": granule.file_name,
+                "PRODUCTIONDATETIME": f"{granule.production_time:%Y-%m-%dT%H:%M:%S}.000Z",
+                "DAYNIGHTFLAG": "Both",
+                "REPROCESSINGACTUAL": "reprocessed",
+                "LOCALVERSIONID": granule.software,
+                "REPROCESSINGPLANNED": "further update is anticipated",
+            },
+        )
+        _measured_parameter(odl, granule)
+        odl.values("COLLECTIONDESCRIPTIONCLASS", {"VERSIONID": 61, "SHORTNAME": granule.product})
+        _spatial_domain(odl, granule.grid)
+        odl.values(
+            "RANGEDATETIME",
+            {
+                "RANGEENDINGDATE": date,
+                "RANGEENDINGTIME": "23:59:59",
+                "RANGEBEGINNINGDATE": date,
+                "RANGEBEGINNINGTIME": "00:00:00",
+            },
+        )
+        odl.values("PGEVERSIONCLASS", {"PGEVERSION": granule.software})
+        with (
+            odl.part("GROUP", "ASSOCIATEDPLATFORMINSTRUMENTSENSOR"),
+            odl.part("OBJECT", "ASSOCIATEDPLATFORMINSTRUMENTSENSORCONTAINER", CLASS='"1"'),
+        ):
+            odl.value("ASSOCIATEDSENSORSHORTNAME", "MODIS", 1)
+            odl.value("ASSOCIATEDPLATFORMSHORTNAME", "Terra", 1)
+            odl.value("ASSOCIATEDINSTRUMENTSHORTNAME", "MODIS", 1)
+        _additional_attributes(odl, granule)
     return odl.text()
 
 
 def _measured_parameter(odl: _OdlWriter, granule: Granule) -> None:
-    odl.open("GROUP", "MEASUREDPARAMETER")
-    odl.open("OBJECT", "MEASUREDPARAMETERCONTAINER", CLASS='"1"')
-    odl.values(
-        "QAFLAGS",
-        {
-            "SCIENCEQUALITYFLAG": "Not Investigated",
-            "AUTOMATICQUALITYFLAGEXPLANATION": "Simulated: quality is what the simulation says.",
-            "AUTOMATICQUALITYFLAG": "Passed",
-            "SCIENCEQUALITYFLAGEXPLANATION": "Simulated scene, not a measurement.",
-        },
-        1,
-    )
-    odl.values(
-        "QASTATS",
-        {
-            "QAPERCENTMISSINGDATA": 0,
-            "QAPERCENTOUTOFBOUNDSDATA": 0,
-            "QAPERCENTCLOUDCOVER": round(granule.cloud_percent),
-            "QAPERCENTINTERPOLATEDDATA": 0,
-        },
-        1,
-    )
-    odl.value("PARAMETERNAME", granule.parameter_name, 1)
-    odl.close()
-    odl.close()
+    quality = {
+        "SCIENCEQUALITYFLAG": "Not Investigated",
+        "AUTOMATICQUALITYFLAGEXPLANATION": "Simulated: quality is what the simulation says.",
+        "AUTOMATICQUALITYFLAG": "Passed",
+        "SCIENCEQUALITYFLAGEXPLANATION": "Simulated scene, not a measurement.",
+    }
+    statistics = {
+        "QAPERCENTMISSINGDATA": 0,
+        "QAPERCENTOUTOFBOUNDSDATA": 0,
+        "QAPERCENTCLOUDCOVER": round(100 * granule.quality_shares[2]),
+        "QAPERCENTINTERPOLATEDDATA": 0,
+    }
+    with (
+        odl.part("GROUP", "MEASUREDPARAMETER"),
+        odl.part("OBJECT", "MEASUREDPARAMETERCONTAINER", CLASS='"1"'),
+    ):
+        odl.values("QAFLAGS", quality, 1)
+        odl.values("QASTATS", statistics, 1)
+        odl.value("PARAMETERNAME", granule.parameter_name, 1)
 
 
 def _spatial_domain(odl: _OdlWriter, grid: TileGrid) -> None:
     longitudes, latitudes = grid.corner_degrees()
-    odl.open("GROUP", "SPATIALDOMAINCONTAINER")
-    odl.open("GROUP", "HORIZONTALSPATIALDOMAINCONTAINER")
-    odl.open("GROUP", "GPOLYGON")
-    odl.open("OBJECT", "GPOLYGONCONTAINER", CLASS='"1"')
-    odl.values(
-        "GRINGPOINT",
-        {
-            "GRINGPOINTLONGITUDE": _rounded(longitudes),
-            "GRINGPOINTLATITUDE": _rounded(latitudes),
-            "GRINGPOINTSEQUENCENO": [1, 2, 3, 4],
-        },
-        1,
-    )
-    odl.values("GRING", {"EXCLUSIONGRINGFLAG": "N"}, 1)
-    for _ in range(4):
-        odl.close()
+    points: dict[str, Value] = {
+        "GRINGPOINTLONGITUDE": _rounded(longitudes),
+        "GRINGPOINTLATITUDE": _rounded(latitudes),
+        "GRINGPOINTSEQUENCENO": [1, 2, 3, 4],
+    }
+    with (
+        odl.part("GROUP", "SPATIALDOMAINCONTAINER"),
+        odl.part("GROUP", "HORIZONTALSPATIALDOMAINCONTAINER"),
+        odl.part("GROUP", "GPOLYGON"),
+        odl.part("OBJECT", "GPOLYGONCONTAINER", CLASS='"1"'),
+    ):
+        odl.values("GRINGPOINT", points, 1)
+        odl.values("GRING", {"EXCLUSIONGRINGFLAG": "N"}, 1)
 
 
 def _rounded(values: Iterable[float]) -> list[float]:
     return [float(np.round(value, 10)) for value in values]
 
 
+def _tile_numbers(grid: TileGrid) -> dict[str, str]:
+    return {"HORIZONTALTILENUMBER": f"{grid.h:02d}", "VERTICALTILENUMBER": f"{grid.v:02d}"}
+
+
 def _additional_attributes(odl: _OdlWriter, granule: Granule) -> None:
-    tile = granule.grid
+    qualities = ("GOODQUALITY", "OTHERQUALITY", "NOTPRODUCEDCLOUD", "NOTPRODUCEDOTHER")
+    shares = dict(zip(qualities, granule.quality_shares, strict=True))
     entries = {
-        **granule.additional,
-        "HORIZONTALTILENUMBER": f"{tile.h:02d}",
-        "VERTICALTILENUMBER": f"{tile.v:02d}",
-        "TileID": f"51{tile.h:03d}{tile.v:03d}",
+        **{f"QAPERCENT{name}": f"{100 * share:.0f}" for name, share in shares.items()},
+        **{f"QAFRACTION{name}": f"{share:.7f}" for name, share in shares.items()},
+        **_tile_numbers(granule.grid),
+        "TileID": f"51{granule.grid.h:03d}{granule.grid.v:03d}",
         "SIMULATED": "YES",
         "identifier_product_doi": f"10.5067/MODIS/{granule.product}.061",
         "identifier_product_doi_authority": "http://dx.doi.org",
     }
-    odl.open("GROUP", "ADDITIONALATTRIBUTES")
-    for number, (name, value) in enumerate(entries.items(), start=1):
-        odl.open("OBJECT", "ADDITIONALATTRIBUTESCONTAINER", CLASS=f'"{number}"')
-        odl.value("ADDITIONALATTRIBUTENAME", name, number)
-        odl.values("INFORMATIONCONTENT", {"PARAMETERVALUE": value}, number)
-        odl.close()
-    odl.close()
+    with odl.part("GROUP", "ADDITIONALATTRIBUTES"):
+        for number, (name, value) in enumerate(entries.items(), start=1):
+            with odl.part("OBJECT", "ADDITIONALATTRIBUTESCONTAINER", CLASS=f'"{number}"'):
+                odl.value("ADDITIONALATTRIBUTENAME", name, number)
+                odl.values("INFORMATIONCONTENT", {"PARAMETERVALUE": value}, number)
 
 
 def archive_metadata(granule: Granule) -> str:
     """Writes the archive metadata: tile, project, processing and bounding rectangle."""
-    longitudes, latitudes = granule.grid.corner_degrees()
-    tile = {
-        "HORIZONTALTILENUMBER": f"{granule.grid.h:02d}",
-        "VERTICALTILENUMBER": f"{granule.grid.v:02d}",
+    longitudes, latitudes = (_rounded(values) for values in granule.grid.corner_degrees())
+    package = {
+        "ALGORITHMPACKAGEMATURITYCODE": "Normal",
+        "ALGORITHMPACKAGENAME": granule.package_name,
+        "ALGORITHMPACKAGEVERSION": "6",
+    }
+    project = {
+        "LONGNAME": granule.long_name,
+        "INSTRUMENTNAME": "Moderate-Resolution Imaging SpectroRadiometer",
+    }
+    rectangle = {
+        "NORTHBOUNDINGCOORDINATE": max(latitudes),
+        "SOUTHBOUNDINGCOORDINATE": min(latitudes),
+        "EASTBOUNDINGCOORDINATE": max(longitudes),
+        "WESTBOUNDINGCOORDINATE": min(longitudes),
     }
     odl = _OdlWriter()
-    odl.open("GROUP", "ARCHIVEDMETADATA", GROUPTYPE="MASTERGROUP")
-    odl.values("TILEINFO", tile)
-    odl.values(
-        "ALGORITHMPACKAGE",
-        {
-            "ALGORITHMPACKAGEMATURITYCODE": "Normal",
-            "ALGORITHMPACKAGENAME": granule.package_name,
-            "ALGORITHMPACKAGEVERSION": "6",
-        },
-    )
-    odl.values(
-        "PROJECT",
-        {
-            "LONGNAME": granule.long_name,
-            "INSTRUMENTNAME": "Moderate-Resolution Imaging SpectroRadiometer",
-        },
-    )
-    odl.value("PROCESSINGCENTER", granule.software)
-    odl.value("PROCESSINGDATETIME", f"{granule.production_time:%Y-%m-%dT%H:%M:%S}.000Z")
-    odl.values(
-        "BOUNDINGRECTANGLE",
-        {
-            "NORTHBOUNDINGCOORDINATE": _rounded([max(latitudes)])[0],
-            "SOUTHBOUNDINGCOORDINATE": _rounded([min(latitudes)])[0],
-            "EASTBOUNDINGCOORDINATE": _rounded([max(longitudes)])[0],
-            "WESTBOUNDINGCOORDINATE": _rounded([min(longitudes)])[0],
-        },
-    )
-    odl.value("PROCESSINGENVIRONMENT", granule.software)
-    odl.value("DESCRREVISION", "6.1")
-    odl.close()
+    with odl.part("GROUP", "ARCHIVEDMETADATA", GROUPTYPE="MASTERGROUP"):
+        odl.values("TILEINFO", _tile_numbers(granule.grid))
+        odl.values("ALGORITHMPACKAGE", package)
+        odl.values("PROJECT", project)
+        odl.value("PROCESSINGCENTER", granule.software)
+        odl.value("PROCESSINGDATETIME", f"{granule.production_time:%Y-%m-%dT%H:%M:%S}.000Z")
+        odl.values("BOUNDINGRECTANGLE", rectangle)
+        odl.value("PROCESSINGENVIRONMENT", granule.software)
+        odl.value("DESCRREVISION", "6.1")
     return odl.text()

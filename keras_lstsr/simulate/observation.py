@@ -40,27 +40,13 @@ _QC_NOT_PROCESSED = (15 << 4) | (15 << 8)
 
 
 def quantise_lst(lst_kelvin: Float32Array) -> NDArray[np.uint16]:
-    """Turns LST into multiples of 0.02 K; NaN becomes 0.
-
-    Args:
-        lst_kelvin: ``[H, W]``, kelvin.
-
-    Returns:
-        ``[H, W]`` stored numbers.
-    """
+    """Turns LST in kelvin into multiples of 0.02 K; NaN becomes 0."""
     steps = np.rint(np.nan_to_num(lst_kelvin, nan=0.0) / np.float32(LST_SCALE_KELVIN))
     return steps.astype(np.uint16)
 
 
-def aggregate_lst(truth: NDArray[np.uint16]) -> Float32Array:
-    """Aggregates the stored truth to 1 km as radiance adds up.
-
-    Args:
-        truth: ``[4n, 4n]`` stored numbers, 0 = none.
-
-    Returns:
-        ``[n, n]`` kelvin; NaN where any of the sixteen pixels has no value.
-    """
+def _aggregate_lst(truth: NDArray[np.uint16]) -> Float32Array:
+    """Kelvin at 1 km as radiance adds up; NaN where any of the sixteen pixels has no value."""
     # In strips: the fourth powers are float64, and a whole tile of them would be 180 MB each.
     strip = 64 * FINE_FACTOR
     parts = []
@@ -96,17 +82,9 @@ def observe_mod11a1(
     streams: RandomStreams,
     noise_kelvin: float,
 ) -> dict[str, NDArray[Any]]:
-    """Simulates the fields of MOD11A1.
+    """Simulates the fields of MOD11A1 by day and night: name -> stored numbers ``[n, n]``.
 
-    Args:
-        ground: The tile's ground.
-        surface: Its state on the day.
-        overpasses: Day and night.
-        streams: Random streams of the tile and the day.
-        noise_kelvin: Standard deviation of the noise of good 1 km pixels.
-
-    Returns:
-        Field name -> stored numbers ``[n, n]``.
+    The noise is the standard deviation of good 1 km pixels.
     """
     urban = block_mean(ground.urban, FINE_FACTOR)
     ndvi = block_mean(surface.ndvi, FINE_FACTOR)
@@ -130,7 +108,7 @@ def _observe_lst(
     overpass: Overpass, unsure: NDArray[np.bool_], streams: RandomStreams, noise_kelvin: float
 ) -> dict[str, NDArray[Any]]:
     clouds, view, name = overpass.clouds, overpass.view, overpass.name
-    lst = aggregate_lst(overpass.truth)
+    lst = _aggregate_lst(overpass.truth)
     elsewhere = np.isnan(lst)
     cloudy = (clouds.cover > _MASKED_COVER) & ~elsewhere
     lst, error_class = _contaminate(lst, clouds)
@@ -173,20 +151,10 @@ def observe_mod09gq(
     view: View,
     streams: RandomStreams,
 ) -> dict[str, NDArray[Any]]:
-    """Simulates the fields of MOD09GQ.
+    """Simulates the fields of MOD09GQ in the morning: name -> stored numbers ``[4n, 4n]``.
 
     Reflectances at sea and under cloud are fill values, as where NASA has not produced them;
     beside clouds they are brightened and flagged as less than ideal.
-
-    Args:
-        ground: The tile's ground.
-        surface: Its state on the day.
-        clouds: Clouds at the morning overpass.
-        view: Geometry of the morning overpass.
-        streams: Random streams of the tile and the day.
-
-    Returns:
-        Field name -> stored numbers ``[4n, 4n]``.
     """
     cloudy, sea = clouds.cloudy, ground.terrain.sea
     veil = np.clip(1 - clouds.depth / np.float32(_VEIL_DEPTH), 0, 1)

@@ -103,16 +103,10 @@ class TileGrid:
 
 
 def scene_place_and_date(index: int) -> tuple[int, int, dt.date]:
-    """Says where and when a scene lies.
+    """Returns tile column, tile row and date of a scene by its number, from 0.
 
     Scenes go round the land tiles; each time a tile comes up again it is another day, so that
     no two scenes share both.
-
-    Args:
-        index: Number of the scene, from 0.
-
-    Returns:
-        Tile column, tile row and date.
     """
     turn, position = divmod(index, len(LAND_TILES))
     h, v = LAND_TILES[position]
@@ -124,15 +118,7 @@ def scene_place_and_date(index: int) -> tuple[int, int, dt.date]:
 
 
 def northern_day_of_year(date: dt.date, latitude_degrees: float) -> float:
-    """Day of the year as the seasons of the northern hemisphere count it.
-
-    Args:
-        date: The day.
-        latitude_degrees: Latitude; south of the equator half a year is added.
-
-    Returns:
-        Day 1 to 365.
-    """
+    """Day of the year, 1 to 365; south of the equator half a year is added."""
     day = date.timetuple().tm_yday
     if latitude_degrees < 0:
         day += _HALF_YEAR_DAYS

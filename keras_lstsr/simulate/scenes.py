@@ -19,6 +19,7 @@ from keras_lstsr.files import written_whole
 from keras_lstsr.grids.degradation import GOOD_PIXEL_NOISE_KELVIN
 from keras_lstsr.products import mod09gq, mod11a1
 from keras_lstsr.products.hdfeos import FieldDefinition
+from keras_lstsr.products.mod09gq import plain_field
 from keras_lstsr.simulate import climate, observation
 from keras_lstsr.simulate.clouds import make_clouds
 from keras_lstsr.simulate.fields import RandomStreams
@@ -31,7 +32,7 @@ from keras_lstsr.simulate.metadata import (
     struct_metadata,
 )
 from keras_lstsr.simulate.place import TILE_PIXELS, TileGrid, scene_place_and_date
-from keras_lstsr.simulate.surface import Surface, make_surface
+from keras_lstsr.simulate.surface import make_surface
 
 DEFAULT_NOISE_KELVIN = GOOD_PIXEL_NOISE_KELVIN
 
@@ -40,26 +41,43 @@ SMALLEST_SIZE_PIXELS = 16
 _SOFTWARE = f"keras-lstsr {__version__} simulate"
 
 
-def _pointer(
-    name: str, dtype: str, long_name: str, valid_range: tuple[int, int], fill_value: int
-) -> FieldDefinition:
-    attributes: tuple[tuple[str, str, Any], ...] = (
-        ("long_name", "char", long_name),
-        ("units", "char", "none"),
-        ("valid_range", dtype, valid_range),
-        ("_FillValue", dtype, fill_value),
-    )
-    return FieldDefinition(name, "", dtype, long_name, attributes=attributes)
-
-
 # Fields of MOD09GQ that nothing here reads, but that NASA's files have.
-_MOD09GQ_FIELDS = (
-    *mod09gq.FIELDS,
-    _pointer(
-        "iobs_res_1", "uint8", "observation number in coarser grid - first layer", (0, 254), 255
+_OBSERVATION = "observation number in coarser grid - first layer"
+_POINTERS = (
+    plain_field("iobs_res_1", "uint8", _OBSERVATION, "none", (0, 254), 255),
+    plain_field("orbit_pnt_1", "int8", "Orbit pointer - first layer", "none", (0, 15), -1),
+    plain_field("granule_pnt_1", "uint8", "Granule Pointer - first layer", "none", (0, 254), 255),
+)
+
+
+@dataclass(frozen=True)
+class _Product:
+    """What a simulated granule has of its product: names as in ``Granule``, and fields."""
+
+    names: tuple[str, str, str, str]
+    grid_name: str
+    fields: tuple[FieldDefinition, ...]
+
+
+_MOD11A1 = _Product(
+    (
+        "MOD11A1",
+        "MODIS/Terra Land Surface Temperature/Emissivity Daily L3 Global 1km SIN Grid",
+        "MOD 1KM L3 LST",
+        "MOD_PR11A",
     ),
-    _pointer("orbit_pnt_1", "int8", "Orbit pointer - first layer", (0, 15), -1),
-    _pointer("granule_pnt_1", "uint8", "Granule Pointer - first layer", (0, 254), 255),
+    mod11a1.GRID_NAME,
+    mod11a1.FIELDS,
+)
+_MOD09GQ = _Product(
+    (
+        "MOD09GQ",
+        "MODIS/Terra Surface Reflectance Daily L2G Global 250m SIN Grid",
+        "MOD09G",
+        "MOD_PR09G",
+    ),
+    mod09gq.GRID_NAME,
+    (*mod09gq.FIELDS, *_POINTERS),
 )
 
 
@@ -126,7 +144,13 @@ def simulate_scenes(
     Raises:
         ConfigError: If an argument is out of range, or ``output`` is a file or can't be made.
     """
-    _check(scenes, seed, size_pixels, noise_kelvin, cloud_fraction)
+    cloud, sizes = cloud_fraction or 0.0, range(SMALLEST_SIZE_PIXELS, TILE_PIXELS + 1)
+    ConfigError.unless(scenes >= 1, "scenes", scenes, "at least 1")
+    ConfigError.unless(seed >= 0, "seed", seed, "0 or more")
+    expected = f"{SMALLEST_SIZE_PIXELS} to {TILE_PIXELS} pixels of 1 km"
+    ConfigError.unless(size_pixels in sizes, "size_pixels", size_pixels, expected)
+    ConfigError.unless(0 <= noise_kelvin <= 10, "noise_kelvin", noise_kelvin, "0 to 10 K")
+    ConfigError.unless(0 <= cloud <= 1, "cloud_fraction", cloud_fraction, "0 to 1")
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
         raise ConfigError(
@@ -157,30 +181,6 @@ def simulate_scenes(
     return [written[index] for index in range(scenes)]
 
 
-def _check(
-    scenes: int, seed: int, size_pixels: int, noise_kelvin: float, cloud_fraction: float | None
-) -> None:
-    cloud = 0.0 if cloud_fraction is None else cloud_fraction
-    size_range = f"{SMALLEST_SIZE_PIXELS} to {TILE_PIXELS}"
-    checks: list[tuple[bool, str, object, str]] = [
-        (scenes >= 1, "scenes", scenes, "at least 1"),
-        (seed >= 0, "seed", seed, "0 or more"),
-        (
-            SMALLEST_SIZE_PIXELS <= size_pixels <= TILE_PIXELS,
-            "size_pixels",
-            size_pixels,
-            f"{size_range} pixels of 1 km",
-        ),
-        (0 <= noise_kelvin <= 10, "noise_kelvin", noise_kelvin, "0 to 10 K"),
-        (0 <= cloud <= 1, "cloud_fraction", cloud_fraction, "0 to 1"),
-    ]
-    for fine, field, found, expected in checks:
-        if not fine:
-            raise ConfigError(
-                "the value is out of range", field=field, found=found, expected=expected
-            )
-
-
 def _simulate(
     folder: Path,
     ground: Ground,
@@ -208,103 +208,47 @@ def _simulate(
         view = climate.satellite_view(generator, grid, night=half == "night")
         overpasses.append(observation.Overpass(half.capitalize(), truth[half], clouds, view))
     day, night = overpasses
-    return SimulatedScene(
-        grid.tile,
-        date,
-        grid.pixels,
-        _write_mod11a1(folder, ground, surface, (day, night), grid, date, streams, noise_kelvin),
-        _write_mod09gq(folder, ground, surface, day, grid, date, streams),
-        folder / "truth" / names["day"],
-        folder / "truth" / names["night"],
-    )
-
-
-def _write_mod11a1(
-    folder: Path,
-    ground: Ground,
-    surface: Surface,
-    overpasses: tuple[observation.Overpass, observation.Overpass],
-    grid: TileGrid,
-    date: dt.date,
-    streams: RandomStreams,
-    noise_kelvin: float,
-) -> Path:
-    layers = observation.observe_mod11a1(ground, surface, overpasses, streams, noise_kelvin)
+    lst = observation.observe_mod11a1(ground, surface, (day, night), streams, noise_kelvin)
     # Like NASA's, the shares of the quality classes count day and night together.
-    mandatory = np.concatenate([layers["QC_Day"].ravel(), layers["QC_Night"].ravel()]) & 3
-    shares = np.bincount(mandatory, minlength=4) / mandatory.size
-    granule = Granule(
-        product="MOD11A1",
-        long_name="MODIS/Terra Land Surface Temperature/Emissivity Daily L3 Global 1km SIN Grid",
-        parameter_name="MOD 1KM L3 LST",
-        grid=grid,
-        acquisition_date=date,
-        cloud_percent=100 * shares[2],
-        additional=_quality_attributes(shares),
-        package_name="MOD_PR11A",
-        software=_SOFTWARE,
-    )
-    return _write_granule(folder, granule, mod11a1.GRID_NAME, mod11a1.FIELDS, layers)
-
-
-def _write_mod09gq(
-    folder: Path,
-    ground: Ground,
-    surface: Surface,
-    day: observation.Overpass,
-    grid: TileGrid,
-    date: dt.date,
-    streams: RandomStreams,
-) -> Path:
-    layers = observation.observe_mod09gq(ground, surface, day.clouds, day.view, streams)
-    qc = layers["QC_250m_1"]
-    shares = np.bincount((qc & 3).ravel(), minlength=4) / qc.size
-    granule = Granule(
-        product="MOD09GQ",
-        long_name="MODIS/Terra Surface Reflectance Daily L2G Global 250m SIN Grid",
-        parameter_name="MOD09G",
-        grid=grid,
-        acquisition_date=date,
-        cloud_percent=100 * shares[2],
-        additional=_quality_attributes(shares),
-        package_name="MOD_PR09G",
-        software=_SOFTWARE,
-    )
-    return _write_granule(folder, granule, mod09gq.GRID_NAME, _MOD09GQ_FIELDS, layers)
-
-
-def _quality_attributes(shares: NDArray[np.float64]) -> dict[str, str]:
-    names = ("GOODQUALITY", "OTHERQUALITY", "NOTPRODUCEDCLOUD", "NOTPRODUCEDOTHER")
-    percents = {f"QAPERCENT{n}": f"{100 * s:.0f}" for n, s in zip(names, shares, strict=True)}
-    fractions = {f"QAFRACTION{n}": f"{s:.7f}" for n, s in zip(names, shares, strict=True)}
-    return percents | fractions
+    both = np.concatenate([lst["QC_Day"], lst["QC_Night"]])
+    coarse = _write_granule(folder, _MOD11A1, lst, both, grid, date)
+    del lst
+    bands = observation.observe_mod09gq(ground, surface, day.clouds, day.view, streams)
+    fine = _write_granule(folder, _MOD09GQ, bands, bands["QC_250m_1"], grid, date)
+    truths = (folder / "truth" / names[half] for half in ("day", "night"))
+    return SimulatedScene(grid.tile, date, grid.pixels, coarse, fine, *truths)
 
 
 def _write_granule(
     folder: Path,
-    granule: Granule,
-    grid_name: str,
-    fields: tuple[FieldDefinition, ...],
+    product: _Product,
     layers: observation.Layers,
+    qc: NDArray[Any],
+    grid: TileGrid,
+    date: dt.date,
 ) -> Path:
-    height, width = layers[fields[0].name].shape
-    doi = f"10.5067/MODIS/{granule.product}.061"
-    attributes: list[tuple[str, str, Any]] = [
-        ("HDFEOSVersion", "char", "HDFEOS_V2.19"),
-        (
-            "StructMetadata.0",
-            "char",
-            struct_metadata(grid_name, height, width, granule.grid, fields),
-        ),
-        ("CoreMetadata.0", "char", core_metadata(granule)),
-        ("ArchiveMetadata.0", "char", archive_metadata(granule)),
-        ("identifier_product_doi", "char", doi),
-        ("identifier_product_doi_authority", "char", "http://dx.doi.org"),
-    ]
+    shares = np.bincount((qc & 3).ravel(), minlength=4) / qc.size
+    granule = Granule(*product.names, grid, date, shares.tolist(), _SOFTWARE)
+    height, width = layers[product.fields[0].name].shape
+    structure = struct_metadata(product.grid_name, height, width, grid, product.fields)
+    texts = {
+        "HDFEOSVersion": "HDFEOS_V2.19",
+        "StructMetadata.0": structure,
+        "CoreMetadata.0": core_metadata(granule),
+        "ArchiveMetadata.0": archive_metadata(granule),
+        "identifier_product_doi": f"10.5067/MODIS/{granule.product}.061",
+        "identifier_product_doi_authority": "http://dx.doi.org",
+    }
+    attributes = [(name, "char", text) for name, text in texts.items()]
     path = folder / granule.file_name
     with written_whole(path) as temporary:
         write_grid_file(
-            temporary, grid_name, fields, layers, attributes, internal_name=granule.file_name
+            temporary,
+            product.grid_name,
+            product.fields,
+            layers,
+            attributes,
+            internal_name=granule.file_name,
         )
     return path
 

@@ -50,20 +50,10 @@ class Surface:
 
 
 def make_surface(ground: Ground, grid: TileGrid, date: dt.date, streams: RandomStreams) -> Surface:
-    """Computes the true surface of a tile on a day.
-
-    Args:
-        ground: The tile's ground.
-        grid: Where it lies.
-        date: The day.
-        streams: Random streams of the tile and the day.
-
-    Returns:
-        The surface.
-    """
+    """Computes the true surface of a tile on a day, whose random streams are given."""
     sun = climate.sun_at_overpass(date, grid.centre_degrees[1])
     light = climate.illumination(ground.terrain.elevation_km, grid, sun)
-    ndvi = true_ndvi(ground, grid, date, streams)
+    ndvi = _true_ndvi(ground, grid, date, streams)
     brightness = _brightness(ground, light)
     bare = 1.0 - np.clip((ndvi - 0.05) / 0.80, 0, 1)
     # Air mixes over the edges of fields and woods: LST is smoother there than NDVI.
@@ -79,20 +69,10 @@ def _bump(day: float, peak: float, width: float) -> float:
     return float(np.exp(-0.5 * (apart / width) ** 2))
 
 
-def true_ndvi(
+def _true_ndvi(
     ground: Ground, grid: TileGrid, date: dt.date, streams: RandomStreams
 ) -> Float32Array:
-    """Computes NDVI of each pixel from its cover and the season.
-
-    Args:
-        ground: The tile's ground.
-        grid: Where it lies.
-        date: The day.
-        streams: Random streams of the tile and the day.
-
-    Returns:
-        ``[N, N]``, −0.2 to 0.93.
-    """
+    """Computes NDVI of each pixel, −0.2 to 0.93, from its cover and the season."""
     day = northern_day_of_year(date, grid.centre_degrees[1])
     soil = {Crop.WINTER_CEREAL: 0.17, Crop.SUMMER_CROP: 0.16, Crop.FALLOW: 0.13, Crop.MEADOW: 0.36}
     gain = {
@@ -207,22 +187,9 @@ def _contrast_kelvin(
     target: float,
     limits: tuple[float, float],
 ) -> float:
-    """Finds how much warmer bare ground must be for LST and NDVI to correlate as they do.
-
-    With LST = rest + contrast · response, the correlation with NDVI over dry land follows from
-    variances and covariances, and falls as the contrast grows.
-
-    Args:
-        rest: LST without the effect of vegetation, kelvin.
-        response: What the contrast is multiplied with, 0 under full cover.
-        ndvi: True NDVI.
-        ground: The ground, for its land mask.
-        target: Correlation wanted.
-        limits: Smallest and largest plausible contrast, kelvin.
-
-    Returns:
-        The contrast in kelvin, at a limit where the target cannot be reached within.
-    """
+    """Finds how much warmer bare ground must be for LST and NDVI to correlate as they do."""
+    # With LST = rest + contrast · response, the correlation with NDVI over dry land follows from
+    # variances and covariances, and falls as the contrast grows.
     sample = (slice(1, None, 3), slice(1, None, 3))
     terrain = ground.terrain
     land = ~terrain.sea[sample] & (terrain.water_fraction[sample] == 0)

@@ -47,15 +47,8 @@ def refine(values: NDArray[np.floating], method: str = "bicubic") -> Float32Arra
     """Interpolates a 1 km layer to the 250 m grid; borders are clamped.
 
     The same interpolation as :mod:`keras_lstsr.grids.resample`, but in float32 throughout and
-    for layers without gaps: a tile has many layers to refine.
-
-    Args:
-        values: ``[n, n]`` without NaN.
-        method: ``"bicubic"`` where slopes matter, ``"bilinear"`` where a layer is only a mask or
-            a weight.
-
-    Returns:
-        ``[4n, 4n]``.
+    for layers without gaps: a tile has many layers to refine. ``"bicubic"`` is for those whose
+    slopes matter, ``"bilinear"`` for masks and weights.
     """
     weights = phase_weights(FINE_FACTOR, method).astype(np.float32)
     result = np.asarray(values, dtype=np.float32)
@@ -80,15 +73,7 @@ def _along(axis: int, part: slice) -> tuple[slice, slice]:
 
 
 def make_terrain(streams: RandomStreams, pixels: int) -> Terrain:
-    """Builds the relief of a tile and lets the water run.
-
-    Args:
-        streams: Random streams of the tile.
-        pixels: 1 km pixels along a side.
-
-    Returns:
-        The terrain.
-    """
+    """Builds the relief of a tile of 1 km pixels and lets the water run."""
     coarse_elevation, coarse_sea_level, ruggedness = _coarse_relief(streams, pixels)
     drainage = route_flow(coarse_elevation, _outlets(coarse_elevation, coarse_sea_level))
     hollow = (drainage.filled - coarse_elevation).astype(np.float32)

@@ -15,7 +15,7 @@ from keras_lstsr.artifacts.model_folder import (
 )
 from keras_lstsr.config import ExperimentConfig, LossConfig
 from keras_lstsr.errors import ConfigError, ModelError, OldLayoutWarning
-from keras_lstsr.inference.loading import load_predictor
+from keras_lstsr.inference.predictor import load_predictor
 from keras_lstsr.testing.models import write_model_folder
 
 CARD = ModelCard(

@@ -6,7 +6,7 @@ import warnings
 import pytest
 from click.testing import CliRunner
 
-from keras_lstsr.artifacts import pretrained
+from keras_lstsr.artifacts import loading
 from keras_lstsr.artifacts.contract import Contract
 from keras_lstsr.artifacts.model_folder import ModelCard, card_of
 from keras_lstsr.cli import main as cli_main
@@ -39,7 +39,7 @@ def test_a_run_becomes_a_version_and_the_command_says_how_to_serve_it(run_dir, t
 def test_pretrained_weights_and_keras_files_are_exported(
     tiny_guided_model, tmp_path, monkeypatch, by_name
 ):
-    monkeypatch.setattr(pretrained, "WEIGHTS_FOLDER", tmp_path / "weights")
+    monkeypatch.setattr(loading, "WEIGHTS_FOLDER", tmp_path / "weights")
     card = ModelCard(name="guided", learnt_from={"000": ("ab" * 32,)})
     folder = write_model_folder(tmp_path / "weights" / "guided-3", tiny_guided_model, card=card)
     file = folder.model.rename(tmp_path / "mine.keras") if not by_name else None

@@ -16,7 +16,7 @@ from keras_lstsr.cli import main as cli_main
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError, ModelError
 from keras_lstsr.grids.resample import upsample_bicubic, upsample_bilinear
-from keras_lstsr.inference.loading import load_predictor
+from keras_lstsr.inference.predictor import load_predictor
 from keras_lstsr.testing.rasters import utm_grid, write_geotiff
 from keras_lstsr.testing.records import write_made_records
 

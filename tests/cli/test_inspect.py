@@ -98,7 +98,7 @@ def test_layer_without_a_valid_pixel_is_said_plainly(granule):
 
 def test_json_holds_the_same(granule):
     content = json.loads(run(granule, "--json"))
-    assert content == json.loads(json.dumps(summarise(open_product(granule)).as_dict()))
+    assert content == json.loads(json.dumps(summarise(open_product(granule))))
     day = next(layer for layer in content["layers"] if layer["name"] == "lst_day_kelvin")
     assert day["valid_pixels"] == 3 and day["valid_share"] == 0.375
     assert day["rejected_pixels"] == {

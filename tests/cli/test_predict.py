@@ -256,10 +256,10 @@ def test_an_all_cloud_granule_is_an_error(tiny_models_dir, tmp_path, monkeypatch
 @pytest.fixture
 def shipped(tiny_guided_model, tmp_path, monkeypatch):
     """Puts a tiny guided model in the place of the weights that come with the package."""
-    from keras_lstsr.artifacts import pretrained
+    from keras_lstsr.artifacts import loading
     from keras_lstsr.testing.models import write_model_folder
 
-    monkeypatch.setattr(pretrained, "WEIGHTS_FOLDER", tmp_path / "weights")
+    monkeypatch.setattr(loading, "WEIGHTS_FOLDER", tmp_path / "weights")
     write_model_folder(tmp_path / "weights" / "guided-3", tiny_guided_model)
 
 
@@ -406,9 +406,9 @@ def test_a_model_of_one_image_refuses_ndvi(
 def test_missing_pretrained_weights_are_an_error_with_a_way_out(
     kelvin_file, tmp_path, monkeypatch, capsys
 ):
-    from keras_lstsr.artifacts import pretrained
+    from keras_lstsr.artifacts import loading
 
-    monkeypatch.setattr(pretrained, "WEIGHTS_FOLDER", tmp_path / "weights")
+    monkeypatch.setattr(loading, "WEIGHTS_FOLDER", tmp_path / "weights")
     code, text = run(
         kelvin_file, "--output", tmp_path / "out.tif", monkeypatch=monkeypatch, capsys=capsys
     )

@@ -16,7 +16,7 @@ from keras_lstsr.evaluation.methods import (
     parse_method,
 )
 from keras_lstsr.grids.grid import Grid
-from keras_lstsr.inference.loading import KerasPredictor
+from keras_lstsr.inference.predictor import KerasPredictor
 from keras_lstsr.sharpening import METHODS, SharpeningWarning, sharpen
 from keras_lstsr.testing.samples import made_scene
 
@@ -63,13 +63,13 @@ def test_without_a_choice_all_methods_are_compared_and_the_pretrained_model_if_t
     untrained_guided_model, monkeypatch
 ):
     from keras_lstsr.evaluation import methods as room
-    from keras_lstsr.inference import loading
+    from keras_lstsr.inference import predictor
 
     monkeypatch.setattr(room, "shipped_weights", list)
     assert list(choose_methods()) == list(METHODS)
     monkeypatch.setattr(room, "shipped_weights", lambda: ["guided-1"])
     monkeypatch.setattr(
-        loading,
+        predictor,
         "load_predictor",
         {"pretrained": KerasPredictor(untrained_guided_model)}.__getitem__,
     )

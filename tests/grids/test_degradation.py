@@ -87,7 +87,7 @@ def test_gaussian_psf_has_its_mtf_and_its_width(mtf):
 
 @pytest.mark.slow  # imports Keras
 def test_gaussian_psf_is_that_of_the_loss():
-    taps = pytest.importorskip("keras_lstsr.losses.psf").gaussian_taps
+    taps = pytest.importorskip("keras_lstsr.losses.consistency").gaussian_taps
     reach, weights = taps(4, 0.3)
     fine = np.zeros((40, 40))
     fine[20] = 1.0

@@ -9,20 +9,19 @@ import sys
 import numpy as np
 import pytest
 
-from keras_lstsr.artifacts import pretrained
+from keras_lstsr.artifacts import loading
 from keras_lstsr.artifacts.contract import Contract
 from keras_lstsr.artifacts.loading import weights_sha256
 from keras_lstsr.artifacts.model_folder import ModelCard
 from keras_lstsr.artifacts.saved_model import newest_version_dir
 from keras_lstsr.errors import ModelError, ServingError
 from keras_lstsr.grids.resample import upsample_bicubic
-from keras_lstsr.inference.loading import (
+from keras_lstsr.inference.predictor import (
     KerasPredictor,
+    Predictor,
     SavedModelPredictor,
     load_predictor,
-    load_pretrained,
 )
-from keras_lstsr.inference.predictor import Predictor
 from keras_lstsr.inference.remote import server_address
 from keras_lstsr.testing.models import write_model_folder
 from keras_lstsr.testing.rasters import guide_values, lst_values
@@ -239,7 +238,7 @@ def test_an_untrained_guided_model_is_bicubic_without_a_guide(untrained_guided_m
 @pytest.fixture
 def shipped(tmp_path, monkeypatch, tiny_guided_model):
     """Puts other weights in the place of those that come with the package."""
-    monkeypatch.setattr(pretrained, "WEIGHTS_FOLDER", tmp_path)
+    monkeypatch.setattr(loading, "WEIGHTS_FOLDER", tmp_path)
     card = ModelCard(name="guided", guides=("ndvi",), learnt_from={"000": ("ab" * 32,)})
     return write_model_folder(
         tmp_path / "guided-9", tiny_guided_model, card=card, dataset_fingerprint="ab"
@@ -250,7 +249,7 @@ def test_the_pretrained_model_loads_with_its_card_by_either_name(
     shipped, tiny_model, tiny_guided_model
 ):
     write_model_folder(shipped.path.with_name("guided-2"), tiny_model)
-    for predictor in (load_predictor("pretrained"), load_predictor("guided-9"), load_pretrained()):
+    for predictor in (load_predictor("pretrained"), load_predictor("guided-9")):
         assert list(predictor.contract.guides) == ["ndvi"]
         assert predictor.provenance["run_name"] == "guided-9"
         assert predictor.provenance["dataset_fingerprint"] == "ab"
@@ -262,10 +261,10 @@ def test_the_pretrained_model_loads_with_its_card_by_either_name(
 def test_missing_or_damaged_pretrained_files_get_clear_errors(shipped, tmp_path):
     shipped.card.write_text("[]")
     with pytest.raises(ModelError, match=r"guided-9.card\.json: .*expected a mapping"):
-        load_pretrained()
+        load_predictor("pretrained")
     shutil.rmtree(shipped.path)
     with pytest.raises(ModelError, match=rf"{tmp_path}: the pretrained weights are missing"):
-        load_pretrained()
+        load_predictor("pretrained")
 
 
 @pytest.mark.slow
@@ -275,7 +274,7 @@ def test_a_guided_model_predicts_the_same_on_jax(tiny_guided_model, guided, tmp_
     np.savez(tmp_path / "in.npz", lst=values, ndvi=ndvi)
     code = (
         "import sys, numpy as np; from pathlib import Path\n"
-        "from keras_lstsr.inference.loading import load_predictor\n"
+        "from keras_lstsr.inference.predictor import load_predictor\n"
         "folder = Path(sys.argv[1]); given = np.load(folder / 'in.npz')\n"
         "p = load_predictor(folder / 'model.keras')\n"
         "a, b = p.predict(given['lst'], {'ndvi': given['ndvi']}), p.predict(given['lst'])\n"

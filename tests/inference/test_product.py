@@ -11,7 +11,7 @@ from PIL import Image
 
 from keras_lstsr.errors import GridError, LstsrError, ModelError, ProductError
 from keras_lstsr.grids.consistency import consistency_residual
-from keras_lstsr.inference.loading import KerasPredictor, SavedModelPredictor
+from keras_lstsr.inference.predictor import KerasPredictor, SavedModelPredictor
 from keras_lstsr.inference.product import (
     GuideInput,
     LstInput,
@@ -21,8 +21,7 @@ from keras_lstsr.inference.product import (
     predict_product,
     valid_share,
 )
-from keras_lstsr.inference.scene import predict_scene
-from keras_lstsr.inference.tiles import TileSettings
+from keras_lstsr.inference.scene import TileSettings, predict_scene
 from keras_lstsr.products import guide_layer, open_product
 from keras_lstsr.simulate import simulate_scenes
 from keras_lstsr.testing.rasters import utm_grid, write_geotiff

@@ -11,10 +11,8 @@ from keras_lstsr.grids.consistency import consistency_residual
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.resample import block_mean, upsample_bicubic, upsample_nearest
 from keras_lstsr.grids.tiling import make_tiling
-from keras_lstsr.inference.loading import KerasPredictor
-from keras_lstsr.inference.predictor import Prediction
-from keras_lstsr.inference.scene import predict_scene
-from keras_lstsr.inference.tiles import TileSettings, predict_tiles
+from keras_lstsr.inference.predictor import KerasPredictor, Prediction
+from keras_lstsr.inference.scene import TileSettings, predict_scene, predict_tiles
 from keras_lstsr.testing.models import NearestPredictor
 from keras_lstsr.testing.rasters import lst_and_ndvi, lst_raster, lst_values, modis_grid, utm_grid
 

@@ -8,7 +8,7 @@ import pytest
 
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.losses import PerceptualLoss
-from keras_lstsr.losses.vgg import layer_stride, vgg19_features
+from keras_lstsr.losses.perceptual import layer_stride, vgg19_features
 
 LAYERS = ["block1_conv2", "block2_conv1"]
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.losses.psf import gaussian_reduction, gaussian_sigma, gaussian_taps
+from keras_lstsr.losses.consistency import gaussian_reduction, gaussian_sigma, gaussian_taps
 
 
 def reduced(values: np.ndarray, valid: np.ndarray, factor: int, mtf: float):

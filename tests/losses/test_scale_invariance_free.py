@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from keras_lstsr.losses import MixedGradientLoss, ScaleInvarianceFreeLoss
+from keras_lstsr.losses.consistency import gaussian_sigma
 from keras_lstsr.losses.gradients import directional_derivatives
-from keras_lstsr.losses.psf import gaussian_sigma
 
 SCALE = -12.0
 TENTH = {"mtf_at_nyquist": 0.1}

@@ -22,11 +22,10 @@ from keras_lstsr.metrics.image import (
     rmse,
     rmse_by_gradient_quartile,
     ssim,
-    ssim_global,
 )
 
 CORRELATIONS = (correlation, gradient_correlation, high_pass_correlation)
-ALL = (rmse, mae, bias, psnr, ssim, ssim_global, bias_free_rmse, *CORRELATIONS)
+ALL = (rmse, mae, bias, psnr, ssim, bias_free_rmse, *CORRELATIONS)
 
 
 def pair(seed: int = 0, shape: tuple[int, int] = (40, 33)) -> tuple[np.ndarray, np.ndarray]:
@@ -44,14 +43,6 @@ def test_hand_values():
     assert bias_free_rmse(truth, prediction) == pytest.approx(np.sqrt(2.0))
     assert psnr(truth, prediction) == pytest.approx(20 * np.log10(10 / np.sqrt(3)))
     assert psnr(truth, prediction, data_range=20) == pytest.approx(20 * np.log10(20 / np.sqrt(3)))
-
-
-def test_global_ssim_by_hand():
-    truth, prediction = np.array([[300.0, 302.0]]), np.array([[301.0, 301.0]])
-    c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
-    expected = (2 * 301 * 301 + c1) * c2 / ((2 * 301**2 + c1) * (1 + c2))
-    assert ssim_global(truth, prediction) == pytest.approx(expected, rel=1e-12)
-    assert ssim_global(truth, truth) == pytest.approx(1.0)
 
 
 def test_without_gaps_they_are_scikit_images():
@@ -74,7 +65,7 @@ def test_gaps_are_left_out(seed, share):
     holed_truth[rng.random(truth.shape) < share / 2] = np.nan
     holed[rng.random(truth.shape) < share / 2] = np.nan
     kept = ~(np.isnan(holed_truth) | np.isnan(holed))
-    for metric in (rmse, mae, bias, psnr, ssim_global, bias_free_rmse, correlation):
+    for metric in (rmse, mae, bias, psnr, bias_free_rmse, correlation):
         assert metric(holed_truth, holed) == pytest.approx(metric(truth[kept], prediction[kept]))
 
 
@@ -104,7 +95,7 @@ def test_nothing_to_score_is_nan(metric):
     assert np.isnan(metric(empty, np.zeros((9, 9))))
 
 
-@pytest.mark.parametrize("metric", [psnr, ssim, ssim_global])
+@pytest.mark.parametrize("metric", [psnr, ssim])
 def test_a_truth_without_range_has_no_relative_score(metric):
     assert np.isnan(metric(np.full((9, 9), 300.0), np.full((9, 9), 301.0)))
 

@@ -15,8 +15,7 @@ from keras_lstsr.grids.resample import upsample_bicubic
 from keras_lstsr.models.convolution import convolution
 from keras_lstsr.models.dmcn import build_dmcn
 from keras_lstsr.models.edsr import build_edsr, shuffle_stages
-from keras_lstsr.models.padding import CropToReference, PadToMinimum
-from keras_lstsr.models.pixel_shuffle import PixelShuffle
+from keras_lstsr.models.layers import CropToReference, PadToMinimum, PixelShuffle
 from keras_lstsr.models.registry import build_model
 from keras_lstsr.models.srcnn import build_srcnn
 from keras_lstsr.models.vdsr import build_vdsr

@@ -10,12 +10,15 @@ from keras_lstsr.errors import ConfigError
 from keras_lstsr.grids.resample import upsample_bicubic, upsample_bilinear
 from keras_lstsr.models.layers import (
     AlignCornersDouble,
+    CropToReference,
     FillGaps,
     MaskGaps,
     NormaliseTemperature,
+    PadToMinimum,
+    PadToSkip,
+    ReflectPad,
     Upsample,
 )
-from keras_lstsr.models.padding import CropToReference, PadToMinimum, PadToSkip, ReflectPad
 from keras_lstsr.testing.rasters import lst_values
 
 sides = st.integers(1, 9)

@@ -150,7 +150,7 @@ def write_product(
     pixels_per_tile = 1200 if module is mod11a1 else 4800
     datasets = []
     for entry in module.FIELDS:
-        fill = entry.fill_value if isinstance(entry.fill_value, int) else 0
+        fill = entry.get("_FillValue") if isinstance(entry.get("_FillValue"), int) else 0
         values = arrays.get(entry.name, np.full(shape, fill, entry.dtype))
         changes = (overrides or {}).get(entry.name, {})
         kept = tuple(
@@ -158,7 +158,7 @@ def write_product(
             for name, kind, value in entry.attributes
             if changes.get(name, value) is not None
         )
-        datasets.append((FieldDefinition(entry.name, "", entry.dtype, "", attributes=kept), values))
+        datasets.append((FieldDefinition(entry.name, "", entry.dtype, kept), values))
     grid = place(tile, shape, pixels_per_tile, row, column)
     grid["fields"] = [entry.name for entry in module.FIELDS]
     text = struct_metadata({module.GRID_NAME: grid}, **structure)

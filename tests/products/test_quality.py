@@ -107,7 +107,8 @@ def test_quality_table_decodes_and_counts():
     # 00000000 good; 01000001 other quality, error <= 2 K; 00000010 cloud
     qc = np.array([[0, 0b01000001, 0b01000001], [2, 2, 2]], np.uint8)
     rows = {
-        (row.field, row.code): row.pixels for row in quality.quality_table(qc, quality.MOD11_QC)
+        (row["field"], row["code"]): row["pixels"]
+        for row in quality.quality_table(qc, quality.MOD11_QC)
     }
     assert rows["mandatory QA", "00"] == 1
     assert rows["mandatory QA", "01"] == 2
@@ -120,5 +121,5 @@ def test_quality_table_decodes_and_counts():
 def test_quality_table_shows_undefined_codes_that_occur():
     qc = np.array([[0b0010_0000]], np.uint16)  # band 1 quality 0010 is in no table
     rows = quality.quality_table(qc, quality.MOD09GQ_QC)
-    found = [row for row in rows if row.field == "band 1 (red) quality" and row.code == "0010"]
-    assert [(row.meaning, row.pixels) for row in found] == [("undefined", 1)]
+    found = [row for row in rows if (row["field"], row["code"]) == ("band 1 (red) quality", "0010")]
+    assert [(row["meaning"], row["pixels"]) for row in found] == [("undefined", 1)]

@@ -322,6 +322,11 @@ def test_unusable_options(write_tif, option):
         open_product(write_tif(KELVIN, "lst.tif"), **option)
 
 
+def test_an_option_that_does_not_exist(write_tif):
+    with pytest.raises(ConfigError, match=r"unknown option; found 'scaling'; expected .*scale"):
+        open_product(write_tif(KELVIN, "lst.tif"), scaling=0.02)
+
+
 @pytest.mark.real_data
 def test_every_croatian_scene(lstsr_data):
     import rasterio

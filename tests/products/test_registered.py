@@ -46,7 +46,7 @@ def test_a_registered_product_is_opened_by_its_name_in_the_metadata(write_mod11a
 @pytest.mark.usefixtures("registry")
 def test_names_are_taken_once():
     for taken in ("MOD11A1", "NDVI_GEOTIFF"):
-        with pytest.raises(ConfigError, match="a product of this name"):
+        with pytest.raises(ConfigError, match="name is taken"):
             register_product(taken, HdfProduct(warmer))
     register_product("MOD11A1", HdfProduct(warmer), replace=True)
     assert products.HDF_PRODUCTS["MOD11A1"].open is warmer

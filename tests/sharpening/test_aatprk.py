@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.sharpening.aatprk import aatprk
-from keras_lstsr.sharpening.atprk import atprk
 from keras_lstsr.sharpening.fallback import ConstantGuideError
+from keras_lstsr.sharpening.linear import aatprk, atprk
 
 
 @pytest.mark.parametrize("guides", [1, 2, 3])

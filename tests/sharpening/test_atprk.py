@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_lstsr.errors import GridError
-from keras_lstsr.sharpening.atprk import atprk
 from keras_lstsr.sharpening.fallback import ConstantGuideError
-from keras_lstsr.sharpening.tsharp import tsharp
+from keras_lstsr.sharpening.linear import atprk, tsharp
 
 
 @pytest.mark.parametrize("guides", [1, 2, 3])

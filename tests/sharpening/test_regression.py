@@ -34,7 +34,6 @@ def test_the_scenes_fit_is_lstsq(seed, guides, gaps):
     design = np.column_stack([np.ones(there.sum()), *guide[:, there]])
     expected = np.linalg.lstsq(design, lst[there])[0]
     fit = global_fit(lst, guide)
-    assert fit.pixels == there.sum()
     np.testing.assert_allclose([fit.intercept_kelvin, *fit.slopes], expected, rtol=1e-8)
 
 

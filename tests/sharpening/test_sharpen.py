@@ -13,7 +13,7 @@ import xarray as xr
 from keras_lstsr.errors import ConfigError, GridError
 from keras_lstsr.grids.resample import upsample_bicubic, upsample_bilinear, upsample_nearest
 from keras_lstsr.sharpening import METHODS, SharpeningWarning, sharpen
-from keras_lstsr.sharpening.tsharp import tsharp
+from keras_lstsr.sharpening.linear import tsharp
 from keras_lstsr.testing.rasters import utm_raster
 
 FAST = ("tsharp", "atprk", "aatprk")

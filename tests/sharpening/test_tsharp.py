@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from keras_lstsr.errors import ConfigError, GridError
 from keras_lstsr.sharpening.fallback import ConstantGuideError
+from keras_lstsr.sharpening.linear import tsharp
 from keras_lstsr.sharpening.residual import RESIDUALS
-from keras_lstsr.sharpening.tsharp import tsharp
 
 
 @pytest.mark.parametrize("residual", RESIDUALS)

@@ -18,7 +18,7 @@ from keras_lstsr.grids.resample import block_mean, norm_l4
 from keras_lstsr.products import open_product
 from keras_lstsr.simulate import SimulatedScene, simulate_scenes
 from keras_lstsr.simulate import scenes as scenes_module
-from keras_lstsr.simulate.fields import RandomStreams, radial_power_spectrum
+from keras_lstsr.simulate.fields import RandomStreams
 from keras_lstsr.simulate.landcover import Crop, make_ground
 from keras_lstsr.simulate.place import TileGrid, scene_place_and_date
 from keras_lstsr.simulate.surface import make_surface
@@ -243,14 +243,14 @@ def test_day_lst_follows_ndvi_and_night_lst_hardly(surfaces: list[tuple]) -> Non
         assert -0.40 < by_night < -0.15
 
 
-def test_spectra_are_those_of_landscapes(surfaces: list[tuple]) -> None:
+def test_spectra_are_those_of_landscapes(surfaces: list[tuple], log_spectrum) -> None:
     """Wavelengths of 600 m to 40 km; MODIS and ASTER LST give slopes of -2.1 to -3.1 here."""
     for ground, surface in surfaces:
         land = ~ground.terrain.sea
         slopes = []
         for layer in (surface.lst_day_kelvin, surface.lst_night_kelvin, surface.ndvi):
             filled = np.where(land, layer, layer[land].mean())
-            wavenumber, power = radial_power_spectrum(filled)
+            wavenumber, power = log_spectrum(filled)
             band = (wavenumber > 0.25 / 40) & (wavenumber < 0.25 / 0.6)
             slopes.append(np.polyfit(np.log(wavenumber[band]), np.log(power[band]), 1)[0])
         assert -3.2 < slopes[0] < -2.3

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from keras_lstsr.artifacts.loading import PRETRAINED, shipped_folder
 from keras_lstsr.artifacts.model_folder import ModelFolder
-from keras_lstsr.artifacts.pretrained import PRETRAINED, shipped_folder
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError, RecordsError
 from keras_lstsr.grids.resample import upsample_bicubic
-from keras_lstsr.inference.loading import load_predictor
+from keras_lstsr.inference.predictor import load_predictor
 from keras_lstsr.records.sample import Sample
 from keras_lstsr.testing.records import vegetated_sample, write_made_records, write_samples
 from keras_lstsr.testing.training import Killed, killing, with_settings

@@ -10,7 +10,7 @@ import pytest
 from keras_lstsr.artifacts.model_folder import ModelFolder
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError, RecordsError
-from keras_lstsr.inference.loading import load_predictor
+from keras_lstsr.inference.predictor import load_predictor
 from keras_lstsr.testing.records import vegetated_sample, write_made_records
 from keras_lstsr.testing.training import Killed, killing, with_settings
 from keras_lstsr.training import fit

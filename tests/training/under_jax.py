@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from keras_lstsr.cli.main import cli
 from keras_lstsr.config import ExperimentConfig
-from keras_lstsr.inference.loading import load_predictor
+from keras_lstsr.inference.predictor import load_predictor
 from keras_lstsr.testing.training import Killed, killing
 from keras_lstsr.training import fit
 
