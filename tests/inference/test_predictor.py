@@ -146,7 +146,7 @@ def test_server_addresses(address, bare):
 
 @pytest.mark.parametrize("address", ["localhost", ":8500", "localhost:http", "localhost:99999"])
 def test_what_is_no_server_address_is_refused(address):
-    with pytest.raises(ServingError, match="no server address"):
+    with pytest.raises(ServingError, match="not a server address"):
         server_address(address)
 
 

@@ -130,7 +130,7 @@ def test_field_is_looked_up_in_the_grid_that_holds_it(lstsr_data):
         assert file.grid_of("state_1km_1").name == "MODIS_Grid_1km_2D"
         assert file.grid_of("sur_refl_b01_1").name == "MODIS_Grid_500m_2D"
         assert file.read("state_1km_1")[0].shape == (1200, 1200)
-        with pytest.raises(ProductError, match="in no grid"):
+        with pytest.raises(ProductError, match="no grid of this file"):
             file.grid_of("LST_Day_1km")
 
 
