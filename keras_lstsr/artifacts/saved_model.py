@@ -208,7 +208,7 @@ def load_saved_model(path: Path) -> Any:
     missing = {SERVING_SIGNATURE, CONTRACT_SIGNATURE} - set(loaded.signatures)
     if missing:
         raise ModelError(
-            "keras-lstsr did not export this SavedModel",
+            "the SavedModel was not exported by keras-lstsr",
             path=path,
             field="signatures",
             found=sorted(loaded.signatures),

@@ -42,7 +42,7 @@ class GrpcPredictor(ContractPredictor):
         message_bytes: Batches are split so that no message is larger, unless a single item is.
 
     Raises:
-        ServingError: If nobody answers, or keras-lstsr did not export the server's model.
+        ServingError: If nobody answers, or the server's model was not exported by keras-lstsr.
         MissingExtraError: If the extra ``serving`` is not installed.
     """
 

@@ -161,7 +161,7 @@ class _Scene:
     def fine(self, window: tuple[slice, slice]) -> NDArray[np.float32]:
         """Returns a window's fine guides ``[H, W, varying]`` in units of their spread.
 
-        NaN where any guide is, be it constant or not.
+        NaN where any guide is, constant or not.
         """
         rows, columns = (slice(s.start * self.factor, s.stop * self.factor) for s in window)
         values = np.moveaxis(self.bands[:, rows, columns], 0, -1)

@@ -15,7 +15,7 @@ from keras_lstsr.sharpening.fallback import warn
 from keras_lstsr.sharpening.regression import global_fit, pixels_of_fit
 from keras_lstsr.sharpening.residual import guide_bands, upsampled_residual
 
-# Coarse pixels that each term of the polynomial needs, lest it follows single pixels.
+# Coarse pixels that each term of the polynomial needs, so that it does not follow single pixels.
 _PIXELS_PER_TERM = 5
 # Fine rows that are evaluated at a time, which bounds the memory for the terms.
 _STRIP_ROWS = 64

@@ -132,7 +132,7 @@ def test_a_saved_model_of_somebody_else_is_refused(tmp_path, tiny_models_dir):
     with pytest.raises(ModelError, match="no readable contract"):
         SavedModelPredictor(tmp_path)
     shutil.copy(tiny_models_dir / "2" / "contract.json", tmp_path / "1")
-    with pytest.raises(ModelError, match="none of keras-lstsr"):
+    with pytest.raises(ModelError, match="not exported by keras-lstsr"):
         SavedModelPredictor(tmp_path)
 
 
