@@ -71,5 +71,5 @@ def test_gaps_leave_a_weighted_mean_of_the_rest(seed, gaps):
 
 
 def test_sides_that_are_no_multiple_are_refused():
-    with pytest.raises(ConfigError, match=r"scale_factor.*a side of 10"):
+    with pytest.raises(ConfigError, match=r"scale_factor.*10 × 8 pixels"):
         reduced(np.zeros((10, 8)), np.ones((10, 8), bool), 4, 0.1)
