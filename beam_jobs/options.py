@@ -80,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--fine-scenes",
         "--fine_scenes",
-        help="folder of GeoTIFFs of LST finer than 250 m: the truth, and degraded to 1 km",
+        help="folder of GeoTIFFs of LST finer than 250 m; it is the truth, and the input degraded",
     )
     add("--overwrite", action="store_true", help="replace records that are there")
     add("--patch_size", type=int, default=64, help="LST pixels along a sample's side")
@@ -111,15 +111,15 @@ def build_parser() -> argparse.ArgumentParser:
         default="place",
         help="what no two splits have in common",
     )
-    add("--split_seed", type=int, default=0, help="another seed deals places out anew")
+    add("--split_seed", type=int, default=0, help="another seed deals the places differently")
     add("--num_shards", type=int, default=None, help="shards per split; default: by their records")
-    add("--records_per_shard", type=int, default=256, help="records per shard, about")
+    add("--records_per_shard", type=int, default=256, help="about how many records a shard gets")
     pattern = (
         "regular expression of file names with groups year and doy, or year, month, day; "
         "optionally day_night"
     )
     for title, prefix in (("LST", ""), ("true fine LST", "truth_")):
-        group = parser.add_argument_group(f"GeoTIFF of {title}, where the tags do not tell")
+        group = parser.add_argument_group(f"GeoTIFF of {title}, where the tags do not say")
         add_option = group.add_argument
         add_option(f"--{prefix}scale", type=float, help="units per integer")
         add_option(f"--{prefix}offset", type=float, help="units at integer 0")
@@ -129,7 +129,7 @@ def build_parser() -> argparse.ArgumentParser:
         times = ("day", "night", "unknown")
         add_option(f"--{prefix}day_night", choices=times, help="time of day")
         add_option(f"--{prefix}date_pattern", help=pattern)
-    group = parser.add_argument_group("GeoTIFF of guides, where their tags do not tell")
+    group = parser.add_argument_group("GeoTIFF of guides, where their tags do not say")
     for name, words in (
         ("scale", "units per integer"),
         ("offset", "units at integer 0"),

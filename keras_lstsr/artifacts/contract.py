@@ -223,7 +223,7 @@ class Contract(BaseModel):
                 inputs[name] = np.full(fine, np.nan, np.float32)
             else:
                 raise ModelError(
-                    "this model cannot do without the guide",
+                    "this model needs the guide",
                     field=name,
                     found=f"inputs {', '.join((INPUT_NAME, *guides))}",
                     action="Give it; predict takes it by --guide NAME=FILE.",
@@ -304,7 +304,7 @@ def _guide_hint(name: str) -> str:
 
 
 def _check_floating(values: NDArray[Any], tensor: TensorContract, action: str) -> None:
-    problem = "the input holds no floating-point numbers"
+    problem = "the input does not hold floating-point numbers"
     expected = tensor.dtype + _unit_text(tensor.units)
     fits = values.dtype.kind == "f"
     ModelError.unless(fits, tensor.name, values.dtype.name, expected, problem, action=action)

@@ -52,12 +52,12 @@ raster_options = together(
     click.option("--nodata", type=float, help="GeoTIFF: stored number that means missing."),
     click.option("--unit", type=click.Choice(["kelvin", "celsius"]), help="GeoTIFF: its unit."),
     click.option(
-        "--date", metavar="YYYY-MM-DD", help="Acquisition date, if the file does not tell it."
+        "--date", metavar="YYYY-MM-DD", help="Acquisition date, if the file does not say it."
     ),
     click.option(
         "--day-night",
         type=click.Choice(["day", "night", "unknown"]),
-        help="GeoTIFF: time of day, if the file lacks it.",
+        help="GeoTIFF: time of day, if the file does not say it.",
     ),
 )
 mlflow_option = click.option(

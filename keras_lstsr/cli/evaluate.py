@@ -83,16 +83,16 @@ _PROTOCOLS = ("aster", "report", "4km")
     type=click.Choice(["pixel", "subpixel", "both"]),
     is_flag=False,
     flag_value="pixel",
-    help="Shift the truth of pairs by what the whole set says: by whole pixels, by fractions, or "
-    "score both with whole pixels and without  [default: pixel]",
+    help="How to shift the truth of pairs, by the shift found for the whole set: in whole pixels, "
+    "in fractions of pixels, or score both with whole pixels and without a shift  [default: pixel]",
 )
-@click.option("--no-coregister", is_flag=True, help="Take the truth to lie where it says.")
+@click.option("--no-coregister", is_flag=True, help="Do not shift the truth.")
 @click.option(
     "--warp",
     type=click.Choice(["gdal", "exact"]),
     default="gdal",
     show_default=True,
-    help="How results come onto ASTER's grid: GDAL's bilinear warp, as for the figures known, or "
+    help="How results come onto ASTER's grid: GDAL's bilinear warp, as for the known figures, or "
     "bilinear at exact coordinates.",
 )
 @path_option(
@@ -204,7 +204,7 @@ def _check(options: dict[str, Any]) -> None:
         )
     if len(given) > 1 and {"--pairs", "--simulated"} & set(given):
         raise ConfigError(
-            "several things to score on at a time",
+            "several sources of samples are given",
             found=", ".join(given),
             expected="--pairs or --simulated alone",
         )
@@ -214,7 +214,7 @@ def _check(options: dict[str, Any]) -> None:
         options["coregister"] or not set(options["protocols"]) <= {"4km"}
     ):
         raise ConfigError(
-            "simulated truth lies where it says, on the results' own grid",
+            "simulated truth needs no shift, and lies on the results' own grid",
             found="--coregister, or another --protocol than 4km",
             action="Leave it out; --protocol 4km may be added.",
         )

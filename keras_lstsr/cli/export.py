@@ -37,7 +37,8 @@ def command(model: Path, output: Path) -> None:
     with console.status("Exporting"):
         version = export_model(model, output)
     contract = Contract.read(version)
-    sizes = f"×{contract.scale_factor}, at least {contract.minimum_size_pixels} pixels a side"
+    least = contract.minimum_size_pixels
+    sizes = f"×{contract.scale_factor}, smallest input {least} × {least} pixels"
     console.print(f"{version}: version {contract.model_version} ({sizes})", markup=False)
     console.print(f"Weights: sha256 {contract.provenance['weights_sha256']}", markup=False)
     console.print(f"Serve it: keras-lstsr serve {output}", markup=False)

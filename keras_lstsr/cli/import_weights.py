@@ -19,7 +19,7 @@ from keras_lstsr.cli import path_option
     required=True,
     help="The network that the weights belong to.",
 )
-@path_option("--output", folder=True, required=True, help="Model folder; must not be there yet.")
+@path_option("--output", folder=True, required=True, help="Model folder; must not exist yet.")
 @click.option(
     "--normalisation-scale",
     "scale_kelvin",

@@ -92,6 +92,6 @@ def prepared(pairs: Path, fine_scenes: Path | None, output: Path, options: RunOp
             "the records were made from other files",
             path=records,
             expected=f"those of {pairs}" + (f" and {fine_scenes}" if fine_scenes else ""),
-            action="Choose another --output, or start anew with --overwrite.",
+            action="Choose another --output, or start again with --overwrite.",
         )
     return records

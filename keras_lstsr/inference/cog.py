@@ -76,7 +76,7 @@ def write_cog(
                 "GDAL cannot write the raster",
                 path=path,
                 found=error,
-                action="See whether the disk is full.",
+                action="Check whether the disk is full.",
             ) from error
 
 

@@ -240,8 +240,8 @@ _TAGGED = (
 )
 _STD_TAGS = {
     "quantity": "uncertainty",
-    "meaning": "standard deviation of the error of the 250 m detail; a bias that the whole scene "
-    "has is not in it",
+    "meaning": "standard deviation of the error of the 250 m detail; it does not contain a bias "
+    "of the whole scene",
 }
 
 

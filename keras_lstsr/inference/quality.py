@@ -138,7 +138,7 @@ def without_guides(names: Mapping[str, object]) -> str:
     titles = " and ".join(map(guide_meaning, names))
     return (
         f"Without {titles} the model works from LST alone: it gives back some of the contrast "
-        "between LST pixels, but no detail below them, and is only a little better than bicubic "
+        "between LST pixels, but no finer detail, and is only a little better than bicubic "
         f"upsampling; give {titles} of the same time for real detail."
     )
 
@@ -191,8 +191,8 @@ class Correction:
         if self.left_kelvin <= _TOLERANCE_KELVIN:
             return []
         return [
-            f"The result could not be made to agree with LST everywhere: up to "
-            f"{self.left_kelvin:.2f} K are left."
+            f"The result could not be made to agree with LST everywhere: differences of up to "
+            f"{self.left_kelvin:.2f} K remain."
         ]
 
     def as_attributes(self) -> dict[str, object]:

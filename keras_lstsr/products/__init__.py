@@ -189,7 +189,7 @@ def open_product(
     for name, value in raster_options.items():
         if value is not None and name not in ignored:
             raise ConfigError(
-                "this option is for GeoTIFF; other products define it themselves",
+                "this option is for GeoTIFF; other products say it themselves",
                 path=path,
                 field=name,
                 found=value,

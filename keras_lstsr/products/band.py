@@ -130,7 +130,7 @@ def _checked_grid(source: Any, path: Path) -> Grid:
         )
     if np.dtype(source.dtypes[0]).kind not in "iuf":
         raise ProductError(
-            "the raster's numbers are neither integers nor real",
+            "the raster's numbers are neither integers nor floating-point",
             path=path,
             found=source.dtypes[0],
             expected="an integer or floating-point band",

@@ -258,7 +258,7 @@ def fit_as_published(
     )
     if not published:
         raise ConfigError(
-            "the verbatim fit is known for 5 × 5 windows and factor 4 only",
+            "the verbatim fit works for 5 × 5 windows and factor 4 only",
             field="report",
             found=f"factor {factor}, windows of {int(max(measured.lags)[1]) + 1} pixels",
             action='Take report="averaged".',

@@ -119,7 +119,7 @@ def cross_validate(
         tracker: MLflow's run, in which those of the trainings are nested; None trains without
             MLflow.
         progress: Shows the trainings; None shows nothing.
-        overwrite: Delete a run that is there and start anew.
+        overwrite: Delete an existing run and start again.
 
     Returns:
         The result.

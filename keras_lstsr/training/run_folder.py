@@ -94,7 +94,7 @@ class RunFolder(ModelFolder):
             return run
         if not self.run.exists():
             raise ConfigError(
-                "the folder is no run folder and not empty",
+                "the folder is not empty and not a run folder",
                 path=self.path,
                 found="no run.json",
                 action="Choose another --output.",
@@ -141,7 +141,7 @@ class RunFolder(ModelFolder):
         Raises:
             ConfigError: If it does not; the message names the first difference.
         """
-        overwrite = "Choose another --output, or start anew with --overwrite."
+        overwrite = "Choose another --output, or start again with --overwrite."
         if info.status == "finished":
             raise ConfigError(
                 "this run has finished",

@@ -413,7 +413,7 @@ def test_missing_pretrained_weights_are_an_error_with_a_way_out(
         kelvin_file, "--output", tmp_path / "out.tif", monkeypatch=monkeypatch, capsys=capsys
     )
     assert code == 2
-    assert "weights: the pretrained weights are not there" in text
+    assert "weights: the pretrained weights are missing" in text
     assert "--model" in text
 
 

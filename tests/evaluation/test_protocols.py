@@ -112,7 +112,7 @@ def test_report_protocol_needs_more_than_edges():
     scene = made_scene(coarse_pixels=8)
     protocol = ReportProtocol()
     prepared = protocol.prepared(scene, 4)
-    with pytest.raises(GridError, match="all edge"):
+    with pytest.raises(GridError, match="cover the whole scene"):
         list(protocol.images(prepared, sharpened(prepared, "nearest"), None))
 
 

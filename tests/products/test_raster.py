@@ -115,7 +115,7 @@ def test_unit_that_is_unknown(write_tif):
 
 
 def test_wrong_scale_is_noticed(write_tif):
-    with pytest.raises(ProductError, match=r"no temperatures in kelvin.*scale 0\.1"):
+    with pytest.raises(ProductError, match=r"not temperatures in kelvin.*scale 0\.1"):
         open_product(write_tif(CROATIA, "lst.tif"), scale=0.1, nodata=0)
 
 
@@ -294,7 +294,7 @@ def test_raster_that_is_not_north_up(write_tif, transform):
 
 
 def test_complex_numbers(write_tif):
-    with pytest.raises(ProductError, match="neither integers nor real"):
+    with pytest.raises(ProductError, match="neither integers nor floating-point"):
         open_product(write_tif(KELVIN.astype(np.complex64), "lst.tif"))
 
 

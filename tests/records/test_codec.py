@@ -192,7 +192,7 @@ def test_graph_decodes_as_numpy_does(encoding, asked, side):
 
 def test_other_schema_and_damage_are_errors(monkeypatch):
     serialized = codec.encode_sample(full_sample())
-    with pytest.raises(RecordsError, match=r"no tf\.train\.Example"):
+    with pytest.raises(RecordsError, match=r"not a tf\.train\.Example"):
         codec.decode_sample(serialized[: len(serialized) // 2])
     with pytest.raises(RecordsError, match=f"{Feature.SCHEMA_VERSION}.*lacks"):
         codec.decode_sample(b"")

@@ -343,7 +343,7 @@ class TestErrors:
     def test_a_foreign_folder_is_left_alone(self, records, tiny, tmp_path):
         (tmp_path / "thesis.tex").write_text("years of work")
         for overwrite in (False, True):
-            with pytest.raises(ConfigError, match="no run folder and not empty"):
+            with pytest.raises(ConfigError, match="not empty and not a run folder"):
                 train(tiny, records, tmp_path, overwrite=overwrite)
         assert (tmp_path / "thesis.tex").read_text() == "years of work"
 

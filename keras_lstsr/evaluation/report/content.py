@@ -160,7 +160,7 @@ class Evaluation:
         for method, (truth, prediction) in self.scatter.items():
             if np.shape(truth) != np.shape(prediction) or np.ndim(truth) != 1:
                 raise GridError(
-                    f"the scatter of {method} is no list of pairs",
+                    f"the scatter of {method} is not a list of pairs",
                     field="scatter",
                     found=f"shapes {np.shape(truth)} and {np.shape(prediction)}",
                     expected="two arrays [N]",
