@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m beam_jobs.rasters_to_tfrecords",
         description="Convert rasters of land surface temperature into TFRecords.",
-        epilog="All further options go to Apache Beam, e.g. --runner, --direct_num_workers 2 "
+        epilog="All other options go to Apache Beam, e.g. --runner, --direct_num_workers 2 "
         "--direct_running_mode multi_processing, --setup_file ./setup.py.",
         allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -97,7 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--max_missing_fraction",
         type=float,
         default=0.0,
-        help="share of missing pixels a sample without truth may have",
+        help="largest share of missing pixels in a sample without truth",
     )
     add(
         "--split_fractions",
@@ -111,7 +111,7 @@ def build_parser() -> argparse.ArgumentParser:
         default="place",
         help="what no two splits have in common",
     )
-    add("--split_seed", type=int, default=0, help="another seed deals the places differently")
+    add("--split_seed", type=int, default=0, help="another seed assigns the places differently")
     add("--num_shards", type=int, default=None, help="shards per split; default: by their records")
     add("--records_per_shard", type=int, default=256, help="about how many records a shard gets")
     pattern = (
@@ -260,7 +260,7 @@ def inputs_of(options: argparse.Namespace) -> Inputs:
             raise ConfigError("the option needs --input", field=option)
     if files and options.input and not options.truth:
         raise ConfigError(
-            "records are made with truth or without",
+            "all records have truth, or none",
             field="truth",
             found="no --truth for --input beside --pairs or --fine-scenes",
             action="Give --truth too, or make two folders.",

@@ -58,7 +58,7 @@ def shipped_folder(name: str) -> Path | None:
             "the pretrained weights are missing",
             path=WEIGHTS_FOLDER,
             expected="the folder that comes with keras-lstsr",
-            action="Install keras-lstsr again, or name a model of your own by --model.",
+            action="Install keras-lstsr again, or give a model of your own with --model.",
         )
     if name == PRETRAINED:
         return WEIGHTS_FOLDER / weights[-1]

@@ -61,7 +61,7 @@ raster_options = together(
     ),
 )
 mlflow_option = click.option(
-    "--mlflow/--no-mlflow", default=True, help="Log what is trained to MLflow."
+    "--mlflow/--no-mlflow", default=True, help="Log the training to MLflow."
 )
 tracking_uri_option = click.option(
     "--tracking-uri",

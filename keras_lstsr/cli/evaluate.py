@@ -16,7 +16,7 @@ _PROTOCOLS = ("aster", "report", "4km")
 @click.argument("model", required=False)
 @path_option(
     "--pairs",
-    help="Folder of NNN_lst_1km.tif, NNN_ndvi_250m.tif and NNN_aster_lst_232m.tif, and perhaps "
+    help="Folder of NNN_lst_1km.tif, NNN_ndvi_250m.tif and NNN_aster_lst_232m.tif, and optionally "
     "pairs.csv (id, overlap_group).",
 )
 @click.option(
@@ -61,7 +61,7 @@ _PROTOCOLS = ("aster", "report", "4km")
     multiple=True,
     metavar="NAME[:OPTION=VALUE,…]",
     help="Classical method to score, e.g. tsharp:residual=block; may be given several times  "
-    "[default: all, and the pretrained model, if there is no model]",
+    "[default: all; if no model is given, also the pretrained one]",
 )
 @click.option(
     "--model",

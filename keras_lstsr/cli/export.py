@@ -23,8 +23,8 @@ def command(model: Path, output: Path) -> None:
     """Exports MODEL (a folder of `keras-lstsr train`) as the next version.
 
     MODEL may also be a .keras file, or the word pretrained: the model that comes with this package.
-    The version has named signatures, contract.json and warm-up requests, and appears whole: a
-    server that watches the folder takes it up by itself.
+    The version has named signatures, contract.json and warm-up requests, and appears in one step:
+    a server that watches the folder loads it by itself.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
 

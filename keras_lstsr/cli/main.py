@@ -29,7 +29,7 @@ COMMANDS = {
     "export": "Export a trained run as a SavedModel for TF Serving.",
     "serve": "Serve a SavedModel with TF Serving's gRPC API.",
     "predict": "Turn a 1 km raster into a 250 m cloud-optimised GeoTIFF.",
-    "demo": "Run the whole way on simulated scenes.",
+    "demo": "Run all steps on simulated scenes.",
 }
 
 

@@ -25,7 +25,7 @@ _TILE_OPTIONS = ("tile_pixels", "overlap_pixels", "batch_size")
     "Default: the pretrained model, which takes --ndvi.",
 )
 @click.option("--server", metavar="HOST:PORT", help="A server to ask instead of --model.")
-@click.option("--model-name", default="lstsr", show_default=True, help="Its name at the server.")
+@click.option("--model-name", default="lstsr", show_default=True, help="Name of its model.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -34,7 +34,7 @@ _TILE_OPTIONS = ("tile_pixels", "overlap_pixels", "batch_size")
 )
 @path_option(
     "--ndvi",
-    help="NDVI of 250 m of about the same day: MOD09GQ or MYD09GQ HDF, or a GeoTIFF of any grid.",
+    help="NDVI of 250 m of about the same day: MOD09GQ or MYD09GQ HDF, or a GeoTIFF on any grid.",
 )
 @click.option(
     "--guide",
@@ -169,7 +169,7 @@ def _guide_inputs(options: dict[str, Any]) -> dict[str, Any]:
         if not separator or not path:
             raise click.UsageError(f"--guide {text}: expected NAME=FILE.")
         if guide_named(name).name in paths:
-            raise click.UsageError(f"--guide {text}: there is a file of {name} already.")
+            raise click.UsageError(f"--guide {text}: a file of {name} is given already.")
         paths[name] = Path(path)
     of_guide: dict[str, dict[str, Any]] = {name: {} for name in paths}
     if "ndvi" in of_guide:

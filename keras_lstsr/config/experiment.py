@@ -36,7 +36,7 @@ class ExperimentConfig(SettingsFile):
         "training.patch_size": "data.crop_pixels",
         "training.min_valid_share": "data.min_valid_share",
         "training.fine_scene_share": "data.degraded_share",
-        "augmentation": "data.variation, its ndvi_… guide_…, its turns data.augment",
+        "augmentation": "data.variation, with guide_… for ndvi_… and data.augment for turns",
         "folds": "cross_validation.folds",
     }
 

@@ -261,7 +261,7 @@ def choose_layer(scene: xr.Dataset, layer: Layer | None) -> tuple[str, xr.DataAr
             path=path,
             field=name,
             found=shares,
-            action="Leave out --layer, or say what the layer is by --day-night.",
+            action="Leave out --layer, or name the layer's time with --day-night.",
         )
     if valid_share(layers[name]) == 0:
         rejected = json.loads(layers[name].attrs.get("rejected_pixels", "{}"))

@@ -64,7 +64,7 @@ class GuideUse:
         elif (self.unfollowed_share or 0) >= _SHARE_TO_TELL:
             notes.append(
                 f"LST hardly follows {names} on {share_text(self.unfollowed_share or 0)} of the "
-                "pixels that have both, as by night: the network falls back to about bicubic there."
+                "pixels that have both, as at night: the network falls back to about bicubic there."
             )
         return notes
 

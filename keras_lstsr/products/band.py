@@ -122,7 +122,7 @@ def _tag(tags: dict[str, str], *names: str) -> float | None:
 def _checked_grid(source: Any, path: Path) -> Grid:
     if source.count != 1:
         raise ProductError(
-            "the raster has several bands, and which one is meant is unknown",
+            "the raster does not have exactly one band",
             path=path,
             found=f"{source.count} bands" if source.count else "no band, perhaps subdatasets",
             expected="one band",

@@ -226,7 +226,7 @@ def _window_of(outline: Outline, settings: CutSettings) -> RasterWindow:
             found=f"{outline.grid.height} × {outline.grid.width} pixels at row {window.row}, "
             f"column {window.column} of grid {window.family.name}",
             expected=f"samples of {settings.patch_size} every {settings.stride} pixels",
-            action="Give a smaller --patch_size, or --anchor raster to count patches from the "
+            action="Give a smaller --patch_size, or --anchor raster to count samples from the "
             "raster's own corner.",
         )
     check_on_globe(window, settings.patch_size, settings.stride)

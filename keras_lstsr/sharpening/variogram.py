@@ -213,7 +213,7 @@ def fit_point_variogram(measured: EmpiricalVariogram, factor: int) -> PointVario
     gamma = measured.gamma_kelvin2[used]
     if used.sum() < 3:
         warn(
-            "too few pairs of valid pixels for a variogram of the residual: kriging goes on with "
+            "too few pairs of valid pixels for a variogram of the residual: kriging continues with "
             f"a range of {DEFAULT_RANGE_PIXELS:g} coarse pixels"
         )
         return PointVariogram(1.0, DEFAULT_RANGE_PIXELS)

@@ -152,7 +152,7 @@ def _check(config: ExperimentConfig, metadata: DatasetMetadata, records_dir: Pat
             found=f"{config.data.task} with loss.name {config.loss.name}",
             expected="1km_to_250m with a loss that needs fine truth",
         )
-    require_truth(metadata, records_dir, "cross-validation scores with")
+    require_truth(metadata, records_dir, "cross-validation needs")
 
 
 @dataclass(frozen=True)

@@ -239,7 +239,7 @@ def test_scenes_that_nothing_registers_are_dead_letters(tmp_path, capsys):
 
 def test_truth_and_none_do_not_mix(pairs_dir, tmp_path):
     lst = str(pairs_dir / "*_lst_1km.tif")
-    with pytest.raises(ConfigError, match="with truth or without"):
+    with pytest.raises(ConfigError, match="all records have truth, or none"):
         run(["--pairs", str(pairs_dir), "--input", lst, "--output", str(tmp_path / "out")])
     with pytest.raises(ConfigError, match=r"truth.*needs --input"):
         run(["--pairs", str(pairs_dir), "--truth", lst, "--output", str(tmp_path / "out")])

@@ -371,7 +371,7 @@ def test_guides_go_by_name_and_their_options_too(
     [
         (["--guide", "ndvi"], "expected NAME=FILE"),
         (["--guide", "ndwi=x.tif"], "no such guide"),
-        (["--ndvi", "x.tif", "--guide", "ndvi=y.tif"], "a file of ndvi already"),
+        (["--ndvi", "x.tif", "--guide", "ndvi=y.tif"], "a file of ndvi is given already"),
         (["--guide-option", "ndvi.scale=1"], "a guide that is given"),
         (
             ["--ndvi", "x.tif", "--guide-option", "ndvi.unit=1"],

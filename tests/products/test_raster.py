@@ -266,7 +266,7 @@ def test_geographic_grid(write_tif):
 
 
 def test_several_bands(write_tif):
-    with pytest.raises(ProductError, match=r"several bands.*3 bands"):
+    with pytest.raises(ProductError, match=r"exactly one band.*3 bands"):
         open_product(write_tif(np.full((3, 2, 2), 300.0, np.float32), "lst.tif"))
 
 

@@ -184,7 +184,7 @@ class Evaluation:
             notes.append(
                 f"Co-registration: the truth's position against the sharpened LST, median of "
                 f"{found.count} pairs weighted by quality: {shift_text(found)}, spread "
-                f"{found.row_spread:.2f} and {found.column_spread:.2f}; rounded to whole ones: "
+                f"{found.row_spread:.2f} and {found.column_spread:.2f}; in whole pixels: "
                 f"{shift_text(whole)}."
             )
         for method, cases in self.method_notes.items():
@@ -195,7 +195,7 @@ class Evaluation:
             named = ", ".join(self.left_out[:_MAXIMUM_NAMED])
             more = len(self.left_out) - _MAXIMUM_NAMED
             notes.append(
-                f"Left out, as too little is clear: {named}"
+                f"Left out, too few clear pixels: {named}"
                 + (f" and {more} more." if more > 0 else ".")
             )
         return [*notes, *self.notes]
