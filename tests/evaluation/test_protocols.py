@@ -140,7 +140,7 @@ def test_nested_protocol_takes_the_truth_as_it_lies():
     (maps,) = protocol.images(prepared, sharpened(prepared, "tsharp"), None)
     np.testing.assert_array_equal(maps.truth, scene.truth.values[5:37, 5:37])
     beside = replace(prepared, truth=utm_raster(scene.truth.values, row=-4.5, name="t"))
-    with pytest.raises(GridError, match="does not hold"):
+    with pytest.raises(GridError, match="does not cover"):
         list(protocol.images(beside, sharpened(prepared, "tsharp"), None))
 
 

@@ -364,7 +364,7 @@ class TestErrors:
     def test_mixgl_without_ndvi(self, tiny, tmp_path):
         records = write_made_records(tmp_path / "records", guides=())
         content = {**tiny.model_dump(), "loss": {"name": "mixgl"}}
-        with pytest.raises(RecordsError, match=r"hold no NDVI.*--guide ndvi="):
+        with pytest.raises(RecordsError, match=r"lack NDVI.*--guide ndvi="):
             train(ExperimentConfig.from_dict(content), records, tmp_path / "run")
 
     def test_fine_truth_is_missing(self, records, tiny, tmp_path):
