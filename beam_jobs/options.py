@@ -15,10 +15,12 @@ from keras_lstsr.config.guides import GUIDES, guide_named
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.products import POLICIES
 from keras_lstsr.records.cutting import CutSettings
-from keras_lstsr.records.fine_scenes import FineSceneFile, find_fine_scenes
-from keras_lstsr.records.pairs import PairFiles, find_pairs
+from keras_lstsr.records.fine_scenes import find_fine_scenes
+from keras_lstsr.records.pairs import find_pairs
+from keras_lstsr.records.place_scenes import find_places
 from keras_lstsr.records.places import SplitSettings
 from keras_lstsr.records.rasters import LST, TRUTH, RasterReader
+from keras_lstsr.records.scene_sample import FileSource
 
 
 def _fractions(text: str) -> tuple[float, ...]:
@@ -78,10 +80,21 @@ def build_parser() -> argparse.ArgumentParser:
         help="folder of pairs: NNN_lst_1km.tif, NNN_ndvi_250m.tif, NNN_aster_lst_232m.tif",
     )
     add(
+        "--references",
+        action="store_true",
+        help="pairs hold the guides water, from NDVI, and reference, from other pairs' fine LST",
+    )
+    add(
         "--fine-scenes",
         "--fine_scenes",
         help="folder of GeoTIFFs of LST finer than 250 m; it is the truth, and the input degraded",
     )
+    add(
+        "--places",
+        help="folder of places: PLACE/DATE_day_lst_77m.tif and optionally …_ndvi_77m.tif; fine LST "
+        "is the truth, and the input is what footprints of 0.9 to 2 km see of it",
+    )
+    add("--draws", type=int, default=2, help="footprints drawn for each scene of --places")
     add("--overwrite", action="store_true", help="replace records that are there")
     add("--patch_size", type=int, default=64, help="LST pixels along a sample's side")
     add("--stride", type=int, default=None, help="LST pixels between samples; default: patch_size")
@@ -210,7 +223,7 @@ class Inputs:
         lst: Patterns of LST rasters.
         guides: Guide → patterns of its rasters.
         truth: Patterns of fine LST.
-        files: Pairs and scenes of fine LST.
+        files: Pairs, scenes of fine LST and those of places.
         readers: By role.
         settings: What to cut.
     """
@@ -218,7 +231,7 @@ class Inputs:
     lst: list[str]
     guides: dict[str, list[str]]
     truth: list[str]
-    files: list[PairFiles | FineSceneFile]
+    files: list[FileSource]
     readers: dict[str, RasterReader]
     settings: CutSettings
 
@@ -230,7 +243,7 @@ def inputs_of(options: argparse.Namespace) -> Inputs:
         ConfigError: If an option is invalid, or no file matches a pattern.
         ProductError: If a folder of pairs or scenes is not there or lacks a raster.
     """
-    for name in ("num_shards", "records_per_shard"):
+    for name in ("num_shards", "records_per_shard", "draws"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ConfigError("must be 1 or more", field=name, found=value)
@@ -244,16 +257,19 @@ def inputs_of(options: argparse.Namespace) -> Inputs:
         ),
     )
     guides = _guide_patterns(options)
-    files: list[PairFiles | FineSceneFile] = []
+    files: list[FileSource] = []
     if options.pairs is not None:
-        files += find_pairs(Path(options.pairs).expanduser().absolute())
+        folder = Path(options.pairs).expanduser().absolute()
+        files += find_pairs(folder, references=options.references)
     if options.fine_scenes is not None:
         files += find_fine_scenes(Path(options.fine_scenes).expanduser().absolute())
+    if options.places is not None:
+        files += find_places(Path(options.places).expanduser().absolute(), draws=options.draws)
     if not (options.input or files):
         raise ConfigError(
             "there is nothing to make records of",
             field="input",
-            expected="--input, --pairs or --fine-scenes",
+            expected="--input, --pairs, --fine-scenes or --places",
         )
     for option in ("guide", "ndvi", "truth"):
         if getattr(options, option) and not options.input:
@@ -262,10 +278,10 @@ def inputs_of(options: argparse.Namespace) -> Inputs:
         raise ConfigError(
             "all records have truth, or none",
             field="truth",
-            found="no --truth for --input beside --pairs or --fine-scenes",
+            found="no --truth for --input beside --pairs, --fine-scenes or --places",
             action="Give --truth too, or make two folders.",
         )
-    held = {*guides, *(name for each in files for name in getattr(each, "guides", ()))}
+    held = {*guides, *(name for each in files for name in each.guide_names)}
     return Inputs(
         _patterns(options.input, "input"),
         guides,

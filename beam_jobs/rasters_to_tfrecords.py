@@ -4,9 +4,9 @@
 
 It matches and reads the rasters, pairs LST with its guides by ground and date, cuts samples,
 rejects them by policy, splits them by place, and writes sharded TFRecords with a ``dataset.json``.
-With ``--truth``, ``--pairs`` or ``--fine-scenes`` the samples hold the fine truth, each in its
-place. All further options are Beam's own, e.g. ``--runner``, ``--direct_num_workers`` or
-``--setup_file``.
+With ``--truth``, ``--pairs``, ``--fine-scenes`` or ``--places`` the samples hold the fine truth,
+each in its place. All further options are Beam's own, e.g. ``--runner``, ``--direct_num_workers``
+or ``--setup_file``.
 """
 
 from __future__ import annotations

@@ -46,11 +46,14 @@ qc_policy_option = click.option(
     show_default=True,
     help="Which pixels count as valid: good only; LST error up to 2 K; all that was produced.",
 )
-raster_options = together(
+value_options = together(
     click.option("--scale", type=float, help="GeoTIFF: units per stored unit, e.g. 0.02."),
     click.option("--offset", type=float, help="GeoTIFF: physical value of a stored zero."),
     click.option("--nodata", type=float, help="GeoTIFF: stored number that means missing."),
     click.option("--unit", type=click.Choice(["kelvin", "celsius"]), help="GeoTIFF: its unit."),
+)
+raster_options = together(
+    value_options,
     click.option(
         "--date", metavar="YYYY-MM-DD", help="Acquisition date, if the file does not say it."
     ),

@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": "Score models and classical methods beside bicubic; writes an HTML report.",
     "export": "Export a trained run as a SavedModel for TF Serving.",
     "serve": "Serve a SavedModel with TF Serving's gRPC API.",
+    "reference": "Make a guide of fine LST of other dates.",
     "predict": "Turn a 1 km raster into a 250 m cloud-optimised GeoTIFF.",
     "demo": "Run all steps on simulated scenes.",
 }

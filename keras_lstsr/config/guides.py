@@ -12,6 +12,9 @@ from typing import Literal
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.registration import register
 
+REFERENCE = "reference"
+"""The guide made of fine LST of other dates."""
+
 
 @dataclass(frozen=True)
 class Guide:
@@ -26,6 +29,8 @@ class Guide:
         aggregation: How fine pixels make a coarse one.
         stand_in: The value that a network sees where all of it is missing, in ``units``.
         hint: What to do with values outside the valid range, a sentence.
+        regressor: Whether classical methods regress LST on it. To the coarse pixels that such a
+            guide covers whole a scene is cropped; others may be missing on parts of it.
     """
 
     name: str
@@ -36,6 +41,7 @@ class Guide:
     when_missing: str = "NaN"
     stand_in: float = 0.0
     hint: str = "Convert it to its unit first, and mark fill values as NaN."
+    regressor: bool = True
 
 
 _REGISTERED = (
@@ -57,6 +63,7 @@ _REGISTERED = (
         valid_range=(0.0, 1.0),
         when_missing="NaN; the share of water is not used there",
         hint="Divide percent by 100, and mark fill values as NaN.",
+        regressor=False,
     ),
     Guide(
         name="elevation",
@@ -68,13 +75,14 @@ _REGISTERED = (
         hint="Convert it to metres, and mark fill values as NaN.",
     ),
     Guide(
-        name="reference",
+        name=REFERENCE,
         units="kelvin",
         long_name="the detail of LST on other dates",
         valid_range=(-60.0, 60.0),
         when_missing="NaN; other dates are not used there",
         hint="It is the fine LST of other dates minus its mean over each coarse pixel, in kelvin, "
         "and not LST itself.",
+        regressor=False,
     ),
 )
 

@@ -28,10 +28,11 @@ from keras_lstsr.evaluation.result import (
 )
 from keras_lstsr.grids.registration import Shift
 from keras_lstsr.grids.resample import block_mean
-from keras_lstsr.records.scene_sample import SampleSource, SceneSample
-from keras_lstsr.records.truth import (
+from keras_lstsr.records.scene_sample import (
     REFERENCE_METHOD,
     Coregistration,
+    SampleSource,
+    SceneSample,
     SetRegistration,
     register_scenes,
 )

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_lstsr import __version__
 from keras_lstsr.errors import ConfigError, LstsrError
@@ -16,13 +16,30 @@ from keras_lstsr.evaluation.compare import Progress, SampleSet, compare
 from keras_lstsr.evaluation.methods import Method, PredictorMethod
 from keras_lstsr.evaluation.report.content import Evaluation
 from keras_lstsr.evaluation.report.html import TITLE, write_html_report
-from keras_lstsr.evaluation.report.tables import summary_metrics, write_tables
+from keras_lstsr.evaluation.report.tables import (
+    HEADINGS,
+    format_value,
+    summary_metrics,
+    write_tables,
+)
 from keras_lstsr.evaluation.result import BASELINE, BenchmarkResult
-from keras_lstsr.records.truth import SetRegistration
+from keras_lstsr.records.scene_sample import SetRegistration
+
+if TYPE_CHECKING:
+    from keras_lstsr.artifacts.model_folder import ModelCard
+    from keras_lstsr.inference.predictor import Predictor
 
 REPORT_NAME = "report.html"
 REGISTRATION_TABLE = "registration.csv"
 EXPERIMENT = "lstsr-evaluation"
+
+_SHOWN = (
+    "bias_free_rmse_kelvin",
+    "rmse_kelvin",
+    "psnr_db",
+    "ssim",
+    "high_pass_correlation",
+)
 
 
 def evaluate(
@@ -58,8 +75,6 @@ def evaluate(
     for samples in sets:
         evaluation = compare(samples, methods, progress=progress)
         if networks:
-            from keras_lstsr.evaluation.learnt import learnt_note
-
             notes = (learnt_note(n, p, evaluation.files) for n, p in networks.items())
             evaluation.learnt_from = [note for note in notes if note is not None]
         evaluation.notes.append(f"keras-lstsr {__version__}.")
@@ -192,3 +207,47 @@ def log_to_mlflow(
 def _allowed(name: str) -> str:
     """Replaces what MLflow does not allow in a metric's name, e.g. the ``=`` of an option."""
     return re.sub(r"[^\w\-./: ]", "-", name)
+
+
+def learnt_note(
+    label: str, predictor: Predictor, files: Mapping[str, frozenset[str]]
+) -> str | None:
+    """Says from how many of the samples a model has learnt, if from any.
+
+    A sample counts where the model's card has the SHA-256 of one of its files.
+
+    Args:
+        label: The model's name in the tables.
+        predictor: The model.
+        files: Sample → SHA-256 of the files that it was read from.
+
+    Returns:
+        A sentence with the model's cross-validated scores instead; None if it has seen none, or
+        has no card.
+    """
+    from keras_lstsr.artifacts.model_folder import card_of
+
+    card = card_of(predictor.provenance)
+    if card is None:
+        return None
+    seen = sum(not card.known_files.isdisjoint(own) for own in files.values())
+    if not seen:
+        return None
+    scores = _cross_validated(card)
+    instead = "" if not scores else f" On ground it had not seen (cross-validation): {scores}."
+    return (
+        f"{label} has learnt from {seen} of these {len(files)} samples: its figures here are not "
+        f"those of unseen ground.{instead}"
+    )
+
+
+def _cross_validated(card: ModelCard) -> str:
+    """Says in words what the card holds of the scores that are shown."""
+    if not card.scores:
+        return ""
+    means = next(iter(card.scores.values())).get("means", {}).get(card.name, {})
+    words = {metric: HEADINGS[metric].partition(" (") for metric in _SHOWN if metric in means}
+    return ", ".join(
+        f"{name} {format_value(metric, means[metric])} {unit.rstrip(')')}".rstrip()
+        for metric, (name, _, unit) in words.items()
+    )

@@ -21,9 +21,11 @@ from keras_lstsr.evaluation.protocols import (
 )
 from keras_lstsr.evaluation.result import MAIN_METRICS
 from keras_lstsr.records.pairs import find_pairs
-from keras_lstsr.records.scene_sample import SceneSample
+from keras_lstsr.records.scene_sample import (
+    Coregistration,
+    SceneSample,
+)
 from keras_lstsr.records.schema import load_metadata
-from keras_lstsr.records.truth import Coregistration
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Oriented(NamedTuple):
         raster: ``(y, x)``, north-up; its coordinates and tags as they were.
         crs: Its CRS.
         transform: Pixel corner (column, row) to coordinates of the CRS.
-        dimensions: See ``grids.door.Placed``.
+        dimensions: See ``grids.grid.Placed``.
         flipped: See there.
     """
 
@@ -54,7 +54,7 @@ def raster_name(raster: xr.DataArray, role: str) -> str:
 
 
 def oriented(raster: object, role: str) -> Oriented:
-    """Turns a raster, as ``grids.door.placed`` takes it, north-up; its values are not copied.
+    """Turns a raster, as ``grids.grid.placed`` takes it, north-up; its values are not copied.
 
     Raises:
         GridError: If it is no raster of one band, or has no CRS or no regular grid.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from keras_lstsr.errors import GridError
 from keras_lstsr.grids.axes import raster_name
 from keras_lstsr.grids.degradation import ModisPsf, PointSpread, degrade
-from keras_lstsr.grids.door import Placed, placed
+from keras_lstsr.grids.grid import Placed, placed
 from keras_lstsr.grids.resample import upsample_bilinear, upsample_nearest
 
 ConsistencyMode = Literal["none", "block", "psf"]

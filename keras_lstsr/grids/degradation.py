@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from keras_lstsr.errors import GridError
-from keras_lstsr.grids.door import placed
+from keras_lstsr.grids.grid import placed
 from keras_lstsr.grids.resample import block_mean, blocks, norm_l4
 
 Degradation = Literal["norm_l4", "mean", "area", "psf"]
+FootprintKind = Literal["gaussian", "modis"]
 Axis = Literal["rows", "columns"]
 Raster = TypeVar("Raster", xr.DataArray, NDArray[np.floating])
 Float64Array = NDArray[np.float64]
@@ -69,27 +70,34 @@ class ModisPsf:
 
     Attributes:
         scan_axis: The axis that the scan runs over.
+        scan_pixels: Full width at half maximum along the scan, half of the triangle's base, in
+            coarse pixels. Off nadir it grows with the view angle.
+        track_pixels: Width along the track in coarse pixels.
 
     Source: Nishihama et al. (1997), MODIS Level 1A Earth Location ATBD, section 3.1.3.3; Tan et
     al. (2006), Remote Sensing of Environment 105, 98-114.
     """
 
     scan_axis: Axis = "columns"
+    scan_pixels: float = 1.0
+    track_pixels: float = 1.0
 
     def __post_init__(self) -> None:
         axes = get_args(Axis)
         GridError.unless(self.scan_axis in axes, "scan_axis", self.scan_axis, " or ".join(axes))
+        for name in ("scan_pixels", "track_pixels"):
+            _check_width(name, getattr(self, name))
 
     def reach(self, axis: Axis) -> float:
-        """Returns 1 along the scan and 1/2 along the track."""
-        return 1.0 if axis == self.scan_axis else 0.5
+        """Returns the triangle's width along the scan and half of the other along the track."""
+        return self.scan_pixels if axis == self.scan_axis else self.track_pixels / 2
 
     def weights(self, near: Float64Array, far: Float64Array, axis: Axis) -> Float64Array:
         """Returns the response's integral over each fine pixel."""
         if axis != self.scan_axis:
-            return _overlap(near, far, 0.5)
+            return _overlap(near, far, self.track_pixels / 2)
         # Integral of the triangle 1 − |x| from −1.
-        below, above = np.clip(near, -1.0, 1.0), np.clip(far, -1.0, 1.0)
+        below, above = (np.clip(end / self.scan_pixels, -1.0, 1.0) for end in (near, far))
         return above - below - (above * np.abs(above) - below * np.abs(below)) / 2.0
 
 
@@ -104,8 +112,7 @@ class GaussianPsf:
     sigma_pixels: float
 
     def __post_init__(self) -> None:
-        fits = self.sigma_pixels > 0 and math.isfinite(self.sigma_pixels)
-        GridError.unless(fits, "sigma_pixels", self.sigma_pixels, "above 0")
+        _check_width("sigma_pixels", self.sigma_pixels)
 
     @classmethod
     def of_fwhm(cls, fwhm_pixels: float) -> GaussianPsf:
@@ -129,6 +136,56 @@ class GaussianPsf:
     def weights(self, near: Float64Array, far: Float64Array, axis: Axis) -> Float64Array:
         """Returns the Gaussian at each fine pixel's centre."""
         return np.exp(-0.5 * ((near + far) / 2.0 / self.sigma_pixels) ** 2)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """The ground that the value of a coarse pixel comes from.
+
+    Attributes:
+        kind: ``"gaussian"``: a Gaussian blur and then the mean over the pixel, as an image is made
+            that is blurred by optics and resampled; ``"modis"``: MODIS's triangle along the scan,
+            which is the wider axis (columns where both are alike), and a rectangle along the track.
+        fwhm_m: Full width at half maximum over rows and over columns in metres: of the Gaussian, or
+            of the triangle and the rectangle.
+    """
+
+    kind: FootprintKind = "gaussian"
+    fwhm_m: tuple[float, float] = (930.0, 930.0)
+
+    def __post_init__(self) -> None:
+        kinds = get_args(FootprintKind)
+        GridError.unless(self.kind in kinds, "kind", self.kind, " or ".join(kinds))
+        for width in self.fwhm_m:
+            _check_width("fwhm_m", width)
+
+    def psf(self, pixel_size_m: float) -> PointSpread:
+        """Returns its point spread function on coarse pixels of that size."""
+        rows, columns = (width / pixel_size_m for width in self.fwhm_m)
+        if self.kind == "gaussian":
+            return _BlurredPixel(rows / _FWHM_OF_SIGMA, columns / _FWHM_OF_SIGMA)
+        return (
+            ModisPsf("rows", rows, columns)
+            if rows > columns
+            else ModisPsf("columns", columns, rows)
+        )
+
+
+@dataclass(frozen=True)
+class _BlurredPixel:
+    """A Gaussian with these standard deviations, in coarse pixels, averaged over the pixel."""
+
+    rows: float
+    columns: float
+
+    def reach(self, axis: Axis) -> float:
+        return 0.5 + _CUT_SIGMAS * getattr(self, axis)
+
+    def weights(self, near: Float64Array, far: Float64Array, axis: Axis) -> Float64Array:
+        count = max(1, round(1.0 / float(np.median(far - near))))
+        own = (np.arange(count) + 0.5) / count - 0.5  # the pixel's fine pixels
+        apart = ((near + far) / 2.0)[..., None] - own
+        return np.exp(-0.5 * (apart / getattr(self, axis)) ** 2).sum(axis=-1)
 
 
 def degrade(
@@ -192,6 +249,10 @@ def degrade(
         return coarse
     raster = given.grid.coarser(factor).raster(coarse, name=fine.name, attrs=fine.attrs)
     return given.as_given(raster)
+
+
+def _check_width(name: str, width: float) -> None:
+    GridError.unless(width > 0 and math.isfinite(width), name, width, "above 0")
 
 
 def _check(factor: float, method: str, psf: PointSpread | None, min_valid_fraction: float) -> None:

@@ -23,7 +23,7 @@ from scipy.ndimage import gaussian_filter
 
 from keras_lstsr.errors import GridError
 from keras_lstsr.grids.axes import raster_name
-from keras_lstsr.grids.door import placed
+from keras_lstsr.grids.grid import placed
 
 Float64Array = NDArray[np.float64]
 Sign = Literal["positive", "either"]

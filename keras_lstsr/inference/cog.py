@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from os import PathLike
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import rasterio
@@ -14,8 +14,7 @@ from rasterio.errors import RasterioError
 
 from keras_lstsr.errors import GridError, LstsrError
 from keras_lstsr.files import written_whole
-from keras_lstsr.grids.door import placed
-from keras_lstsr.grids.grid import Grid
+from keras_lstsr.grids.grid import Grid, placed
 
 # Steps of 0.01 K reach 655 K in 16 bits; 0 is free to mark missing pixels.
 UINT16_SCALE_KELVIN = 0.01
@@ -30,6 +29,7 @@ def write_cog(
     *,
     tags: Mapping[str, object],
     dtype: Literal["float32", "uint16"] = "float32",
+    beside: Mapping[str, NDArray[Any]] | None = None,
 ) -> None:
     """Writes LST as a cloud-optimised GeoTIFF: tiled, compressed, with overviews.
 
@@ -39,6 +39,7 @@ def write_cog(
         tags: Metadata of the file; values are written as text.
         dtype: ``"float32"`` with nodata NaN, or ``"uint16"`` in steps of 0.01 K with nodata 0
             and the scale in the band's metadata.
+        beside: Further bands on the same north-up grid, by name, without a unit; float32 alone.
 
     Raises:
         GridError: If it is no raster of one band with CRS and a regular grid.
@@ -50,7 +51,7 @@ def write_cog(
         "driver": "COG",
         "height": values.shape[0],
         "width": values.shape[1],
-        "count": 1,
+        "count": 1 + len(beside or {}),
         "dtype": dtype,
         "nodata": nodata,
         "crs": given.grid.crs_wkt,
@@ -67,7 +68,10 @@ def write_cog(
             with rasterio.open(partial, "w", **profile) as raster:
                 raster.write(values, 1)
                 raster.set_band_description(1, str(lst_kelvin.name or "lst_kelvin"))
-                raster.units = ("K",)
+                raster.units = ("K", *("1" for _ in beside or {}))
+                for number, (name, band) in enumerate((beside or {}).items(), 2):
+                    raster.write(band.astype(dtype), number)
+                    raster.set_band_description(number, name)
                 if dtype == "uint16":
                     raster.scales = (UINT16_SCALE_KELVIN,)
                 raster.update_tags(**{name: str(value) for name, value in tags.items()})

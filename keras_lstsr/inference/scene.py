@@ -18,10 +18,9 @@ from keras_lstsr.artifacts.contract import (
     check_range,
 )
 from keras_lstsr.errors import GridError, ModelError
-from keras_lstsr.grids.align import guide_over_lst
-from keras_lstsr.grids.door import placed
-from keras_lstsr.grids.grid import Grid
+from keras_lstsr.grids.grid import Grid, placed
 from keras_lstsr.grids.tiling import Tile, Tiling, make_tiling
+from keras_lstsr.grids.warp import guide_over_lst
 from keras_lstsr.inference.predictor import Predictor
 from keras_lstsr.inference.quality import guide_use, made_consistent, without_guides
 

@@ -17,10 +17,11 @@ import xarray as xr
 
 from keras_lstsr.config.guides import GUIDES, guide_named
 from keras_lstsr.errors import ConfigError, ProductError, unknown
-from keras_lstsr.products import granule, mod09gq, mod11a1
+from keras_lstsr.products import granule
 from keras_lstsr.products.hdfeos import HDF4_MAGIC, HdfEosFile
 from keras_lstsr.products.quality import POLICIES, REASONS, Rejection, check_policy
 from keras_lstsr.products.scene import rejection_reason
+from keras_lstsr.registration import Code, code_of
 
 __all__ = [
     "FILE_PRODUCTS",
@@ -53,14 +54,20 @@ class HdfProduct:
         fields: Some of its fields, likewise.
     """
 
-    open: Callable[..., xr.Dataset]
+    open: Code
     grid_name: str = ""
     fields: frozenset[str] = frozenset()
 
 
-_MOD11A1 = HdfProduct(mod11a1.open_mod11a1, mod11a1.GRID_NAME, frozenset({"LST_Day_1km", "QC_Day"}))
+_MOD11A1 = HdfProduct(
+    "keras_lstsr.products.mod11a1:open_mod11a1",
+    "MODIS_Grid_Daily_1km_LST",
+    frozenset({"LST_Day_1km", "QC_Day"}),
+)
 _MOD09GQ = HdfProduct(
-    mod09gq.open_mod09gq, mod09gq.GRID_NAME, frozenset({"sur_refl_b01_1", "QC_250m_1"})
+    "keras_lstsr.products.mod09gq:open_mod09gq",
+    "MODIS_Grid_2D",
+    frozenset({"sur_refl_b01_1", "QC_250m_1"}),
 )
 HDF_PRODUCTS = {
     "MOD11A1": _MOD11A1,
@@ -90,7 +97,7 @@ class FileProduct:
 FILE_PRODUCTS: dict[str, FileProduct] = {}
 """By name; ``register_product`` adds to it, and asks these before the others."""
 
-_ASTER = "ASTER_LST"
+_ASTER, _LANDSAT = "ASTER_LST", "LANDSAT_LST"
 _RASTER_OPTIONS = ("quantity", "scale", "offset", "nodata", "unit", "day_night")
 _LST_VARIABLES = ("lst_day_kelvin", "lst_night_kelvin", "lst_kelvin")
 _HDF_SUFFIXES = {".hdf", ".hdf4", ".h4"}
@@ -124,7 +131,9 @@ def product_names() -> tuple[str, ...]:
 
 def _raster_quantities() -> dict[str, str]:
     """The quantity that each product holds which comes as GeoTIFF."""
-    return {_ASTER: "lst"} | {f"{name.upper()}_GEOTIFF": name for name in ("lst", *GUIDES)}
+    return {_ASTER: "lst", _LANDSAT: "lst"} | {
+        f"{name.upper()}_GEOTIFF": name for name in ("lst", *GUIDES)
+    }
 
 
 def open_product(
@@ -142,7 +151,8 @@ def open_product(
     - MOD11A1 and MYD11A1: ``lst_day_kelvin``, ``lst_night_kelvin``, ``qc_day``, ``qc_night``
       (uint8), ``view_time_*_hours``, ``view_angle_*_degrees``, ``emissivity_31`` and ``_32``;
     - MOD09GQ and MYD09GQ: ``red_reflectance``, ``nir_reflectance``, ``ndvi``, ``qc_250m``;
-    - ASTER or other single-band GeoTIFF: ``lst_kelvin``, or a guide by its name, e.g. ``ndvi``.
+    - ASTER, Landsat's ST_B10 or another GeoTIFF: ``lst_kelvin``, or a guide by its name. Of
+      several bands, the one that is described by a guide's name is read.
 
     LST, reflectance and NDVI have ``attrs["rejected_pixels"]`` (JSON text, reason -> count) and a
     uint8 companion ``<name>_rejection`` with the reason per pixel (:data:`REASONS`). ``encoding``
@@ -248,7 +258,8 @@ def _open_hdf(
             pattern = granule.compile_date_pattern(date_pattern)
             named = granule.date_from_name(path.name, [pattern])
             metadata = replace(metadata, acquisition_date=named)
-        return HDF_PRODUCTS[found].open(file, metadata, qc_policy=qc_policy, variables=variables)
+        read = code_of(HDF_PRODUCTS[found].open)
+        return read(file, metadata, qc_policy=qc_policy, variables=variables)
 
 
 def _product_from_fields(file: HdfEosFile) -> str:
@@ -273,11 +284,15 @@ def _open_raster(path: Path, product: str | None, **given: Any) -> xr.Dataset:
             found=options.quantity,
             expected=quantity,
         )
-    band = read_band(path)
+    band = read_band(path, GUIDES if options.quantity is None else [options.quantity])
     if quantity is not None:
         options = replace(options, quantity=quantity)
+    elif options.quantity in (None, "lst") and raster.is_landsat(band):
+        product = _LANDSAT
     elif options.quantity in (None, "lst") and raster.is_aster(band):
         product = _ASTER
+    if product == _LANDSAT:
+        return raster.open_landsat(band, options, product)
     if product == _ASTER:
         return raster.open_aster(band, options, product)
     quantity = raster.quantity_of(band, options)
@@ -297,7 +312,7 @@ def lst_layers(scene: xr.Dataset) -> dict[str, xr.DataArray]:
             "the scene holds no land surface temperature",
             path=scene.attrs.get("source_file"),
             found=f"{scene.attrs.get('product')} with {', '.join(map(str, scene.data_vars))}",
-            expected="MOD11A1, MYD11A1, ASTER or an LST GeoTIFF",
+            expected="MOD11A1, MYD11A1, ASTER, Landsat or an LST GeoTIFF",
         )
     return {layer.attrs.get("day_night", "unknown"): layer for layer in layers}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -65,11 +66,16 @@ class RasterBand:
         return tile_of_bounds(*self.grid.bounds)
 
 
-def read_band(path: str | PathLike[str]) -> RasterBand:
-    """Reads a single-band raster and its tags.
+def read_band(path: str | PathLike[str], wanted: Collection[str] = ()) -> RasterBand:
+    """Reads the band of a raster, and its tags.
+
+    Args:
+        path: The file.
+        wanted: Descriptions by which one of several bands is chosen.
 
     Raises:
-        ProductError: If the file is missing, no raster, damaged, has several bands, no CRS, no
+        ProductError: If the file is missing, no raster, damaged, has several bands and
+            not one of those wanted, no CRS, no
             georeferencing, or is not north up.
     """
     path = Path(path)
@@ -77,27 +83,30 @@ def read_band(path: str | PathLike[str]) -> RasterBand:
         raise ProductError("there is no such file", path=path, action="Check the path.")
     try:
         with rasterio.open(path) as source:
-            grid = _checked_grid(source, path)
-            stored = source.read(1)
+            number = _band_number(source, path, wanted)
+            grid = _checked_grid(source, path, number)
+            stored = source.read(number)
             masked = None
-            if MaskFlags.per_dataset in source.mask_flag_enums[0]:
-                masked = source.read_masks(1) == 0
+            if MaskFlags.per_dataset in source.mask_flag_enums[number - 1]:
+                masked = source.read_masks(number) == 0
             tags = {key.lower(): value for key, value in source.tags().items()}
-            tags |= {key.lower(): value for key, value in source.tags(1).items()}
+            tags |= {key.lower(): value for key, value in source.tags(number).items()}
             # rasterio reports 1 and 0 where there is no tag.
-            scaled = (source.scales[0], source.offsets[0]) != (1.0, 0.0)
+            scaled = (source.scales[number - 1], source.offsets[number - 1]) != (1.0, 0.0)
             return RasterBand(
                 path=path,
                 stored=stored,
                 masked=masked,
                 grid=grid,
-                scale=source.scales[0] if scaled else _tag(tags, "scale_factor", "scale"),
-                offset=source.offsets[0] if scaled else _tag(tags, "add_offset", "offset"),
+                scale=source.scales[number - 1] if scaled else _tag(tags, "scale_factor", "scale"),
+                offset=source.offsets[number - 1] if scaled else _tag(tags, "add_offset", "offset"),
                 nodata=source.nodata
                 if source.nodata is not None
                 else _tag(tags, "_fillvalue", "missing_value"),
-                units=(source.units[0] or tags.get("units") or tags.get("unit") or "").strip(),
-                description=source.descriptions[0] or "",
+                units=(
+                    source.units[number - 1] or tags.get("units") or tags.get("unit") or ""
+                ).strip(),
+                description=source.descriptions[number - 1] or "",
                 tags=tags,
             )
     except RasterioError as error:
@@ -119,20 +128,25 @@ def _tag(tags: dict[str, str], *names: str) -> float | None:
     return None
 
 
-def _checked_grid(source: Any, path: Path) -> Grid:
-    if source.count != 1:
+def _band_number(source: Any, path: Path, wanted: Collection[str]) -> int:
+    numbers = [n for n, text in enumerate(source.descriptions, 1) if text in wanted]
+    if source.count != 1 and len(numbers) != 1:
         raise ProductError(
-            "the raster does not have exactly one band",
+            "which band to read is unknown",
             path=path,
             found=f"{source.count} bands" if source.count else "no band, perhaps subdatasets",
             expected="one band",
             action="Extract the band: gdal_translate -b NUMBER IN OUT.",
         )
-    if np.dtype(source.dtypes[0]).kind not in "iuf":
+    return int(numbers[0]) if source.count != 1 else 1
+
+
+def _checked_grid(source: Any, path: Path, number: int) -> Grid:
+    if np.dtype(source.dtypes[number - 1]).kind not in "iuf":
         raise ProductError(
             "the raster's numbers are neither integers nor floating-point",
             path=path,
-            found=source.dtypes[0],
+            found=source.dtypes[number - 1],
             expected="an integer or floating-point band",
         )
     transform, crs = source.transform, source.crs

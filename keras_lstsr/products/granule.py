@@ -24,11 +24,14 @@ _DATE_PATTERNS = tuple(
     re.compile(pattern)
     for pattern in (
         # AST_08: version, then month, day, year, hour, minute, second
-        r"AST_\w{2,4}_\d{3}(?P<month>\d{2})(?P<day>\d{2})(?P<year>\d{4})\d{6}",
+        r"AST_\w{2,4}_\d{3}(?P<month>\d{2})(?P<day>\d{2})(?P<year>\d{4})(?P<time>\d{6})",
         r"(?<![A-Za-z0-9])A(?P<year>\d{4})(?P<doy>\d{3})(?!\d)",  # MODIS
-        r"doy(?P<year>\d{4})(?P<doy>\d{3})",  # AppEEARS, ECOSTRESS: with or without the time
+        # AppEEARS, ECOSTRESS: with or without the time
+        r"doy(?P<year>\d{4})(?P<doy>\d{3})(?P<time>\d{6})?",
         r"(?<!\d)(?P<year>\d{4})[_.-](?P<month>\d{2})[_.-](?P<day>\d{2})(?!\d)",
-        r"(?<!\d)(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})(?:T\d{4,6})?(?!\d)",
+        r"(?<!\d)(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})(?:T(?P<time>\d{4}(?:\d{2})?))?(?!\d)",
+        # Such a date at the beginning; elsewhere, thirteen digits are a production time
+        r"\A(?P<year>(?:19|20)\d{2})(?P<doy>[0-3]\d{2})(?P<time>\d{6})(?!\d)",
     )
 )
 _DAY_NIGHT_WORD = re.compile(
@@ -133,6 +136,19 @@ def date_from_name(name: str, patterns: Iterable[re.Pattern[str]] | None = None)
     tried = _DATE_PATTERNS if patterns is None else patterns
     dates: Iterator[str] = (_date_of(hit) for pattern in tried for hit in pattern.finditer(name))
     return next((date for date in dates if date), "")
+
+
+def utc_from_name(name: str) -> dt.datetime | None:
+    """Finds date and time in the name of an AST_08 or ECOSTRESS file, or another in ISO form."""
+    for pattern in _DATE_PATTERNS:
+        for match in pattern.finditer(name):
+            date, time = _date_of(match), match.groupdict().get("time") or "99"
+            if date:  # a later date in a name may be the production's
+                try:
+                    return dt.datetime.fromisoformat(f"{date}T{time[:4]}+00:00")
+                except ValueError:
+                    return None
+    return None
 
 
 def day_night_from_text(text: str) -> str:

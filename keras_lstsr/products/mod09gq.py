@@ -24,8 +24,6 @@ from keras_lstsr.products.scene import (
     wanted_variables,
 )
 
-GRID_NAME = "MODIS_Grid_2D"
-
 # NDVI is computed, not delivered: no integers stand for it, so it is stored as float32.
 NDVI_PACKING = Packing("float32", fill_value=float("nan"))
 

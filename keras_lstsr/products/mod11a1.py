@@ -20,8 +20,6 @@ from keras_lstsr.products.scene import (
     wanted_variables,
 )
 
-GRID_NAME = "MODIS_Grid_Daily_1km_LST"
-
 
 def _field(
     name: str,

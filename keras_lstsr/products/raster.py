@@ -1,6 +1,7 @@
 """Single-band rasters of LST or of a guide that rasterio reads, such as GeoTIFF.
 
-ASTER's surface kinetic temperature (AST_08, 90 m) and its resampled descendants are among them.
+ASTER's surface kinetic temperature (AST_08, 90 m) and its resampled descendants are among them, and
+Landsat's surface temperature (Collection 2, level 2, band ST_B10).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from keras_lstsr.config.guides import GUIDES, Guide
 from keras_lstsr.errors import ConfigError, ProductError, unknown
+from keras_lstsr.grids.sun import solar_position
 from keras_lstsr.products import granule
 from keras_lstsr.products.band import RasterBand
 from keras_lstsr.products.quality import Rejection
@@ -31,6 +33,14 @@ _KNOWN_SCALES = (0.02, 0.1, 0.01)
 _ASTER_SCALE_KELVIN, _ASTER_NODATA = 0.1, 0
 _AST08_NAME = re.compile(r"AST_08_(?P<version>\d{3})\d{14}", re.IGNORECASE)
 _ASTER_WORD = re.compile(r"(?<![A-Za-z])(?:aster|ast_08)(?![A-Za-z])", re.IGNORECASE)
+
+# Landsat Collection 2 level-2 surface temperature: unsigned 16-bit, 0 = none; not made where the
+# sun stands lower than 14° (USGS, Landsat 8-9 Collection 2 Level 2 Science Product Guide).
+_LANDSAT_SCALE_KELVIN, _LANDSAT_OFFSET_KELVIN, _LANDSAT_NODATA = 0.00341802, 149.0, 0
+_LANDSAT_NAME = re.compile(
+    r"L[CTEO]0(?P<number>\d)_L2SP_\d{6}_\d{8}_.*_ST_B(?:10|6)$", re.IGNORECASE
+)
+_HORIZON_DEGREES = 90.0
 
 _KELVIN_UNITS = {"k", "kelvin", "kelvins", "degk", "deg_k", "degree_kelvin", "degrees_kelvin"}
 _CELSIUS_UNITS = {"c", "degc", "celsius", "°c", "degree_celsius", "degrees_celsius", "deg_c"}
@@ -112,13 +122,15 @@ def _unit_offset_kelvin(unit: str) -> float:
 
 
 def quantity_of(band: RasterBand, options: RasterOptions) -> str:
-    """Decides whether a raster is LST or NDVI: options, then tags, then file name, then units.
+    """Decides whether a raster is LST or a guide: options, tags, then file name, then units.
 
     Raises:
         ProductError: If nothing tells, or the same source names both.
     """
     if options.quantity is not None:
         return options.quantity
+    if band.description in GUIDES:
+        return band.description
     for text in (band.words, band.path.stem):
         lst, ndvi = _LST_WORDS.search(text), _NDVI_WORDS.search(text)
         if bool(lst) != bool(ndvi):
@@ -145,7 +157,7 @@ def _date_of(band: RasterBand, options: RasterOptions) -> str:
 
 
 def _day_night_of(band: RasterBand, options: RasterOptions) -> str:
-    """Finds day or night: options, tags, description, file name; else ``"unknown"``."""
+    """Finds day or night: options, tags, description, file name, sun; else ``"unknown"``."""
     if options.day_night is not None:
         return granule.check_day_night(options.day_night)
     texts = [*(band.tags.get(name, "") for name in _DAY_NIGHT_TAGS), band.words, band.path.stem]
@@ -153,7 +165,12 @@ def _day_night_of(band: RasterBand, options: RasterOptions) -> str:
         match = granule.compile_date_pattern(options.date_pattern).search(band.path.name)
         texts.insert(0, (match.groupdict().get("day_night") or "") if match else "")
     found = (granule.day_night_from_text(text) for text in texts)
-    return next((name for name in found if name != "unknown"), "unknown")
+    named = next((name for name in found if name != "unknown"), "unknown")
+    utc = granule.utc_from_name(band.path.name)
+    if named != "unknown" or utc is None:
+        return named
+    zenith, _ = solar_position(utc, *band.grid.longitude_latitude)
+    return "day" if zenith < _HORIZON_DEGREES else "night"
 
 
 def _packing_of(band: RasterBand, options: RasterOptions, quantity: str) -> Packing:
@@ -239,6 +256,31 @@ def open_band(
     return band.grid.dataset(
         masked_variable(name, values, codes, packing, described),
         {**metadata.as_attributes(), "qc_policy": "none"},
+    )
+
+
+def is_landsat(band: RasterBand) -> bool:
+    """Tells whether the file's name is that of Landsat's surface temperature."""
+    return bool(_LANDSAT_NAME.search(band.path.stem))
+
+
+def open_landsat(band: RasterBand, options: RasterOptions, product: str) -> xr.Dataset:
+    """Turns Landsat's surface temperature into a scene with ``lst_kelvin``.
+
+    Files from the archive carry no scale tag. Tags and options go before the product's numbers.
+
+    Raises:
+        ProductError: If the values as a whole can't be kelvin.
+    """
+    if band.stored.dtype.name == "uint16" and band.scale is None and options.scale is None:
+        nodata = _LANDSAT_NODATA if options.nodata is None else options.nodata
+        scale, offset = _LANDSAT_SCALE_KELVIN, _LANDSAT_OFFSET_KELVIN
+        options = replace(options, scale=scale, offset=offset, nodata=nodata)
+    options = replace(options, day_night=options.day_night or "day")
+    name = _LANDSAT_NAME.search(band.path.stem)
+    platform = f"Landsat {name['number']}" if name else ""
+    return open_band(
+        band, options, product=product, quantity="lst", platform=platform, version="02"
     )
 
 

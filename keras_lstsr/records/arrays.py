@@ -39,6 +39,10 @@ class Rasters:
             return upsample_nearest(self.lst_kelvin, factor)
         return self.truth_kelvin
 
+    def values(self, factor: int) -> list[FloatArray]:
+        """Returns the input, the guides and the target."""
+        return [self.lst_kelvin, *self.guides.values(), self.target(factor)]
+
     def mapped(
         self,
         coarse: Callable[[FloatArray], FloatArray],
@@ -90,14 +94,18 @@ def _grown(values: FloatArray, height: int, width: int) -> FloatArray:
 
 
 def turned(rasters: Rasters, number: int) -> Rasters:
-    """Turns square rasters as ``records.dataset.augment`` does, by the number's last three bits."""
+    """Flips and turns square rasters alike, as ``turned_values`` does each."""
+    return rasters.mapped(*[lambda values: turned_values(values, number)] * 2)
 
-    def turn(values: FloatArray) -> FloatArray:
-        values = values.T if number & 1 else values
-        values = values[::-1] if number & 2 else values
-        return values[:, ::-1] if number & 4 else values
 
-    return rasters.mapped(turn, turn)
+def turned_values(values: FloatArray, number: int) -> FloatArray:
+    """Applies the one of the eight symmetries of a square that the number's last bits choose.
+
+    They stand for transposition and two flips, which include the quarter turns.
+    """
+    values = values.T if number & 1 else values
+    values = values[::-1] if number & 2 else values
+    return values[:, ::-1] if number & 4 else values
 
 
 def batch_of(

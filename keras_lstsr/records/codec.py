@@ -1,14 +1,10 @@
-"""Samples to ``tf.train.Example`` and back, both ways in one place.
-
-``encode_sample`` and ``decode_sample`` need protobuf and NumPy alone; ``parse_sample`` is the same
-decoding as a TensorFlow graph, for tf.data.
-"""
+"""Samples to ``tf.train.Example`` and back, both ways in one place, by protobuf and NumPy alone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from affine import Affine
@@ -28,9 +24,6 @@ from keras_lstsr.records.schema import (
     STORED_DTYPES,
     Feature,
 )
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 _GUIDE_PREFIX = Feature.GUIDE.format("")
 _ON_DISK = {"uint16": "<u2", "int16": "<i2", "float32": "<f4"}
@@ -252,74 +245,3 @@ def _raster(features: Any, prefix: str) -> tuple[NDArray[np.float32], Encoding]:
     values = (stored.astype(np.float64) * scale + offset).astype(np.float32)
     values[stored == fill] = np.nan
     return values, Encoding(dtype, scale, offset, fill)
-
-
-def parse_sample(
-    serialized: tf.Tensor,
-    *,
-    side: int,
-    scale_factor: int,
-    guides: Sequence[str] = (),
-    with_truth: bool = False,
-) -> dict[str, Any]:
-    """Restores a sample from a record, a scalar string tensor, as a TensorFlow graph.
-
-    Returns:
-        ``lst_kelvin`` ``[side, side]``; ``guides``, by name, and, if asked for, ``truth_kelvin``
-        ``[side · scale_factor, side · scale_factor]``, float32 with NaN where missing, and at the
-        bottom and on the right of smaller samples; and the scalar strings ``name``, ``place``,
-        ``day_night``, ``origin``.
-    """
-    import tensorflow as tf
-
-    texts = ("name", "place", "day_night", Feature.ORIGIN)
-    sides = {Feature.LST: side} | {
-        Feature.GUIDE.format(name): side * scale_factor for name in guides
-    }
-    if with_truth:
-        sides[Feature.TRUTH] = side * scale_factor
-    wanted: dict[str, Any] = {name: tf.io.FixedLenFeature([], tf.string) for name in texts}
-    for prefix in sides:
-        for name in ("values", "dtype", "scale_offset"):
-            wanted[f"{prefix}/{name}"] = tf.io.FixedLenFeature([], tf.string)
-        wanted[f"{prefix}/fill"] = tf.io.FixedLenFeature([], tf.int64)
-        wanted[f"{prefix}/shape"] = tf.io.FixedLenFeature([2], tf.int64)
-    features = tf.io.parse_single_example(serialized, wanted)
-    parsed: dict[str, Any] = {name: features[name] for name in texts}
-    rasters = {prefix: _parse_raster(features, prefix, length) for prefix, length in sides.items()}
-    parsed[Feature.LST] = rasters[Feature.LST]
-    parsed["guides"] = {name: rasters[Feature.GUIDE.format(name)] for name in guides}
-    if with_truth:
-        parsed[Feature.TRUTH] = rasters[Feature.TRUTH]
-    return parsed
-
-
-def _parse_raster(features: dict[str, tf.Tensor], prefix: str, side: int) -> tf.Tensor:
-    import tensorflow as tf
-
-    raw = features[f"{prefix}/values"]
-    dtype = features[f"{prefix}/dtype"]
-    # float64 as in NumPy: float32 arithmetic would not give the delivered values back exactly.
-    scale_offset = tf.io.decode_raw(features[f"{prefix}/scale_offset"], tf.float64)
-
-    def from_integers(kind: tf.DType) -> tf.Tensor:
-        stored = tf.io.decode_raw(raw, kind)
-        values = tf.cast(stored, tf.float64) * scale_offset[0] + scale_offset[1]
-        missing = tf.equal(tf.cast(stored, tf.int64), features[f"{prefix}/fill"])
-        return tf.where(missing, np.float32(np.nan), tf.cast(values, tf.float32))
-
-    values = tf.case(
-        [
-            (tf.equal(dtype, "uint16"), lambda: from_integers(tf.uint16)),
-            (tf.equal(dtype, "int16"), lambda: from_integers(tf.int16)),
-        ],
-        default=lambda: tf.io.decode_raw(raw, tf.float32),
-        exclusive=True,
-    )
-    shape = features[f"{prefix}/shape"]
-    filled_up = tf.pad(
-        tf.reshape(values, shape),
-        [[0, side - shape[0]], [0, side - shape[1]]],
-        constant_values=np.float32(np.nan),
-    )
-    return tf.ensure_shape(filled_up, [side, side])

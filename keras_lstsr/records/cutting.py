@@ -11,9 +11,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.grids.align import guide_on_fine_grid
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.resample import finer_window, upsample_nearest
+from keras_lstsr.grids.warp import guide_on_fine_grid
 from keras_lstsr.products import REASONS, rejection_reason
 from keras_lstsr.records.places import (
     RasterWindow,

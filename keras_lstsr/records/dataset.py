@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lstsr.records.arrays import FloatArray
+from keras_lstsr.records.arrays import FloatArray, filled_up, task_view, turned_values
 from keras_lstsr.records.batch_settings import SPREAD, BatchSettings
-from keras_lstsr.records.codec import parse_sample
-from keras_lstsr.records.reading import SHARDS_AT_A_TIME, check_split, decoded_split
-from keras_lstsr.records.schema import Feature
+from keras_lstsr.records.codec import decode_sample
+from keras_lstsr.records.reading import SHARDS_AT_A_TIME, check_split, decoded_split, input_side
 from keras_lstsr.records.variation import FEEDING_THREADS, CropBatches
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ def make_dataset(
     *,
     training: bool,
     seed: int = 0,
-    drop_remainder: bool | None = None,
     first_batch: int = 0,
 ) -> tf.data.Dataset:
     """Makes the batches of a split.
@@ -51,9 +49,9 @@ def make_dataset(
         records_dir: The records folder.
         split: ``train``, ``validation`` or ``test``.
         settings: What a batch holds.
-        training: Crop, shuffle, turn and vary, as the settings say; else whole samples in order.
+        training: Crop, shuffle, turn and vary, as the settings say, in full batches; else whole
+            samples in order, the last batch as it is.
         seed: Of all that is random.
-        drop_remainder: Leave out a last batch that is not full; by default only in training.
         first_batch: Number of the first batch of crops, from which a training goes on.
 
     Returns:
@@ -74,30 +72,25 @@ def make_dataset(
     import tensorflow as tf
 
     crops = training and settings.crop_pixels is not None
-    drop_remainder = training if drop_remainder is None else drop_remainder
-    metadata, files = check_split(
-        records_dir, split, settings, full_batches=drop_remainder and not crops
-    )
+    full = training and not crops
+    metadata, files = check_split(records_dir, split, settings, full_batches=full)
     factor = metadata.scale_factor
     count = metadata.counts[split]  # type: ignore[index]  # check_split checked it
     if crops:
         samples = decoded_split(Path(records_dir), split, files, count, settings)
         batches = CropBatches(samples, settings, factor, seed)
         return _crop_dataset(batches, settings, factor, first_batch)
-    side = -(-metadata.patch_size // factor) * factor
-    if settings.task == "1km_to_250m":
-        side = metadata.patch_size
+    side = input_side(metadata, settings)
+    fine = side * factor
+    shapes = [(side, side), *[(fine, fine)] * (len(settings.guides) + 1), ()]
 
-    def parse(serialized: tf.Tensor) -> dict[str, Any]:
-        parsed = parse_sample(
-            serialized,
-            side=side,
-            scale_factor=factor,
-            guides=settings.guides,
-            with_truth=settings.fine_truth,
-        )
-        wanted = (Feature.LST, Feature.TRUTH, "guides", Feature.ORIGIN)
-        return {name: parsed[name] for name in wanted if name in parsed}
+    def decoded(record: bytes) -> list[Any]:
+        seen = filled_up(task_view(decode_sample(record), settings), side, side, factor)
+        return [*seen.values(factor), np.float32(seen.observed)]
+
+    def moved(number: np.int64, *parts: Any) -> list[Any]:
+        *rasters, observed = parts
+        return [*(turned_values(values, int(number)) for values in rasters), observed]
 
     dataset = tf.data.Dataset.from_tensor_slices([str(path) for path in files]).interleave(
         lambda path: tf.data.TFRecordDataset(path, compression_type="GZIP"),
@@ -107,24 +100,21 @@ def make_dataset(
     )
     # Records that were lost show here, and Keras knows the steps of an epoch.
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
-    dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.map(_in_python(decoded, shapes), num_parallel_calls=tf.data.AUTOTUNE)
     if settings.cache:
         dataset = dataset.cache()
     if training and settings.shuffle_buffer:
         dataset = dataset.shuffle(settings.shuffle_buffer, seed=seed, reshuffle_each_iteration=True)
-    dataset = dataset.map(
-        lambda sample: _as_task_sees(sample, settings, factor), num_parallel_calls=tf.data.AUTOTUNE
-    )
     if training and settings.augment:
         numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
-        dataset = tf.data.Dataset.zip(dataset, numbers).map(
-            augment, num_parallel_calls=tf.data.AUTOTUNE
+        turn = _in_python(moved, shapes)
+        dataset = tf.data.Dataset.zip(numbers, dataset).map(
+            lambda number, parts: turn(number, *parts), num_parallel_calls=tf.data.AUTOTUNE
         )
     dataset = dataset.map(
-        lambda sample: _inputs_and_target(sample, settings, factor),
-        num_parallel_calls=tf.data.AUTOTUNE,
+        lambda *parts: _inputs_and_target(parts, settings), num_parallel_calls=tf.data.AUTOTUNE
     )
-    dataset = dataset.batch(settings.batch_size, drop_remainder=drop_remainder)
+    dataset = dataset.batch(settings.batch_size, drop_remainder=training)
     return _in_order(dataset)
 
 
@@ -194,100 +184,43 @@ def _crop_dataset(
         inputs, target = batches.batch(int(number))
         return [*(inputs[name] for name in names), target]
 
-    def named(number: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        kinds = [tf.float32] * (len(names) + 1)
-        *inputs, target = tf.numpy_function(call, [number], kinds, stateful=False)
-        known = {
-            name: tf.ensure_shape(
-                values, [size, *([coarse] * 2 if name == names[0] else [fine] * 2), 1]
-            )
-            for name, values in zip(names, inputs, strict=True)
-        }
-        return known, tf.ensure_shape(target, [size, fine, fine, channels])
+    shapes = [(size, *[coarse if name == names[0] else fine] * 2, 1) for name in names]
+    call = _in_python(drawn, [*shapes, (size, fine, fine, channels)])
 
-    call = _CALLS.counted(drawn)
+    def named(number: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        *inputs, target = call(number)
+        return dict(zip(names, inputs, strict=True)), target
+
     numbers = tf.data.Dataset.range(first_batch, np.iinfo(np.int64).max)
     return _in_order(numbers.map(named, num_parallel_calls=FEEDING_THREADS))
 
 
-def augment(sample: dict[str, Any], number: tf.Tensor) -> dict[str, Any]:
-    """Flips and turns all rasters of a sample alike.
-
-    Args:
-        sample: Square rasters ``[side, side]`` of the same ground, of any resolution, also in
-            dicts of their own; what is a scalar stays.
-        number: An int64 scalar whose last three bits choose one of the square's eight symmetries.
-    """
+def _in_python(
+    function: Callable[..., list[Any]], shapes: Sequence[tuple[int, ...]]
+) -> Callable[..., tuple[tf.Tensor, ...]]:
+    """Returns a function of tensors that calls Python for float32 tensors of these shapes."""
     import tensorflow as tf
 
-    # Eight symmetries: transposition and two flips, one bit each. They include the quarter turns.
-    bits = tf.bitwise.right_shift(number, tf.constant([0, 1, 2], tf.int64)) % 2
+    counted = _CALLS.counted(function)
 
-    def turn(raster: tf.Tensor) -> tf.Tensor:
-        if raster.shape.rank != 2:
-            return raster
-        shape = raster.shape
-        raster = tf.where(bits[0] == 1, tf.transpose(raster), raster)
-        raster = tf.where(bits[1] == 1, tf.reverse(raster, [0]), raster)
-        raster = tf.where(bits[2] == 1, tf.reverse(raster, [1]), raster)
-        return tf.ensure_shape(raster, shape)
+    def call(*values: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        found = tf.numpy_function(counted, values, [tf.float32] * len(shapes), stateful=False)
+        return tuple(map(tf.ensure_shape, found, shapes))
 
-    return tf.nest.map_structure(turn, sample)
-
-
-def _blocks(raster: tf.Tensor, factor: int) -> tf.Tensor:
-    import tensorflow as tf
-
-    height, width = raster.shape
-    return tf.reshape(raster, [height // factor, factor, width // factor, factor])
-
-
-def degrade_norm_l4(lst_kelvin: tf.Tensor, factor: int) -> tf.Tensor:
-    """Degrades ``[H, W]`` as ``keras_lstsr.grids.resample.norm_l4`` does, as a graph."""
-    import tensorflow as tf
-
-    fourth = tf.cast(_blocks(lst_kelvin, factor), tf.float64) ** 4
-    return tf.cast(tf.reduce_mean(fourth, axis=(1, 3)) ** 0.25, lst_kelvin.dtype)
-
-
-def _block_mean(values: tf.Tensor, factor: int) -> tf.Tensor:
-    import tensorflow as tf
-
-    blocks = tf.cast(_blocks(values, factor), tf.float64)
-    return tf.cast(tf.reduce_mean(blocks, axis=(1, 3)), values.dtype)
-
-
-def _repeat(values: tf.Tensor, factor: int) -> tf.Tensor:
-    import tensorflow as tf
-
-    return tf.repeat(tf.repeat(values, factor, axis=0), factor, axis=1)
-
-
-def _as_task_sees(sample: dict[str, Any], settings: BatchSettings, factor: int) -> dict[str, Any]:
-    """As ``records.arrays.task_view``."""
-    if settings.task == "1km_to_250m":
-        return sample
-    guides = {name: _block_mean(guide, factor) for name, guide in sample["guides"].items()}
-    fine = sample[Feature.LST]
-    coarse = degrade_norm_l4(fine, factor)
-    return {**sample, Feature.LST: coarse, Feature.TRUTH: fine, "guides": guides}
+    return call
 
 
 def _inputs_and_target(
-    sample: dict[str, Any], settings: BatchSettings, factor: int
+    parts: Sequence[tf.Tensor], settings: BatchSettings
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """As ``records.arrays.batch_of``."""
+    """As ``records.arrays.batch_of``, of the rasters of one sample."""
     import tensorflow as tf
 
-    lst, guides = sample[Feature.LST], sample["guides"]
-    fine = sample[Feature.TRUTH] if Feature.TRUTH in sample else _repeat(lst, factor)
+    lst, *guides, fine, observed = parts
+    known = dict(zip(settings.guides, guides, strict=True)) | {
+        SPREAD: tf.fill(fine.shape, observed)
+    }
     inputs = {"lst_kelvin": lst[..., None]}
-    inputs |= {name: guides[name][..., None] for name in settings.model_guides}
-    channels = [fine]
-    for name in settings.target_channels:
-        if name == SPREAD:
-            observed = tf.cast(tf.equal(sample[Feature.ORIGIN], "observed"), tf.float32)
-            channels.append(tf.fill(fine.shape, observed))
-        else:
-            channels.append(guides[name])
+    inputs |= {name: known[name][..., None] for name in settings.model_guides}
+    channels = [fine, *(known[name] for name in settings.target_channels)]
     return inputs, tf.stack(channels, axis=-1)

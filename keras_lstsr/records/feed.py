@@ -32,7 +32,6 @@ class SampleFeed(keras.utils.PyDataset):
         settings: What a batch holds. A ``shuffle_buffer`` above zero shuffles the whole split.
         training: See there.
         seed: See there; not below zero.
-        drop_remainder: See there.
         steps: Batches in a pass: any number of crops, or at most so many of whole samples; None
             gives as many as there are whole samples for.
     """
@@ -45,23 +44,20 @@ class SampleFeed(keras.utils.PyDataset):
         *,
         training: bool,
         seed: int = 0,
-        drop_remainder: bool | None = None,
         steps: int | None = None,
     ) -> None:
         crops = training and settings.crop_pixels is not None
         super().__init__(
             workers=FEEDING_THREADS if crops else 1, max_queue_size=2 * FEEDING_THREADS
         )
-        drop_remainder = training if drop_remainder is None else drop_remainder
-        metadata, files = check_split(
-            records_dir, split, settings, full_batches=drop_remainder and not crops
-        )
+        full = training and not crops
+        metadata, files = check_split(records_dir, split, settings, full_batches=full)
         count, size = metadata.counts[split], settings.batch_size  # type: ignore[index]
         self._settings, self._training, self._seed = settings, training, seed
         self._factor = metadata.scale_factor
         self._side = input_side(metadata, settings)
         self._samples = decoded_split(Path(records_dir), split, files, count, settings)
-        batches = count // size if drop_remainder else -(-count // size)
+        batches = count // size if training else -(-count // size)
         self._crops: CropBatches | None = None
         if crops:
             self._crops = CropBatches(self._samples, settings, self._factor, seed)

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import xarray as xr
+from rasterio.errors import RasterioError
 from rasterio.warp import calculate_default_transform
 
 from keras_lstsr.errors import GridError, ProductError
 from keras_lstsr.files import sha256_of
-from keras_lstsr.grids.degradation import GOOD_PIXEL_NOISE_KELVIN, degrade
+from keras_lstsr.grids.degradation import GOOD_PIXEL_NOISE_KELVIN, PointSpread, degrade
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.warp import warp_area
 from keras_lstsr.products import open_product
@@ -27,8 +28,15 @@ from keras_lstsr.records.schema import SCALE_FACTOR
 
 PIXEL_SIZE_M = 250.0
 
-_LST_PART, _CLOUD_PART, _MASKS = "_LST_", "_cloud_mask_", "_mask_"
-_CLEAR = 0
+# Part of a scene's name, the same of its cloud mask's, and the mask's bits that must not be set:
+# ECOSTRESS from AppEEARS and as tiles; Landsat's fill, dilated cloud, cirrus, cloud and shadow.
+_CLOUD_MASKS = (
+    ("_LST_", "_cloud_mask_", -1),
+    ("_LST.", "_cloud.", -1),
+    ("_ST_B10.", "_QA_PIXEL.", 0b11111),
+    ("_ST_B6.", "_QA_PIXEL.", 0b11111),
+)
+_MASK_NAMES = ("_mask_", "_cloud.", "_QA_PIXEL.")
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,16 @@ class FineSceneFile:
         return self.path.parent.name
 
     @property
+    def partners(self) -> dict[str, Path]:
+        """It has no guides."""
+        return {}
+
+    @property
+    def guide_names(self) -> list[str]:
+        """It has none."""
+        return []
+
+    @property
     def paths(self) -> list[Path]:
         """The file, and its cloud mask where there is one."""
         mask = cloud_mask_of(self.path)
@@ -74,18 +92,14 @@ class FineSceneFile:
             raise ProductError(
                 "the raster is not LST", path=self.path, found=", ".join(map(str, scene.data_vars))
             )
-        fine = _without_clouds(scene["lst_kelvin"], self.path)
+        fine = without_clouds(scene["lst_kelvin"], self.path)
         grid = _utm_grid(fine, self.path, self.factor)
         truth = warp_area(fine, grid).astype(np.float32)
-        coarse = degrade(np.asarray(truth.values), self.factor, "psf")
-        # The name alone decides on the noise: the same whatever else is in the folder.
-        rng = np.random.default_rng(list(self.path.name.encode()))
-        coarse = coarse + rng.normal(0, GOOD_PIXEL_NOISE_KELVIN, coarse.shape)
         return SceneSample(
             self.name,
             self.group,
             day_night=str(fine.attrs.get("day_night", "unknown")),
-            lst=grid.coarser(self.factor).raster(coarse.astype(np.float32), name="lst_kelvin"),
+            lst=coarse_lst(truth, self.factor, self.path.name),
             truth=truth,
             files={path.name: sha256_of(path) for path in self.paths},
             origin="degraded",
@@ -95,11 +109,33 @@ class FineSceneFile:
         )
 
 
+def coarse_lst(
+    truth: xr.DataArray,
+    factor: int,
+    name: str,
+    *,
+    noise_kelvin: float = GOOD_PIXEL_NOISE_KELVIN,
+    psf: PointSpread | None = None,
+) -> xr.DataArray:
+    """Makes coarse LST of fine LST on a grid of whole coarse pixels.
+
+    Args:
+        truth: Fine LST in kelvin; NaN where missing.
+        factor: Fine pixels along a coarse pixel's side.
+        name: Decides on the noise, alone: the same whatever else is in the folder.
+        noise_kelvin: Standard deviation of the noise.
+        psf: What a coarse pixel sees; None is MODIS at nadir.
+    """
+    coarse = degrade(np.asarray(truth.values), factor, "psf", psf=psf)
+    rng = np.random.default_rng(list(name.encode()))
+    coarse = coarse + rng.normal(0, noise_kelvin, coarse.shape)
+    return Grid.of(truth).coarser(factor).raster(coarse.astype(np.float32), name="lst_kelvin")
+
+
 def find_fine_scenes(folder: str | PathLike[str]) -> list[FineSceneFile]:
     """Finds the GeoTIFFs of LST in a folder, in the order of their names.
 
-    Names with ``_mask_`` are not LST; ``…_cloud_mask_….tif`` belongs to ``…_LST_….tif``, as
-    AppEEARS delivers ECOSTRESS.
+    Cloud masks beside them are not LST; see ``cloud_mask_of``.
 
     Raises:
         ProductError: If the folder is not there or holds none.
@@ -108,7 +144,7 @@ def find_fine_scenes(folder: str | PathLike[str]) -> list[FineSceneFile]:
     found = [
         path
         for path in sorted(folder.glob("*"))
-        if path.suffix.lower() in (".tif", ".tiff") and _MASKS not in path.name
+        if path.suffix.lower() in (".tif", ".tiff") and not is_mask(path)
     ]
     if not found:
         raise ProductError(
@@ -120,26 +156,52 @@ def find_fine_scenes(folder: str | PathLike[str]) -> list[FineSceneFile]:
     return [FineSceneFile(path) for path in found]
 
 
+def is_mask(path: Path) -> bool:
+    """Tells by its name whether a file lies beside a scene as its mask."""
+    return any(part in path.name for part in _MASK_NAMES)
+
+
 def cloud_mask_of(path: Path) -> Path | None:
-    """Returns the cloud mask that lies beside a scene, or None."""
-    mask = path.with_name(path.name.replace(_LST_PART, _CLOUD_PART))
-    return mask if mask != path and mask.is_file() else None
+    """Returns the cloud mask that lies beside a scene, or None.
+
+    ``…_cloud_mask_….tif`` belongs to ``…_LST_….tif``, as AppEEARS delivers ECOSTRESS,
+    ``…_cloud.tif`` to ``…_LST.tif`` and ``…_QA_PIXEL.TIF`` to Landsat's ``…_ST_B10.TIF``.
+    """
+    return next((mask for mask, _ in _masks_beside(path)), None)
 
 
-def _without_clouds(lst: xr.DataArray, path: Path) -> xr.DataArray:
-    mask = cloud_mask_of(path)
-    if mask is None:
-        return lst
-    with rasterio.open(mask) as file:
-        cloud = file.read(1)
-    if cloud.shape != lst.shape:
-        raise GridError(
-            "the cloud mask does not fit its scene",
-            path=mask,
-            found=f"shape {cloud.shape}",
-            expected=f"shape {lst.shape}",
-        )
-    return lst.where(cloud == _CLEAR)
+def _masks_beside(path: Path) -> list[tuple[Path, int]]:
+    named = [
+        (path.with_name(path.name.replace(part, of_mask)), bits)
+        for part, of_mask, bits in _CLOUD_MASKS
+    ]
+    return [(mask, bits) for mask, bits in named if mask != path and mask.is_file()]
+
+
+def without_clouds(lst: xr.DataArray, path: Path) -> xr.DataArray:
+    """Returns LST of a scene's file, NaN where the cloud mask beside it shows clouds.
+
+    Raises:
+        ProductError: If the mask cannot be read.
+        GridError: If it is of another shape.
+    """
+    for mask, bits in _masks_beside(path):
+        try:
+            with rasterio.open(mask) as file:
+                cloud = file.read(1)
+        except RasterioError as error:
+            raise ProductError(
+                "the cloud mask cannot be read", path=mask, found=str(error)
+            ) from error
+        if cloud.shape != lst.shape:
+            raise GridError(
+                "the cloud mask does not fit its scene",
+                path=mask,
+                found=f"shape {cloud.shape}",
+                expected=f"shape {lst.shape}",
+            )
+        lst = lst.where(cloud.astype(np.int64) & bits == 0)
+    return lst
 
 
 def _utm_grid(lst: xr.DataArray, path: Path, factor: int) -> Grid:

@@ -10,19 +10,33 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 
-from keras_lstsr.config.guides import GUIDES, guide_named
+from keras_lstsr.config.guides import GUIDES, REFERENCE, guide_named
 from keras_lstsr.errors import ConfigError, ProductError
 from keras_lstsr.files import sha256_of
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.ground import share_ground
+from keras_lstsr.grids.reference import detail_of, mean_detail
+from keras_lstsr.grids.registration import shifted
+from keras_lstsr.grids.warp import guide_on_fine_grid
+from keras_lstsr.grids.water import water_from_ndvi
 from keras_lstsr.products import open_product
-from keras_lstsr.records.scene_sample import SceneSample
+from keras_lstsr.records.rasters import TRUTH
+from keras_lstsr.records.scene_sample import (
+    SceneSample,
+    clear_shift,
+    cropped_to_guides,
+    shift_of_scene,
+    usable_truth,
+)
+from keras_lstsr.records.schema import SCALE_FACTOR
 
 PAIRS_TABLE = "pairs.csv"
 _DEFAULT_GUIDE = "ndvi"
@@ -38,6 +52,7 @@ class PairFiles:
         lst: Coarse LST.
         guides: Name of a guide → its file.
         truth: True fine LST.
+        others: Pairs that share ground with it; None where no further guides are wanted.
     """
 
     name: str
@@ -45,11 +60,25 @@ class PairFiles:
     lst: Path
     guides: Mapping[str, Path]
     truth: Path
+    others: tuple[PairFiles, ...] | None = None
 
     @property
     def paths(self) -> list[Path]:
         """All files of the pair."""
-        return [self.lst, *self.guides.values(), self.truth]
+        return [self.lst, *self.partners.values()]
+
+    @property
+    def partners(self) -> dict[str, Path]:
+        """Role → the file that belongs to LST."""
+        return {**self.guides, TRUTH: self.truth}
+
+    @property
+    def guide_names(self) -> list[str]:
+        """Names of the guides that it has."""
+        if self.others is None:
+            return list(self.guides)
+        derived = {"water"} if "ndvi" in self.guides else set()
+        return [n for n in GUIDES if n in {*self.guides, *derived, REFERENCE}]
 
     def load(self) -> SceneSample:
         """Reads the rasters in physical units.
@@ -58,12 +87,21 @@ class PairFiles:
             ProductError: If a raster cannot be read or is not what its name says.
         """
         scene, lst = _open(self.lst, "lst_kelvin")
+        guides = {name: _open(path, name)[1] for name, path in self.guides.items()}
+        if self.others is not None:
+            if "ndvi" in guides:
+                guides.setdefault("water", water_from_ndvi(guides["ndvi"]))
+            details = [pair.detail() for pair in self.others if not pair.shows_date_of(lst)]
+            known = [detail for detail in details if detail is not None]
+            if known:
+                fine = Grid.of(lst).finer(SCALE_FACTOR)
+                guides[REFERENCE] = mean_detail(known, fine)[REFERENCE]
         return SceneSample(
             self.name,
             self.group,
             day_night=str(lst.attrs.get("day_night", "unknown")),
             lst=lst,
-            guides={name: _open(path, name)[1] for name, path in self.guides.items()},
+            guides=guides,
             truth=_open(self.truth, "lst_kelvin")[1],
             files={path.name: sha256_of(path) for path in self.paths},
             product=scene.attrs["product"],
@@ -71,12 +109,37 @@ class PairFiles:
             acquisition_date=scene.attrs["acquisition_date"],
         )
 
+    def detail(self) -> xr.DataArray | None:
+        """Returns the detail of its truth, moved to its place; None where that is not clear."""
+        return _detail(self.lst, tuple(self.guides.items()), self.truth)
 
-def find_pairs(folder: str | PathLike[str]) -> list[PairFiles]:
+    def shows_date_of(self, lst: xr.DataArray) -> bool:
+        """Tells whether it is of the date of another coarse LST: both are the same on some ground.
+
+        Truths of one overpass overlap, and there the one would tell the other.
+        """
+        own = guide_on_fine_grid(_open(self.lst, "lst_kelvin")[1], lst, 1).values
+        both = np.isfinite(own) & np.isfinite(lst.values)
+        return bool(both.any() and np.isclose(own, lst.values)[both].mean() > 0.5)
+
+
+@lru_cache(maxsize=256)
+def _detail(lst: Path, guides: tuple[tuple[str, Path], ...], truth: Path) -> xr.DataArray | None:
+    scene = PairFiles("", "", lst, dict(guides), truth).load()
+    shift = clear_shift(shift_of_scene(cropped_to_guides(scene, SCALE_FACTOR), SCALE_FACTOR))
+    if shift is None or scene.truth is None:
+        return None
+    moved = shifted(scene.truth, shift)
+    return detail_of(moved.where(usable_truth(moved)), SCALE_FACTOR)
+
+
+def find_pairs(folder: str | PathLike[str], *, references: bool = False) -> list[PairFiles]:
     """Finds the pairs of a folder, by name.
 
     Args:
         folder: Where the rasters and perhaps ``pairs.csv`` (``id``, ``overlap_group``) lie.
+        references: Whether pairs are to have further guides: ``water`` from NDVI, and
+            ``reference``, the mean detail of other pairs' truths of other dates.
 
     Returns:
         The pairs in the order of their names. All have the same guides. Without a table, pairs
@@ -119,7 +182,7 @@ def find_pairs(folder: str | PathLike[str]) -> list[PairFiles]:
         groups = _groups_of_table(table, list(found))
     else:
         groups = list(map(str, share_ground([Grid.of(files["lst"]) for files in found.values()])))
-    return [
+    pairs = [
         PairFiles(
             name,
             group,
@@ -129,6 +192,17 @@ def find_pairs(folder: str | PathLike[str]) -> list[PairFiles]:
         )
         for (name, files), group in zip(found.items(), groups, strict=True)
     ]
+    return [replace(pair, others=_sharing(pair, pairs)) for pair in pairs] if references else pairs
+
+
+def _sharing(pair: PairFiles, pairs: Sequence[PairFiles]) -> tuple[PairFiles, ...]:
+    ground, *grounds = (Grid.of(each.truth) for each in (pair, *pairs))
+    together = (
+        other
+        for other, its in zip(pairs, grounds, strict=True)
+        if other is not pair and len(set(share_ground([ground, its]))) == 1
+    )
+    return tuple(together)
 
 
 def _roles(guides: Sequence[str]) -> dict[str, tuple[str, str]]:

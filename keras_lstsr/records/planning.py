@@ -200,6 +200,19 @@ def groups_of(grids: Sequence[Grid]) -> list[str]:
     return [str(known[grid]) for grid in grids]
 
 
+def connected_groups(grids: Sequence[Grid], groups: Sequence[str]) -> list[str]:
+    """Names what hangs together by shared ground or by a group; "" is no group."""
+    found = groups_of(grids)
+    first: dict[str, str] = {}
+    for number, group in enumerate(groups):
+        one = found[number]
+        other = first.setdefault(group, one) if group else one
+        if one != other:
+            found = [other if name == one else name for name in found]
+            first = {group: other if name == one else name for group, name in first.items()}
+    return found
+
+
 def _order(outline: Outline) -> tuple[str, str, str]:
     return (outline.role, outline.path, outline.sha256)
 

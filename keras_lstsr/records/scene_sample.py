@@ -1,32 +1,59 @@
-"""A scene with its guides and its truth, each raster on a grid of its own, before nesting."""
+"""A scene before nesting, each raster on a grid of its own; and how far its truth lies off.
+
+Each truth is matched with the sharpened LST of the same scene. To score with, the robust centre of
+the set is the shift of all: one scene alone is uncertain by some tenths of a pixel, and a shift of
+its own would let each result fit its truth better than it is. To learn from, each truth is wanted
+exactly where it belongs, and single scenes lie up to half a pixel off the set; so each is moved by
+its own shift where that is clear, and else by the set's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from keras_lstsr.config.guides import GUIDES
 from keras_lstsr.errors import ProductError
-from keras_lstsr.grids.align import CLEARLY_FINER, guide_on_fine_grid, relative_pixel_size
-from keras_lstsr.grids.door import placed
-from keras_lstsr.grids.grid import Grid
-from keras_lstsr.grids.registration import Shift, shifted
+from keras_lstsr.grids.grid import Grid, placed
+from keras_lstsr.grids.registration import ConstantShift, Shift, constant_shift, coregister, shifted
 from keras_lstsr.grids.resample import block_mean, finer_window
-from keras_lstsr.grids.warp import warp_area, warp_spline
+from keras_lstsr.grids.warp import (
+    CLEARLY_FINER,
+    guide_on_fine_grid,
+    relative_pixel_size,
+    warp_area,
+    warp_bilinear,
+    warp_spline,
+)
 from keras_lstsr.records.sample import Encoding, Sample
 from keras_lstsr.records.schema import Origin
+from keras_lstsr.sharpening import SharpeningWarning, sharpen
 
 ASTER_MINIMUM_KELVIN = 270.0
 """What is colder in ASTER's LST is a ring that its resampling left."""
 
 ASTER_ERODED_PIXELS = 6
 """By how much ASTER's usable pixels are eroded: the ring fades into good pixels."""
+
+Coregistration = Literal["none", "pixel", "subpixel", "both"]
+"""What to score with: the truth where it says it lies (``none``), shifted by the set's shift in
+whole pixels (``pixel``) or in fractions (``subpixel``), or ``none`` and ``pixel`` (``both``)."""
+
+REFERENCE_METHOD = "tsharp"
+# Where there is no guide, LST's own texture is what there is to match with.
+_REFERENCE_WITHOUT_GUIDE = "bicubic"
+
+# Of a shift's prominence. The 54 real pairs have 0.21 to 0.72; noise has next to none.
+LEAST_SHIFT_QUALITY = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +114,21 @@ class FileSource(SampleSource, Protocol):
         """Its files, that of LST first."""
         ...
 
+    @property
+    def partners(self) -> Mapping[str, Path]:
+        """Role → the file that belongs to LST."""
+        ...
+
+    @property
+    def guide_names(self) -> list[str]:
+        """Names of the guides that it may have."""
+        ...
+
 
 def cropped_to_guides(scene: SceneSample, factor: int) -> SceneSample:
     """Crops LST to the coarse pixels that every guide covers whole, and the guides to that ground.
+
+    Guides that no method regresses on (``Guide.regressor``) may lack anywhere.
 
     LST and guides need not share corners. What is cut off is what lies beyond the outermost rows
     and columns with a wholly covered pixel; pixels inside that a gap of a guide touches stay and
@@ -106,7 +145,7 @@ def cropped_to_guides(scene: SceneSample, factor: int) -> SceneSample:
     Raises:
         ProductError: If the guides cover no pixel of LST whole.
         GridError: If a raster has no regular grid, or a guide does not fit; see
-            ``grids.align.guide_on_fine_grid``.
+            ``grids.warp.guide_on_fine_grid``.
     """
     lst = placed(scene.lst, "lst")
     guides = {
@@ -114,6 +153,8 @@ def cropped_to_guides(scene: SceneSample, factor: int) -> SceneSample:
     }
     covered = np.ones(lst.grid.shape, np.bool_)
     for name, guide in guides.items():
+        if name in GUIDES and not GUIDES[name].regressor:
+            continue
         covered &= np.isfinite(block_mean(np.asarray(guide.values), factor))
         if not covered.any():
             raise ProductError("the guide covers no pixel of LST", path=scene.name, field=name)
@@ -207,3 +248,96 @@ def extent_of(marked: NDArray[np.bool_], margin: int = 0) -> tuple[slice, slice]
             slice(max(int(where[0]) - margin, 0), min(int(where[-1]) + 1 + margin, length))
         )
     return slices[0], slices[1]
+
+
+@dataclass(frozen=True)
+class SetRegistration:
+    """The shifts of a set of scenes, in pixels of the truth, to be added to the truth's position.
+
+    Attributes:
+        shifts: Scene → its own shift.
+        constant: The shift of the whole set, in fractions of a pixel.
+        whole_pixels: The same in whole pixels, as errors of indexing are; the rest is geolocation,
+            which differs from scene to scene.
+    """
+
+    shifts: dict[str, Shift]
+    constant: ConstantShift
+    whole_pixels: ConstantShift
+
+
+def register_scenes(
+    sources: Iterable[SampleSource],
+    factor: int,
+    *,
+    progress: Callable[[str], None] | None = None,
+) -> SetRegistration:
+    """Finds the shift of a set of scenes; ``progress`` is called with each name once it is done.
+
+    Raises:
+        GridError: If no scene can be registered.
+    """
+    shifts: dict[str, Shift] = {}
+    for source in sources:
+        scene = cropped_to_guides(source.load(), factor)
+        shift = shift_of_scene(scene, factor)
+        if shift is not None:
+            shifts[scene.name] = shift
+        if progress is not None:
+            progress(scene.name)
+    found = list(shifts.values())
+    return SetRegistration(shifts, constant_shift(found), constant_shift(found, round_to=1.0))
+
+
+def shift_of_scene(scene: SceneSample, factor: int) -> Shift | None:
+    """Finds how far a scene's truth lies from where it says, from this scene alone.
+
+    It is matched with what TsHARP makes of the first guide: its detail is the guide's, which lies
+    on LST's grid, and its sign and size are LST's. Without a guide it is matched with bicubic,
+    with which the 54 pairs give the same whole pixels.
+
+    Args:
+        scene: As ``cropped_to_guides`` returns it.
+        factor: Fine pixels along a coarse pixel's side.
+
+    Returns:
+        The shift in the truth's pixels, of quality 0 where nothing could be found; None where
+        there is no truth, or no pixel has both LST and guide.
+    """
+    if scene.truth is None:
+        return None
+    usable = np.isfinite(np.asarray(scene.lst.values))
+    guide = next(iter(scene.guides.values()), None)
+    if guide is not None:
+        usable &= np.isfinite(block_mean(np.asarray(guide.values), factor))
+    if not usable.any():
+        return None
+    method = _REFERENCE_WITHOUT_GUIDE if guide is None else REFERENCE_METHOD
+    with warnings.catch_warnings():
+        # A reference that fell back to bicubic still registers, and nobody reads its detail.
+        warnings.simplefilter("ignore", SharpeningWarning)
+        sharpened = sharpen(scene.lst, guide, method=method, factor=factor)
+    return _shift_of(scene.truth, sharpened)
+
+
+def _shift_of(truth: xr.DataArray, reference: xr.DataArray) -> Shift:
+    usable = usable_truth(truth)
+    fixed = warp_bilinear(reference, truth)
+    both = usable & np.isfinite(np.asarray(fixed.values))
+    if not both.any():
+        return Shift(math.nan, math.nan, 0.0)
+    rows, columns = extent_of(both)
+    part = {"y": rows, "x": columns}
+    return coregister(truth.where(usable).isel(part), fixed.isel(part))
+
+
+def clear_shift(shift: Shift | None) -> Shift | None:
+    """Returns a scene's own shift if it is clear enough to move its truth by, else None."""
+    clear = shift is not None and shift.quality >= LEAST_SHIFT_QUALITY
+    return shift if clear else None
+
+
+def common_shift(shifts: Iterable[Shift | None]) -> ConstantShift | None:
+    """Returns the shift of a set from the clear shifts of its scenes; None where none is clear."""
+    clear = [shift for shift in map(clear_shift, shifts) if shift is not None]
+    return constant_shift(clear) if clear else None

@@ -6,7 +6,7 @@ shift of the set is, which moves the truths that show no clear shift of their ow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,16 +26,19 @@ from keras_lstsr.records.cutting import (
     split_of_scene,
 )
 from keras_lstsr.records.places import locate, place_name
-from keras_lstsr.records.planning import TruthItem, check_date, groups_of
+from keras_lstsr.records.planning import TruthItem, check_date, connected_groups
 from keras_lstsr.records.rasters import LST, TRUTH, RasterReader
 from keras_lstsr.records.sample import Sample
 from keras_lstsr.records.scene_sample import (
     FileSource,
     SampleSource,
     SceneSample,
+    clear_shift,
+    common_shift,
     cropped_to_guides,
     extent_of,
     nested,
+    shift_of_scene,
 )
 from keras_lstsr.records.schema import (
     SCALE_FACTOR,
@@ -46,7 +49,6 @@ from keras_lstsr.records.schema import (
     Split,
     with_rejection,
 )
-from keras_lstsr.records.truth import clear_shift, common_shift, shift_of_scene
 
 LocalCopy = Callable[[str], AbstractContextManager[Path]]
 """Lends a file, wherever it lies, under a path that every library can open."""
@@ -165,14 +167,14 @@ class ScenePlan:
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
 
-def survey_scene(source: FileSource | RasterScene, factor: int = SCALE_FACTOR) -> SceneSurvey:
+def survey_scene(source: FileSource | RasterScene) -> SceneSurvey:
     """Surveys a scene with truth.
 
     Raises:
         ProductError: If a raster cannot be read, or a guide covers no pixel of LST.
         GridError: If a raster does not fit.
     """
-    scene = cropped_to_guides(source.load(), factor)
+    scene = cropped_to_guides(source.load(), SCALE_FACTOR)
     observed = scene.origin == "observed"
     return SceneSurvey(
         source,
@@ -185,13 +187,12 @@ def survey_scene(source: FileSource | RasterScene, factor: int = SCALE_FACTOR) -
             files=dict(scene.files),
         ),
         scene.acquisition_date,
-        clear_shift(shift_of_scene(scene, factor)) if observed else None,
+        clear_shift(shift_of_scene(scene, SCALE_FACTOR)) if observed else None,
     )
 
 
 def _info_of(source: FileSource, scene: SceneSample) -> SourceInfo:
-    (path, *others) = source.paths
-    roles = [*scene.guides, *([TRUTH] if scene.origin == "observed" else [])]
+    path = source.paths[0]
     return SourceInfo(
         path=str(path),
         role=LST if scene.origin == "observed" else TRUTH,
@@ -203,7 +204,7 @@ def _info_of(source: FileSource, scene: SceneSample) -> SourceInfo:
         acquisition_date=scene.acquisition_date,
         pixels=int(scene.lst.size),
         valid_pixels={scene.day_night: int(np.isfinite(scene.lst.values).sum())},
-        partners={role: other.name for role, other in zip(roles, others, strict=False)},
+        partners={role: other.name for role, other in source.partners.items()},
     )
 
 
@@ -220,7 +221,8 @@ def plan_scenes(surveys: Iterable[SceneSurvey], settings: CutSettings) -> SceneP
         if same is not survey:
             reason = f"{survey.info.path}: {same.info.path} gives a scene of the same name"
             plan.dead_letters.append(DeadLetter(path=survey.info.path, reason=reason))
-    components = _components(list(known.values()))
+    scenes = [survey.scene for survey in known.values()]
+    components = connected_groups([s.grid.grid for s in scenes], [s.group for s in scenes])
     places: dict[str, str] = {}
     for survey, component in zip(known.values(), components, strict=True):
         family = locate(survey.scene.grid.grid, anchor="raster").family
@@ -256,19 +258,6 @@ def plan_scenes(surveys: Iterable[SceneSurvey], settings: CutSettings) -> SceneP
         scene = survey.scene.model_copy(update=decided)
         plan.items.append(SceneItem(survey, scene, place, split, shift))
     return plan
-
-
-def _components(surveys: Sequence[SceneSurvey]) -> list[str]:
-    """Names what hangs together by shared ground or by a group."""
-    found = groups_of([survey.scene.grid.grid for survey in surveys])
-    first: dict[str, str] = {}
-    for number, survey in enumerate(surveys):
-        one = found[number]
-        other = first.setdefault(survey.scene.group, one) if survey.scene.group else one
-        if one != other:
-            found = [other if name == one else name for name in found]
-            first = {group: other if name == one else name for group, name in first.items()}
-    return found
 
 
 def samples_of(item: SceneItem, settings: CutSettings, tally: CutTally) -> Iterator[Sample]:

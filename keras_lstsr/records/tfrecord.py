@@ -19,6 +19,7 @@ from keras_lstsr.errors import MissingExtraError, RecordsError
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 _MASK_DELTA = 0xA282EAD8
+_COMPRESSION_LEVEL = 6
 
 
 @lru_cache(maxsize=1)
@@ -41,12 +42,12 @@ def masked_crc32c(data: bytes) -> int:
     return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
 
 
-def shard_bytes(records: Iterable[bytes], compression_level: int = 6) -> bytes:
+def shard_bytes(records: Iterable[bytes]) -> bytes:
     """Frames records, in their order, and compresses them; the same records give the same bytes."""
     buffer = io.BytesIO()
     # Neither clock nor file name may get into the gzip header.
     with gzip.GzipFile(
-        filename="", mode="wb", fileobj=buffer, mtime=0, compresslevel=compression_level
+        filename="", mode="wb", fileobj=buffer, mtime=0, compresslevel=_COMPRESSION_LEVEL
     ) as stream:
         for record in records:
             length = _LENGTH.pack(len(record))

@@ -13,8 +13,12 @@ from scipy import ndimage
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.grids.resample import coarse_guide, coarse_guide_and_share
 from keras_lstsr.sharpening.model_trees import fit_bagged_trees, predict_bagged_trees
-from keras_lstsr.sharpening.regression import global_fit, pixels_of_fit
-from keras_lstsr.sharpening.residual import guide_bands, upsampled_residual
+from keras_lstsr.sharpening.regression import (
+    global_fit,
+    guide_bands,
+    pixels_of_fit,
+    upsampled_residual,
+)
 
 # Leaves of a tree at most, for the scene and for a window.
 _LEAVES_OF_SCENE = 30

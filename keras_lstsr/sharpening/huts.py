@@ -12,8 +12,12 @@ from numpy.typing import NDArray
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.grids.resample import coarse_guide, coarse_guide_and_share
 from keras_lstsr.sharpening.fallback import warn
-from keras_lstsr.sharpening.regression import global_fit, pixels_of_fit
-from keras_lstsr.sharpening.residual import guide_bands, upsampled_residual
+from keras_lstsr.sharpening.regression import (
+    global_fit,
+    guide_bands,
+    pixels_of_fit,
+    upsampled_residual,
+)
 
 # Coarse pixels that each term of the polynomial needs, so that it does not follow single pixels.
 _PIXELS_PER_TERM = 5

@@ -21,10 +21,11 @@ from keras_lstsr.sharpening.regression import (
     LocalFits,
     fine_trend,
     global_fit,
+    guide_bands,
     local_fits,
     pixels_of_fit,
+    upsampled_residual,
 )
-from keras_lstsr.sharpening.residual import guide_bands, upsampled_residual
 from keras_lstsr.sharpening.variogram import Deconvolution
 
 

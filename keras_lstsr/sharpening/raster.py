@@ -13,10 +13,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from keras_lstsr.errors import ConfigError, GridError, unknown
-from keras_lstsr.grids.align import guide_over_lst
 from keras_lstsr.grids.axes import checked_raster, spatial_axes
-from keras_lstsr.grids.door import placed
+from keras_lstsr.grids.grid import placed
 from keras_lstsr.grids.resample import INTERPOLATIONS, interpolated, upsample_nearest
+from keras_lstsr.grids.warp import guide_over_lst
 from keras_lstsr.registration import Code, code_of, register
 from keras_lstsr.sharpening.fallback import ConstantGuideError, recorded, warn
 

@@ -17,7 +17,7 @@ from keras_lstsr import __version__
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.files import written_whole
 from keras_lstsr.grids.degradation import GOOD_PIXEL_NOISE_KELVIN
-from keras_lstsr.products import mod09gq, mod11a1
+from keras_lstsr.products import HDF_PRODUCTS, mod09gq, mod11a1
 from keras_lstsr.products.hdfeos import FieldDefinition
 from keras_lstsr.products.mod09gq import plain_field
 from keras_lstsr.simulate import climate, observation
@@ -66,7 +66,7 @@ _MOD11A1 = _Product(
         "MOD 1KM L3 LST",
         "MOD_PR11A",
     ),
-    mod11a1.GRID_NAME,
+    HDF_PRODUCTS["MOD11A1"].grid_name,
     mod11a1.FIELDS,
 )
 _MOD09GQ = _Product(
@@ -76,7 +76,7 @@ _MOD09GQ = _Product(
         "MOD09G",
         "MOD_PR09G",
     ),
-    mod09gq.GRID_NAME,
+    HDF_PRODUCTS["MOD09GQ"].grid_name,
     (*mod09gq.FIELDS, *_POINTERS),
 )
 

@@ -13,7 +13,7 @@ from scipy import ndimage
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.resample import block_mean
 from keras_lstsr.records.scene_sample import SceneSample
-from keras_lstsr.testing.rasters import FINE_PIXEL_M, utm_raster
+from keras_lstsr.testing.rasters import FINE_PIXEL_M, utm_grid, utm_raster, write_geotiff
 
 # The truth reaches so many fine pixels beyond LST.
 _MARGIN_PIXELS = 5
@@ -103,4 +103,40 @@ def write_pairs(folder: Path, count: int = 4) -> Path:
         write_pair(folder, made_scene(f"{number:03d}", seed=number, off=(1, 1), noise_kelvin=0.3))
     groups = "".join(f"{number:03d},{number // 2}\n" for number in range(count))
     (folder / "pairs.csv").write_text("id,overlap_group\n" + groups)
+    return folder
+
+
+def place_lst(date: int, size: int = 48, seed: int = 0) -> NDArray[np.float64]:
+    """Returns LST of a date in kelvin: the ground's texture, stronger and warmer each date."""
+    return 290 + date + (10 + date) * texture(size, seed)
+
+
+def write_places(folder: Path) -> Path:
+    """Writes two places of 48 × 48 fine pixels of 250 m, each of 3 × 3 stored pixels.
+
+    ``coast`` has two days, a morning, a night and a night under clouds, and NDVI of a median;
+    ``river`` lies on a part of the same ground, with one day and classes of land cover.
+    """
+    stored = 3
+
+    def write(
+        name: str, values: NDArray[np.float64], kind: str, scale: float, column: int = 0
+    ) -> None:
+        grid = utm_grid(values.shape, FINE_PIXEL_M, column=column).finer(stored)
+        counts = np.round(values / scale).astype(kind)
+        fine = np.repeat(np.repeat(counts, stored, axis=0), stored, axis=1)
+        nodata = {"uint16": 0, "int16": -32768, "uint8": 255}[kind]
+        units = "K" if "_lst_" in name else ""
+        write_geotiff(folder / name, fine, grid, scale=scale, units=units, nodata=nodata)
+
+    dates = ["20230601_day", "2023170201530_day", "20230620_morning", "20230602_night"]
+    for date, stem in enumerate(dates):
+        write(f"coast/{stem}_lst_83m.tif", place_lst(date), "uint16", 0.01)
+    cloudy = place_lst(4)
+    cloudy[20:24, 20:24] -= 60
+    write("coast/20230603_night_lst_83m.tif", cloudy, "uint16", 0.01)
+    write("coast/median_day_ndvi_83m.tif", 0.7 - 0.8 * texture(48, 0), "int16", 1e-4)
+    write("river/unknown-warm_day_lst_83m.tif", place_lst(0, 32, 1), "uint16", 0.01, 40)
+    water = np.where(texture(32, 1) < 0.4, 1, 2)
+    write("river/land_cover_83m.tif", water, "uint8", 1, 40)
     return folder

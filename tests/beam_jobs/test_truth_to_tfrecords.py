@@ -16,12 +16,18 @@ from keras_lstsr.files import sha256_of
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.records.fine_scenes import find_fine_scenes
 from keras_lstsr.records.pairs import find_pairs
+from keras_lstsr.records.place_scenes import find_places
 from keras_lstsr.records.reading import iterate_samples
-from keras_lstsr.records.scene_sample import cropped_to_guides, nested
+from keras_lstsr.records.scene_sample import (
+    clear_shift,
+    common_shift,
+    cropped_to_guides,
+    nested,
+    shift_of_scene,
+)
 from keras_lstsr.records.schema import DatasetMetadata, load_metadata
-from keras_lstsr.records.truth import clear_shift, common_shift, shift_of_scene
 from keras_lstsr.testing.rasters import utm_raster
-from keras_lstsr.testing.samples import made_scene, write_pair, write_pairs
+from keras_lstsr.testing.samples import made_scene, write_pair, write_pairs, write_places
 
 SMALL = ["--patch_size", "16"]
 
@@ -103,6 +109,28 @@ def test_records_hold_what_direct_computation_gives(prepared, pairs_dir, fine_di
     absent = np.full(expected.fine_grid.shape, np.nan, np.float32)
     assert_same(sample, replace(expected, guides={"ndvi": absent}))
     assert (name, sample.origin) == ("ECO_LST_2020", "degraded")
+
+
+def test_places_go_with_pairs_and_records_hold_all_guides(pairs_dir, tmp_path):
+    places = write_places(tmp_path / "places")
+    output = tmp_path / "records"
+    arguments = ["--pairs", str(pairs_dir), "--places", str(places), "--references"]
+    metadata = run([*arguments, "--draws", "1", "--output", str(output)])
+    assert metadata.guides == ["ndvi", "water", "reference"]
+    found = samples_of(output, metadata)
+    names = [scene.name for scene in find_places(places, draws=1)]
+    assert len(names) == 5 and sum(metadata.counts.values()) == 5 + len(names)
+    for source in find_places(places, draws=1):
+        expected = nested(source.load(), 4)
+        absent = np.full(expected.fine_grid.shape, np.nan, np.float32)
+        guides = {name: expected.guides.get(name, absent) for name in metadata.guides}
+        assert_same(found[source.name], replace(expected, guides=guides))
+        assert metadata.scenes[source.name].group == "coast"
+    assert metadata.scenes["coast/20230601_day#1"].day_night == "day"
+    (source,) = (s for s in metadata.sources if s.path.endswith("20230602_night_lst_83m.tif"))
+    assert source.partners == {"ndvi": "median_day_ndvi_83m.tif"}
+    pair = found["000"]
+    assert np.isfinite(pair.guides["water"]).all()
 
 
 def test_metadata_tells_of_scenes_groups_and_files(prepared, pairs_dir, fine_dir):

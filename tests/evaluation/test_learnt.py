@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from keras_lstsr.evaluation.learnt import learnt_note
+from keras_lstsr.evaluation.run import learnt_note
 
 FILES = {name: frozenset({f"{name} lst", f"{name} ndvi", f"{name} truth"}) for name in "abc"}
 

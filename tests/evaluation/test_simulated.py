@@ -9,7 +9,7 @@ from keras_lstsr.grids.resample import norm_l4
 from keras_lstsr.metrics import image
 from keras_lstsr.records.scene_sample import SceneSample
 from keras_lstsr.sharpening.linear import tsharp
-from keras_lstsr.sharpening.residual import upsampled_residual
+from keras_lstsr.sharpening.regression import upsampled_residual
 
 
 def scenes_of(**settings) -> list[SceneSample]:

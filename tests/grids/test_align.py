@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pyproj import CRS, Transformer
 
 from keras_lstsr.errors import GridError
-from keras_lstsr.grids.align import guide_on_fine_grid
 from keras_lstsr.grids.grid import Grid
+from keras_lstsr.grids.warp import guide_on_fine_grid
 from keras_lstsr.testing.rasters import guide_raster, lst_raster, modis_grid
 
 

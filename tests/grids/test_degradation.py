@@ -10,9 +10,16 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
+from scipy.ndimage import gaussian_filter
 
 from keras_lstsr.errors import GridError
-from keras_lstsr.grids.degradation import DEGRADATIONS, GaussianPsf, ModisPsf, degrade
+from keras_lstsr.grids.degradation import (
+    DEGRADATIONS,
+    Footprint,
+    GaussianPsf,
+    ModisPsf,
+    degrade,
+)
 from keras_lstsr.grids.resample import block_mean, norm_l4
 from keras_lstsr.grids.warp import warp_area
 from keras_lstsr.testing.rasters import modis_grid
@@ -170,3 +177,43 @@ def test_bad_settings_are_refused():
         GaussianPsf.of_fwhm(0.0)
     with pytest.raises(GridError, match="scan_axis"):
         ModisPsf("diagonal")
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "modis"])
+@pytest.mark.parametrize("fwhm_m", [(1400.0, 1100.0), (1100.0, 1400.0)])
+def test_a_footprint_has_its_widths_and_keeps_the_mean(kind, fwhm_m):
+    psf = Footprint(kind, fwhm_m).psf(1000.0)
+    edges = np.linspace(-4, 4, 801)
+    middle = (edges[1:] + edges[:-1]) / 2
+    for axis, width in zip(("rows", "columns"), fwhm_m, strict=True):
+        weights = psf.weights(edges[:-1], edges[1:], axis)
+        variance = (weights * middle**2).sum() / weights.sum()
+        if kind == "gaussian":
+            expected = (width / 1000 / 2.3548200) ** 2 + 1 / 12  # the pixel's own
+        elif width == max(fwhm_m):
+            expected = (width / 1000) ** 2 / 6  # a triangle
+        else:
+            expected = (width / 1000) ** 2 / 12
+        assert variance == pytest.approx(expected, rel=2e-3)
+    plane = 300 + 0.1 * np.add.outer(np.arange(48), 2.0 * np.arange(48))
+    seen = degrade(plane, 4, "psf", psf=psf)
+    inside = slice(3, -3), slice(3, -3)
+    np.testing.assert_allclose(seen[inside], block_mean(plane, 4)[inside], atol=5e-3)
+    np.testing.assert_allclose(degrade(np.full((16, 16), 300.0), 4, "psf", psf=psf), 300.0)
+
+
+def test_the_gaussian_footprint_is_a_blur_and_then_a_mean():
+    fine = temperatures((64, 48))
+    blurred = gaussian_filter(fine, 930 / 2.3548200450309493 / 250, truncate=6)
+    seen = degrade(fine, 4, "psf", psf=Footprint().psf(1000.0))
+    expected = block_mean(blurred, 4)
+    np.testing.assert_allclose(seen[3:-3, 3:-3], expected[3:-3, 3:-3], atol=1e-3)
+
+
+def test_bad_footprints_are_refused():
+    with pytest.raises(GridError, match="kind"):
+        Footprint("box")
+    with pytest.raises(GridError, match="fwhm_m"):
+        Footprint("modis", (900.0, 0.0))
+    with pytest.raises(GridError, match="scan_pixels"):
+        ModisPsf(scan_pixels=-1.0)

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from pyproj import CRS
 
 from keras_lstsr.errors import GridError
-from keras_lstsr.grids.door import placed
-from keras_lstsr.grids.grid import Grid
+from keras_lstsr.grids.grid import Grid, placed
 from keras_lstsr.grids.modis import modis_sinusoidal_crs
 
 GRID = Grid(

@@ -11,12 +11,11 @@ from affine import Affine
 from pyproj import CRS
 
 from keras_lstsr.errors import GridError
-from keras_lstsr.grids.align import guide_on_fine_grid
 from keras_lstsr.grids.consistency import consistency_residual, enforce_consistency
 from keras_lstsr.grids.degradation import degrade
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.registration import Shift, coregister, shifted
-from keras_lstsr.grids.warp import warp_area, warp_bilinear, warp_spline
+from keras_lstsr.grids.warp import guide_on_fine_grid, warp_area, warp_bilinear, warp_spline
 from keras_lstsr.sharpening import sharpen
 
 COARSE = Grid(CRS(4326), Affine(0.01, 0, 15.0, 0, -0.01, 45.0), (12, 10))

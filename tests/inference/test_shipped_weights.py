@@ -17,8 +17,8 @@ from keras_lstsr.evaluation.methods import PredictorMethod, SharpeningMethod
 from keras_lstsr.evaluation.simulated import simulated_samples
 from keras_lstsr.evaluation.sources import pairs_set
 from keras_lstsr.files import sha256_of
-from keras_lstsr.grids.align import guide_on_fine_grid
 from keras_lstsr.grids.resample import interpolated
+from keras_lstsr.grids.warp import guide_on_fine_grid
 from keras_lstsr.inference.predictor import load_predictor
 from keras_lstsr.inference.scene import predict_scene
 from keras_lstsr.records.pairs import find_pairs

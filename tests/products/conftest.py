@@ -12,7 +12,7 @@ from affine import Affine
 from pyhdf.SD import SD, SDC
 
 from keras_lstsr.grids.modis import MODIS_TILE_SIZE_M, modis_sinusoidal_crs
-from keras_lstsr.products import mod09gq, mod11a1
+from keras_lstsr.products import HDF_PRODUCTS, mod09gq, mod11a1
 from keras_lstsr.products.hdfeos import FieldDefinition
 from keras_lstsr.testing.rasters import write_geotiff
 
@@ -161,11 +161,12 @@ def write_product(
         datasets.append((FieldDefinition(entry.name, "", entry.dtype, kept), values))
     grid = place(tile, shape, pixels_per_tile, row, column)
     grid["fields"] = [entry.name for entry in module.FIELDS]
-    text = struct_metadata({module.GRID_NAME: grid}, **structure)
+    name = HDF_PRODUCTS["MOD11A1" if module is mod11a1 else "MOD09GQ"].grid_name
+    text = struct_metadata({name: grid}, **structure)
     attributes = {"HDFEOSVersion": "HDFEOS_V2.19", "StructMetadata.0": text}
     if with_core:
         attributes["CoreMetadata.0"] = core_metadata(product, date, tile)
-    return write_hdf(path, datasets, attributes, module.GRID_NAME)
+    return write_hdf(path, datasets, attributes, name)
 
 
 @pytest.fixture

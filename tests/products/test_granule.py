@@ -30,6 +30,25 @@ def test_date_from_name(name, date):
 
 
 @pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("AST_08_00308152021183000_20210816120000_1234.tif", "2021-08-15T18:30"),
+        ("ECO_L2_LSTE.002_LST_doy2023175112358_aid0001.tif", "2023-06-24T11:23"),
+        ("ECOv002_L2T_LSTE_25460_004_11SLT_20221229T212113_0712_01_LST.tif", "2022-12-29T21:21"),
+        ("lst_20191101T0930.tif", "2019-11-01T09:30"),
+        ("2023175112358_night_lst_77m.tif", "2023-06-24T11:23"),
+        ("lst_20191101T9930.tif", None),  # no such hour
+        ("lst_20191101.tif", None),
+        ("LC08_L2SP_196024_20220308_20220314_02_T1_ST_B10.TIF", None),
+        ("MOD11A1.A2019305.h14v09.006.2019306084028.hdf", None),  # the production time
+    ],
+)
+def test_utc_from_name(name, expected):
+    found = granule.utc_from_name(name)
+    assert (found and found.isoformat()[:16]) == expected
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("LST2006_02_18.LST_Day_1km", "day"),

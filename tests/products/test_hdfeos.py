@@ -14,7 +14,7 @@ from rasterio.crs import CRS
 
 from keras_lstsr.errors import ProductError
 from keras_lstsr.grids.modis import MODIS_TILE_SIZE_M, modis_sinusoidal_crs, tile_of_bounds
-from keras_lstsr.products import mod11a1, open_product
+from keras_lstsr.products import HDF_PRODUCTS, mod11a1, open_product
 from keras_lstsr.products.hdfeos import HdfEosFile, parse_odl
 
 # pyproj's own arithmetic, from the definition of the projection: nothing of ours in it.
@@ -65,7 +65,8 @@ def test_geotransform_equals_gdal_s(lstsr_data):
     if "HDF4Image" not in formats.stdout:
         pytest.skip("this GDAL has no HDF4 driver")
     (path,) = (lstsr_data / "modis").glob("MOD11A1.*h11v05*.hdf")
-    name = f'HDF4_EOS:EOS_GRID:"{path}":{mod11a1.GRID_NAME}:LST_Day_1km'
+    grid = HDF_PRODUCTS["MOD11A1"].grid_name
+    name = f'HDF4_EOS:EOS_GRID:"{path}":{grid}:LST_Day_1km'
     done = subprocess.run(["gdalinfo", "-json", name], capture_output=True, text=True, check=True)
     transform = open_product(path, variables=["lst_day_kelvin"]).rio.transform()
     assert transform.to_gdal() == pytest.approx(json.loads(done.stdout)["geoTransform"], abs=1e-6)

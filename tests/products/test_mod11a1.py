@@ -13,6 +13,7 @@ import xarray as xr
 
 from keras_lstsr.errors import ConfigError, ProductError
 from keras_lstsr.products import (
+    HDF_PRODUCTS,
     POLICIES,
     REASONS,
     guide_layer,
@@ -113,7 +114,7 @@ def test_metadata_of_real_granules(lstsr_data):
 def test_field_table_equals_the_v061_file(lstsr_data):
     (path,) = (lstsr_data / "modis").glob("MOD11A1.*.061.*.hdf")
     with HdfEosFile(path) as file:
-        assert file.grids[0].name == mod11a1.GRID_NAME
+        assert file.grids[0].name == HDF_PRODUCTS["MOD11A1"].grid_name
         assert file.grids[0].fields == tuple(entry.name for entry in mod11a1.FIELDS)
         for entry in mod11a1.FIELDS:
             stored, attributes = file.read(entry.name)

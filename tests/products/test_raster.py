@@ -222,6 +222,15 @@ def test_date_and_day_night_by_precedence(write_tif):
     assert scene.lst_kelvin.attrs["day_night"] == "day"
 
 
+def test_the_sun_tells_day_from_night(write_tif):
+    # The files lie at 13° east, where noon is about 11:10 UTC.
+    for time, expected in (("110000", "day"), ("230000", "night"), ("170000", "day")):
+        scene = open_product(write_tif(KELVIN, f"lst_doy2021180{time}.tif"))
+        assert list(lst_layers(scene)) == [expected]
+    scene = open_product(write_tif(KELVIN, "lst_doy2021180230000_day.tif"))
+    assert list(lst_layers(scene)) == ["day"]
+
+
 def test_modis_tile_from_name_or_place(write_tif):
     named = open_product(write_tif(KELVIN, "MOD11A1.A2021227.h11v05.061.LST_Day_1km.tif"))
     assert named.attrs["tile"] == "h11v05" and named.attrs["acquisition_date"] == "2021-08-15"
@@ -265,8 +274,17 @@ def test_geographic_grid(write_tif):
     assert scene.y.attrs["standard_name"] == "latitude"
 
 
+def test_of_several_bands_the_one_that_is_named(write_tif):
+    bands = np.array([[[1.5, -2.0]], [[3.0, 4.0]]], np.float32)
+    path = write_tif(bands, "lst_reference.tif", description="reference")
+    np.testing.assert_array_equal(open_product(path)["reference"], bands[0])
+    np.testing.assert_array_equal(open_guide("reference", path)["reference"], bands[0])
+    with pytest.raises(ProductError, match="which band to read"):
+        open_guide("ndvi", path)
+
+
 def test_several_bands(write_tif):
-    with pytest.raises(ProductError, match=r"exactly one band.*3 bands"):
+    with pytest.raises(ProductError, match=r"which band to read.*3 bands"):
         open_product(write_tif(np.full((3, 2, 2), 300.0, np.float32), "lst.tif"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -148,46 +148,6 @@ def test_wire_format_is_that_of_tensorflow_both_ways():
         shuffled.features.feature[name].CopyFrom(features[name])
     back = codec.decode_sample(shuffled.SerializeToString())
     assert codec.encode_sample(back) == serialized
-
-
-@pytest.mark.parametrize("asked", [{}, {"guides": ["water"]}, {"with_truth": True}], ids=str)
-@pytest.mark.parametrize(
-    "encoding",
-    [MODIS, Encoding(), Encoding("int16", 0.02, 273.15, -32768.0)],
-    ids=lambda e: e.dtype,
-)
-@pytest.mark.parametrize("side", [8, 12])
-def test_graph_decodes_as_numpy_does(encoding, asked, side):
-    import tensorflow as tf
-
-    stored = np.arange(64).reshape(8, 8) * 7
-    lst = (stored * encoding.scale_factor + encoding.add_offset).astype(np.float32)
-    lst[0, 0] = np.nan
-    sample = replace(full_sample(), lst_kelvin=lst, encodings={"lst_kelvin": encoding})
-    serialized = codec.encode_sample(sample)
-
-    @tf.function
-    def parse(record):
-        return codec.parse_sample(record, side=side, scale_factor=4, **asked)
-
-    parsed = parse(tf.constant(serialized))
-    expected = {"lst_kelvin": lst}
-    found = {"lst_kelvin": parsed["lst_kelvin"], **parsed["guides"]}
-    if "guides" in asked:
-        expected["water"] = sample.guides["water"]
-    if "with_truth" in asked:
-        expected["truth_kelvin"] = sample.truth_kelvin
-        found["truth_kelvin"] = parsed["truth_kelvin"]
-    assert found.keys() == expected.keys()
-    assert ("truth_kelvin" in parsed) is ("with_truth" in asked)
-    for name, values in expected.items():
-        # What a sample lacks of the wanted side is NaN at the bottom and on the right.
-        rest = (side - 8) * values.shape[0] // 8
-        filled = np.pad(values, ((0, rest), (0, rest)), constant_values=np.nan)
-        np.testing.assert_array_equal(found[name].numpy(), filled)
-        assert found[name].shape == filled.shape
-    assert parsed["place"].numpy().decode() == sample.place
-    assert parsed["origin"].numpy().decode() == "degraded"
 
 
 def test_other_schema_and_damage_are_errors(monkeypatch):

@@ -11,7 +11,6 @@ import pytest
 from keras_lstsr.config import AugmentationConfig
 from keras_lstsr.errors import RecordsError
 from keras_lstsr.records import dataset as ds
-from keras_lstsr.records.arrays import Rasters, turned
 from keras_lstsr.records.batch_settings import BatchSettings
 from keras_lstsr.records.feed import SampleFeed
 from keras_lstsr.records.reading import split_files
@@ -167,24 +166,6 @@ def test_a_pass_is_a_permutation_that_its_number_and_the_seed_tell(records):
     assert not np.array_equal(first, other)
 
 
-def test_symmetries_are_those_of_tf_data():
-    import tensorflow as tf
-
-    raster = np.random.default_rng(0).random((4, 4), np.float32)
-    guide = np.random.default_rng(1).random((16, 16), np.float32)
-    seen = set()
-    for number in range(16):
-        found = turned(Rasters(raster, {"ndvi": guide}, None), number)
-        expected = ds.augment(
-            {"lst": tf.constant(raster), "guides": {"ndvi": tf.constant(guide)}},
-            tf.constant(number, tf.int64),
-        )
-        np.testing.assert_array_equal(found.lst_kelvin, expected["lst"])
-        np.testing.assert_array_equal(found.guides["ndvi"], expected["guides"]["ndvi"])
-        seen.add(found.lst_kelvin.tobytes())
-    assert len(seen) == 8
-
-
 def test_turns_move_lst_and_guide_jointly_and_every_pass_anew(records):
     settings = BatchSettings(shuffle_buffer=0, batch_size=12, target_channels=("ndvi",))
     feed = SampleFeed(records(), "train", settings, training=True, seed=3)
@@ -209,7 +190,6 @@ def test_number_of_batches(records):
 
     assert sizes(training=True) == [4, 4]
     assert sizes(training=False) == [4, 4, 2]
-    assert sizes(training=True, drop_remainder=False) == [4, 4, 2]
     assert sizes(training=True, steps=1) == [4]
     assert sizes(training=True, steps=9) == [4, 4]
 

@@ -12,7 +12,13 @@ from keras_lstsr.files import sha256_of
 from keras_lstsr.grids.degradation import degrade
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.resample import block_mean
-from keras_lstsr.records.fine_scenes import FineSceneFile, cloud_mask_of, find_fine_scenes
+from keras_lstsr.records.fine_scenes import (
+    FineSceneFile,
+    cloud_mask_of,
+    find_fine_scenes,
+    is_mask,
+    without_clouds,
+)
 from keras_lstsr.records.scene_sample import nested
 from keras_lstsr.testing.rasters import utm_grid, write_geotiff
 from keras_lstsr.testing.samples import texture
@@ -65,6 +71,36 @@ def test_clouds_are_left_out_and_water_is_not(tmp_path):
     expected[4, 8] = True
     np.testing.assert_array_equal(np.isnan(sample.truth_kelvin), expected)
     np.testing.assert_array_equal(np.isnan(sample.lst_kelvin), block_mean(expected * 1.0, 4) > 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "mask", "bad", "good"),
+    [
+        ("ECOv002_L2T_LSTE_1_004_11SLT_20221229T212113_0712_01_LST.tif", "_cloud.tif", [1], [0]),
+        (
+            "LC08_L2SP_196024_20220308_20220314_02_T1_ST_B10.TIF",
+            "_QA_PIXEL.TIF",
+            [0b1, 0b10, 0b100, 0b1000, 0b10000, 22280],
+            [21824, 0b100000, 0b10000000],
+        ),
+    ],
+)
+def test_masks_of_other_archives(tmp_path, name, mask, bad, good):
+    stored = np.full((8, 10), 295.0, np.float32)
+    path = write(tmp_path / name, stored)
+    bits = np.full((8, 10), good[0], np.uint16)
+    bits[0, : len(bad)], bits[1, : len(good)] = bad, good
+    end = "_LST.tif" if name.endswith("_LST.tif") else "_ST_B10.TIF"
+    beside = write(tmp_path / name.replace(end, mask), bits)
+    assert cloud_mask_of(path) == beside and is_mask(beside) and not is_mask(path)
+    assert [scene.path for scene in find_fine_scenes(tmp_path)] == [path]
+    lst = without_clouds(utm_grid((8, 10), 62.5).raster(stored), path)
+    expected = np.zeros((8, 10), bool)
+    expected[0, : len(bad)] = True
+    np.testing.assert_array_equal(np.isnan(lst), expected)
+    beside.write_bytes(b"not a raster")
+    with pytest.raises(ProductError, match="cloud mask cannot be read"):
+        without_clouds(lst, path)
 
 
 def test_degrees_become_metres(tmp_path):

@@ -62,6 +62,28 @@ def test_any_registered_guide_is_found_and_all_pairs_have_it(tmp_path):
         find_pairs(tmp_path)
 
 
+def test_a_reference_is_other_dates_detail_and_never_that_of_the_same_overpass(tmp_path):
+    first = made_scene("a", coarse_pixels=20)
+    # Two truths of one overpass show the same coarse LST; another date shows other detail.
+    other = replace(first, name="c", lst=first.lst + 3, truth=290 + 2 * (first.truth - 290))
+    for scene in (first, replace(first, name="b"), other):
+        write_pair(tmp_path, scene)
+    assert all(pair.others is None for pair in find_pairs(tmp_path))
+    pairs = {pair.name: pair for pair in find_pairs(tmp_path, references=True)}
+    assert [[other.name for other in pair.others] for pair in pairs.values()] == [
+        ["b", "c"],
+        ["a", "c"],
+        ["a", "b"],
+    ]
+    read = pairs["a"].load()
+    assert list(read.guides) == pairs["a"].guide_names == ["ndvi", "water", "reference"]
+    np.testing.assert_array_equal(read.guides["ndvi"].values, first.guides["ndvi"].values)
+    inside = slice(20, -20), slice(20, -20)
+    twice, once = (pairs[n].load().guides["reference"].values[inside] for n in ("a", "c"))
+    assert np.isfinite(twice).all() and once.std() > 1
+    np.testing.assert_allclose(twice, 2 * once, atol=0.2)
+
+
 @pytest.mark.parametrize(
     ("missing", "words"),
     [("ndvi_250m", "has no NDVI"), ("aster_lst_250m", "no true fine"), ("lst_1km", "no coarse")],

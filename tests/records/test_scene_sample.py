@@ -16,8 +16,8 @@ from keras_lstsr.records.scene_sample import (
     eroded,
     extent_of,
     nested,
+    shift_of_scene,
 )
-from keras_lstsr.records.truth import shift_of_scene
 from keras_lstsr.testing.rasters import utm_raster
 from keras_lstsr.testing.samples import made_scene
 
@@ -42,13 +42,15 @@ def test_crop_leaves_what_the_guide_covers_whole():
 def test_two_guides_crop_to_the_ground_of_both():
     scene = made_scene(coarse_pixels=12)
     ndvi = scene.guides["ndvi"]
-    guides = {"ndvi": ndvi.isel(y=slice(4, None)), "water": ndvi.isel(x=slice(None, -4))}
+    guides = {"ndvi": ndvi.isel(y=slice(4, None)), "elevation": ndvi.isel(x=slice(None, -4))}
     cropped = cropped_to_guides(replace(scene, guides=guides), 4)
     np.testing.assert_array_equal(cropped.lst.values, scene.lst.values[1:, :11])
     for name in guides:
         np.testing.assert_array_equal(cropped.guides[name].values, ndvi.values[4:, :44])
-    whole = cropped_to_guides(replace(scene, guides={}), 4)
-    np.testing.assert_array_equal(whole.lst.values, scene.lst.values)
+    for guides in ({}, {"water": ndvi.isel(x=slice(None, -4))}):
+        whole = cropped_to_guides(replace(scene, guides=guides), 4)
+        np.testing.assert_array_equal(whole.lst.values, scene.lst.values)
+    assert np.isnan(whole.guides["water"].values[:, -4:]).all()
 
 
 def test_rasters_may_lie_any_way_round():

@@ -12,7 +12,7 @@ from keras_lstsr.grids.resample import interpolated
 from keras_lstsr.sharpening.fallback import ConstantGuideError, SharpeningWarning
 from keras_lstsr.sharpening.huts import fit_polynomial, huts
 from keras_lstsr.sharpening.linear import tsharp
-from keras_lstsr.sharpening.residual import RESIDUALS
+from keras_lstsr.sharpening.regression import RESIDUALS
 
 pytestmark = pytest.mark.filterwarnings("ignore::keras_lstsr.sharpening.fallback.SharpeningWarning")
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from keras_lstsr.errors import ConfigError, GridError
 from keras_lstsr.grids.resample import upsample_bicubic, upsample_bilinear, upsample_nearest
-from keras_lstsr.sharpening.residual import (
+from keras_lstsr.sharpening.regression import (
     RESIDUALS,
     guide_bands,
     upsampled_residual,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from keras_lstsr.errors import ConfigError, GridError
 from keras_lstsr.sharpening.fallback import ConstantGuideError
 from keras_lstsr.sharpening.linear import tsharp
-from keras_lstsr.sharpening.residual import RESIDUALS
+from keras_lstsr.sharpening.regression import RESIDUALS
 
 
 @pytest.mark.parametrize("residual", RESIDUALS)

@@ -16,22 +16,23 @@ from pyhdf.HDF import HDF
 from pyhdf.SD import SD
 
 from keras_lstsr.errors import ProductError
-from keras_lstsr.products import mod11a1
+from keras_lstsr.products import HDF_PRODUCTS, mod11a1
 from keras_lstsr.simulate import SimulatedScene
 from keras_lstsr.simulate.hdf4 import write_grid_file
 from keras_lstsr.simulate.metadata import struct_metadata
 from keras_lstsr.simulate.place import TileGrid
 
+GRID_NAME = HDF_PRODUCTS["MOD11A1"].grid_name
 NASA_MOD11A1 = "modis/MOD11A1.A2021227.h11v05.061.2021228105320.hdf"
 
 
 def _write_empty_tile(path: Path, grid: TileGrid) -> None:
     shape = (grid.pixels, grid.pixels)
     layers = {field.name: np.zeros(shape, field.dtype) for field in mod11a1.FIELDS}
-    structure = struct_metadata(mod11a1.GRID_NAME, *shape, grid, mod11a1.FIELDS)
+    structure = struct_metadata(GRID_NAME, *shape, grid, mod11a1.FIELDS)
     write_grid_file(
         path,
-        mod11a1.GRID_NAME,
+        GRID_NAME,
         mod11a1.FIELDS,
         layers,
         [("StructMetadata.0", "char", structure)],
@@ -83,7 +84,7 @@ def test_wrong_type_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ProductError, match=r"LST_Day_1km.*float32.*uint16"):
         write_grid_file(
             tmp_path / "a.hdf",
-            mod11a1.GRID_NAME,
+            GRID_NAME,
             [field],
             {field.name: np.zeros((4, 4), np.float32)},
             [],
@@ -97,7 +98,7 @@ def test_hdf_eos_groups_hold_the_fields(tmp_path: Path) -> None:
     _write_empty_tile(path, TileGrid(18, 4, 32))
     groups = _groups(path)
     names = [field.name for field in mod11a1.FIELDS]
-    assert groups[mod11a1.GRID_NAME] == ("GRID", ["Data Fields", "Grid Attributes"])
+    assert groups[GRID_NAME] == ("GRID", ["Data Fields", "Grid Attributes"])
     assert groups["Data Fields"] == ("GRID Vgroup", names)
     assert groups["Grid Attributes"] == ("GRID Vgroup", [])
 
@@ -115,7 +116,7 @@ def test_fields_and_groups_are_nasas(scenes: list[SimulatedScene], lstsr_data: P
             assert field.dim(axis).info()[0] == reference.dim(axis).info()[0]
     ours.end()
     nasas.end()
-    for name in (mod11a1.GRID_NAME, "Data Fields", "Grid Attributes"):
+    for name in (GRID_NAME, "Data Fields", "Grid Attributes"):
         ours_groups, nasas_groups = _groups(scenes[0].mod11a1), _groups(lstsr_data / NASA_MOD11A1)
         assert ours_groups[name] == nasas_groups[name]
 
@@ -170,8 +171,8 @@ def test_gdal_reads_the_subset_and_its_values(
     scene = scenes[1]
     grid = TileGrid(11, 5, 96)
     cases = [
-        (scene.mod11a1, mod11a1.GRID_NAME, "LST_Day_1km", 1, 0, "UInt16"),
-        (scene.mod11a1, mod11a1.GRID_NAME, "QC_Night", 1, None, "Byte"),
+        (scene.mod11a1, GRID_NAME, "LST_Day_1km", 1, 0, "UInt16"),
+        (scene.mod11a1, GRID_NAME, "QC_Night", 1, None, "Byte"),
         (scene.mod09gq, "MODIS_Grid_2D", "sur_refl_b02_1", 4, -28672, "Int16"),
         (scene.mod09gq, "MODIS_Grid_2D", "QC_250m_1", 4, 2995, "UInt16"),
     ]

@@ -17,7 +17,7 @@ from keras_lstsr.evaluation.report.content import Evaluation, SceneMaps, Spectra
 from keras_lstsr.evaluation.report.html import render_html_report, write_html_report
 from keras_lstsr.evaluation.result import BenchmarkResult, ImageScore
 from keras_lstsr.grids.registration import ConstantShift, Shift
-from keras_lstsr.records.truth import SetRegistration
+from keras_lstsr.records.scene_sample import SetRegistration
 
 METHODS = ("nearest", "bicubic", "TsHARP")
 METRICS = ("rmse_kelvin", "bias_kelvin", "psnr_db", "ssim", "bias_free_rmse_kelvin")
