@@ -12,15 +12,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-CLASSICAL = (
-    "bicubic",
-    "tsharp",
-    "tsharp:regression=local",
-    "atprk",
-    "aatprk",
-    "huts",
-    "data_mining",
-)
+from keras_lstsr.evaluation.methods import COMPARED as CLASSICAL
+
 SHOWN = ("bias_free_rmse_kelvin", "rmse_kelvin", "psnr_db", "ssim", "high_pass_correlation")
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,9 @@ _LST_MEANING = "temperatures in kelvin"
 # phase of the whole raster.
 _STRIDE_FINE_PIXELS, _GUIDED_STRIDE_FINE_PIXELS = 64, 8
 _FINE_DIMENSIONS = ("batch", "fine_row", "fine_column", "channel")
+
+
+_Guide = TypeVar("_Guide")
 
 
 class TensorContract(BaseModel):
@@ -190,6 +193,17 @@ class Contract(BaseModel):
                     found=f"inputs {', '.join(entry.name for entry in self.inputs)}",
                     action="Leave it out, or take a model that was trained with it.",
                 )
+
+    def taken(self, guides: Mapping[str, _Guide]) -> tuple[dict[str, _Guide], list[str]]:
+        """Parts guides, by name, into those that the model takes and the names of the others.
+
+        Raises:
+            ModelError: If guides are given and the model takes none of them.
+        """
+        taken = {name: guide for name, guide in guides.items() if name in self.guides}
+        if not taken:
+            self.check_takes(guides)
+        return taken, [name for name in guides if name not in taken]
 
     def checked(
         self,

@@ -96,6 +96,18 @@ _PROTOCOLS = ("aster", "report", "4km")
     "bilinear at exact coordinates.",
 )
 @path_option(
+    "--places",
+    help="Folder of places: PLACE/DATE_day_lst_77m.tif, and optionally …_ndvi_77m.tif, degraded to "
+    "1 km; all classical methods and the model (the pretrained one by default) are scored.",
+)
+@click.option(
+    "--footprint-m",
+    type=click.FloatRange(min=0, min_open=True),
+    default=930.0,
+    show_default=True,
+    help="Of --places: full width at half maximum of the Gaussian that makes 1 km LST.",
+)
+@path_option(
     "--output",
     folder=True,
     default=Path("evaluation"),
@@ -114,16 +126,18 @@ def command(model: str | None, **options: Any) -> None:
     """Scores MODEL, each --model and each --method beside bicubic.
 
     MODEL is a model folder, a .keras file or a SavedModel. All are scored on the same samples and
-    pixels: --pairs of 1 km LST, guides and true 250 m LST, --simulated scenes, --records, or scenes
-    (--lst and --truth, with --guide or --ndvi for methods that take one). The folder gets tables
-    (CSV, JSON, Markdown) with 95 % intervals, and report.html.
+    pixels: --pairs of 1 km LST, guides and true 250 m LST, --simulated scenes, --places of fine LST
+    that is degraded, --records, or scenes (--lst and --truth, with --guide or --ndvi for methods
+    that take one). The folder gets tables (CSV, JSON, Markdown) with 95 % intervals, and
+    report.html.
 
     Protocols of pairs: "aster" on ASTER's grid; "report" as in the Mixed Gradient Loss report, on
     the 250 m grid without edges and in 1, 4 and 16 sub-images; "4km" from 4 km to 1 km.
     """
     from rich.console import Console
 
-    from keras_lstsr.evaluation.methods import choose_methods
+    from keras_lstsr.artifacts.loading import PRETRAINED, shipped_weights
+    from keras_lstsr.evaluation.methods import COMPARED, choose_methods
     from keras_lstsr.evaluation.run import evaluate
 
     models = [*([model] if model is not None else []), *options["models"]]
@@ -132,7 +146,11 @@ def command(model: str | None, **options: Any) -> None:
     if options["mlflow"]:
         _check_mlflow()
     guided = all(samples.guided for samples in sets)
-    methods = choose_methods(options["methods"], models, guided=guided)
+    texts = options["methods"]
+    if options["places"] is not None:
+        texts = texts or COMPARED
+        models = models or ([PRETRAINED] if shipped_weights() else [])
+    methods = choose_methods(texts, models, guided=guided)
     console = Console()
     with console.status("") as status:
         evaluations, paths = evaluate(
@@ -143,7 +161,7 @@ def command(model: str | None, **options: Any) -> None:
         )
     for result in (result for evaluation in evaluations for result in evaluation.results):
         console.print(f"\n[bold]{result.title}[/bold]")
-        console.print(_table(result))
+        console.print(_places(result) if options["places"] is not None else _table(result))
     if options["mlflow"]:
         _log(evaluations, paths, models, options)
     for note in (note for evaluation in evaluations for note in evaluation.learnt_from):
@@ -168,6 +186,9 @@ def _sample_sets(options: dict[str, Any]) -> list[Any]:
                 limit=limit,
             )
         ]
+    if options["places"] is not None:
+        width = options["footprint_m"]
+        return [sources.places_set(options["places"], footprint_m=width, limit=limit)]
     if options["simulated"] is not None:
         return [sources.simulated_set(options["simulated"], protocols=protocols, limit=limit)]
     sets = []
@@ -194,19 +215,20 @@ def _check(options: dict[str, Any]) -> None:
     """Finds what does not go together, before anything is read."""
     from keras_lstsr.errors import ConfigError
 
-    given = [f"--{n}" for n in ("pairs", "simulated", "records", "lst") if options[n] is not None]
+    alone = ("pairs", "simulated", "places")
+    given = [f"--{n}" for n in (*alone, "records", "lst") if options[n] is not None]
     if (options["lst"] is None) != (options["truth"] is None) or not given:
         raise ConfigError(
             "nothing to score on",
             found=", ".join(given) or "no samples",
-            action="Give --pairs DIR, --simulated, --records DIR, or --lst GLOB together with "
-            "--truth GLOB.",
+            action="Give --pairs DIR, --simulated, --places DIR, --records DIR, or --lst GLOB "
+            "together with --truth GLOB.",
         )
-    if len(given) > 1 and {"--pairs", "--simulated"} & set(given):
+    if len(given) > 1 and {f"--{name}" for name in alone} & set(given):
         raise ConfigError(
             "several sources of samples are given",
             found=", ".join(given),
-            expected="--pairs or --simulated alone",
+            expected="--pairs, --simulated or --places alone",
         )
     if options["no_coregister"] and options["coregister"]:
         raise ConfigError("--coregister and --no-coregister contradict each other")
@@ -246,6 +268,22 @@ def _table(result: Any) -> Any:
         table.add_column(HEADINGS[name].replace(" ", "\n"), justify="right", no_wrap=True)
     for method, row in summary.items():
         table.add_row(method, *(format_value(name, row[name]) for name in shown))
+    return table
+
+
+def _places(result: Any) -> Any:
+    """Errors over bicubic's, place by place."""
+    from rich.table import Table
+
+    from keras_lstsr.evaluation.places import TO_BICUBIC, number, place_rows
+
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("error over\nbicubic’s")
+    others = [name for name in result.methods if name != "bicubic"]
+    for name in others:
+        table.add_column(name.replace(":", ":\n").replace("_", "_\n"), justify="right")
+    for row in place_rows(result):
+        table.add_row(row.label, *(number(row, name, TO_BICUBIC) for name in others))
     return table
 
 

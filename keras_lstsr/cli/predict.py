@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,8 @@ _TILE_OPTIONS = ("tile_pixels", "overlap_pixels", "batch_size")
     "guide_options",
     metavar="NAME.OPTION=VALUE",
     multiple=True,
-    help="scale, offset, nodata or date of a guide's GeoTIFF, e.g. elevation.nodata=-9999.",
+    help="scale, offset, nodata, class or date of a guide's GeoTIFF, e.g. elevation.nodata=-9999, "
+    "or water.class=17: the class of a land cover map that is water.",
 )
 @click.option(
     "--consistency",
@@ -154,7 +155,8 @@ def command(
             progress=lambda tiles, total: progress.update(task, completed=tiles, total=total),
             announce=lambda note: console.print(f"Note: {note}", markup=False),
         )
-    for line in _report(done, guides):
+    used, _ = predictor.contract.taken(guides)
+    for line in _report(done, used):
         console.print(line, markup=False)
 
 
@@ -183,14 +185,19 @@ def _guide_inputs(options: dict[str, Any]) -> dict[str, Any]:
                 f"--guide-option {text}: expected NAME.OPTION=VALUE with the name of a guide that "
                 f"is given and one of {', '.join(_GUIDE_OPTIONS)}."
             )
+        keyword, kind = _GUIDE_OPTIONS[option]
         try:
-            of_guide[name][option] = _GUIDE_OPTIONS[option](value)
+            of_guide[name][keyword] = kind(value)
         except ValueError as error:
             raise click.UsageError(f"--guide-option {text}: {error}.") from error
     return {name: GuideInput(path, of_guide[name]) for name, path in paths.items()}
 
 
-_GUIDE_OPTIONS: dict[str, Any] = {"scale": float, "offset": float, "nodata": float, "date": str}
+_GUIDE_OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    **{name: (name, float) for name in ("scale", "offset", "nodata")},
+    "class": ("class_value", float),
+    "date": ("date", str),
+}
 
 
 def _report(done: Any, guides: dict[str, Any]) -> Iterator[str]:

@@ -62,7 +62,8 @@ _REGISTERED = (
         long_name="the share of water",
         valid_range=(0.0, 1.0),
         when_missing="NaN; the share of water is not used there",
-        hint="Divide percent by 100, and mark fill values as NaN.",
+        hint="Choose one of several classes with the option class. Divide percent by 100, and mark "
+        "fill values as NaN.",
         regressor=False,
     ),
     Guide(
@@ -107,6 +108,11 @@ def register_guide(guide: Guide, *, replace: bool = False) -> None:
             expected='an identifier in lower case, and not "lst"',
         )
     register(GUIDES, guide.name, guide, field="guide", replace=replace)
+
+
+def is_regressor(name: str) -> bool:
+    """Tells whether methods regress LST on a guide; on one that is not registered they do."""
+    return name not in GUIDES or GUIDES[name].regressor
 
 
 def guide_named(name: str) -> Guide:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from keras_lstsr.config.guides import is_regressor
 from keras_lstsr.errors import GridError, ProductError
 from keras_lstsr.evaluation.methods import Method
 from keras_lstsr.evaluation.protocols import ScoringProtocol
@@ -56,6 +57,7 @@ class SampleSet:
             with no foreign truth are not concerned.
         factor: Fine pixels along a coarse pixel's side.
         guided: Whether the samples have a guide.
+        some_unguided: Whether some have none: they are scored with the methods that need none.
         notes: What else to say of it in a report, one paragraph each.
     """
 
@@ -65,6 +67,7 @@ class SampleSet:
     coregister: Coregistration = "none"
     factor: int = 4
     guided: bool = True
+    some_unguided: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -119,9 +122,11 @@ def compare(
             variant.result.scores += scores
             if scores:
                 variant.result.groups[maps.image] = sample.group
+                variant.result.day_night[maps.image] = sample.day_night
             if scores and variant is first:
                 scored = True
-                collector.add(maps)
+                if len(maps.maps) == len(methods):
+                    collector.add(maps)
         left_out += [] if scored else [sample.name]
         if progress is not None:
             progress("score", sample.name)
@@ -185,17 +190,21 @@ class _Comparison:
         """Returns the methods' results; none where a method finds no pixel to work on."""
         factor = self._samples.factor
         guides = {n: g for n, g in sample.guides.items() if np.isfinite(g.values).any()}
+        wanted = [name for name in sample.guides if is_regressor(name)]
+        methods = dict(self._methods)
+        if self._samples.some_unguided and not wanted:
+            methods = {n: m for n, m in methods.items() if not getattr(m, "needs_guide", False)}
         usable = np.isfinite(sample.lst.values)
-        if any(getattr(method, "needs_guide", False) for method in self._methods.values()):
-            usable &= len(guides) == len(sample.guides)
-            for guide in guides.values():
-                usable &= np.isfinite(block_mean(np.asarray(guide.values), factor))
+        if any(getattr(method, "needs_guide", False) for method in methods.values()):
+            usable &= all(name in guides for name in wanted)
+            for name in guides.keys() & wanted:
+                usable &= np.isfinite(block_mean(np.asarray(guides[name].values), factor))
         if not usable.any():
             return {}
         results = {}
         expected = tuple(factor * sample.lst.sizes[axis] for axis in ("y", "x"))
         blind = replace(sample, guides=guides, truth=None)
-        for name, method in self._methods.items():
+        for name, method in methods.items():
             refined = method(blind)
             if refined.lst_kelvin.shape != expected:
                 raise GridError(

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import xarray as xr
 
-from keras_lstsr.artifacts.contract import FOLLOWED_NAME, OUTPUT_NAME
+from keras_lstsr.artifacts.contract import FOLLOWED_NAME, OUTPUT_NAME, STD_NAME
 from keras_lstsr.artifacts.loading import PRETRAINED, shipped_weights
+from keras_lstsr.config.guides import is_regressor
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.evaluation.result import BASELINE
 from keras_lstsr.records.scene_sample import SceneSample
@@ -28,6 +29,17 @@ if TYPE_CHECKING:
 PRETRAINED_LABEL = "guided"
 """What the pretrained model is called in the tables."""
 
+COMPARED = (
+    "bicubic",
+    "tsharp",
+    "tsharp:regression=local",
+    "atprk",
+    "aatprk",
+    "huts",
+    "data_mining",
+)
+"""The classical methods that networks are compared with."""
+
 
 @dataclass(frozen=True, eq=False)
 class Refined:
@@ -35,7 +47,8 @@ class Refined:
 
     Attributes:
         lst_kelvin: Fine LST in kelvin, ``[h · f, w · f]`` on the fine grid, with CRS and
-            transform; NaN where missing.
+            transform; NaN where missing. A network's has the standard deviation of its error as
+            the coordinate ``lst_std_kelvin``.
         note: What it did differently than asked, in words; empty where all went well.
     """
 
@@ -60,7 +73,7 @@ class Method(Protocol):
 
 
 class SharpeningMethod:
-    """A classical method with its options; it gets all guides of a sample.
+    """A classical method with its options; it gets the guides of a sample that it can regress on.
 
     Args:
         name: One of ``sharpening.METHODS``.
@@ -88,7 +101,7 @@ class SharpeningMethod:
             ConfigError: If the method has no such option, the option has no such value, or the
                 method needs a guide and there is none.
         """
-        guides = [*sample.guides.values()] or None
+        guides = [g for name, g in sample.guides.items() if is_regressor(name)] or None
         with warnings.catch_warnings():
             # What a warning says stands in the attributes as well, and goes into the note.
             warnings.simplefilter("ignore", SharpeningWarning)
@@ -112,9 +125,11 @@ class PredictorMethod:
 
         taken = self.predictor.contract.guides
         guides = {name: guide for name, guide in sample.guides.items() if name in taken}
-        outputs = (FOLLOWED_NAME,)  # it tells where the guide was of little use
+        outputs = (STD_NAME, FOLLOWED_NAME)  # the second tells where the guide was of little use
         scene = predict_scene(sample.lst, self.predictor, guides, outputs=outputs)
         fine = scene[OUTPUT_NAME]
+        if STD_NAME in scene:
+            fine = fine.assign_coords({STD_NAME: scene[STD_NAME]})
         return Refined(fine, _said(fine))
 
 

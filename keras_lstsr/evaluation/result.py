@@ -72,6 +72,7 @@ class ImageMaps:
         maps: Method → result in kelvin, ``[H, W]``, NaN where missing.
         pixel_size_m: Side of a pixel.
         consistency: Method → RMSE in kelvin between its coarse means and the LST that it got.
+        further: Method → metric → value that the protocol itself has found.
     """
 
     image: str
@@ -79,6 +80,7 @@ class ImageMaps:
     maps: Mapping[str, NDArray[np.floating]]
     pixel_size_m: float
     consistency: Mapping[str, float] = field(default_factory=dict)
+    further: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def score_maps(maps: ImageMaps) -> list[ImageScore]:
@@ -120,7 +122,7 @@ def _values(
     values |= {name: float(q) for name, q in zip(QUARTER_METRICS, quarters, strict=True)}
     if method in maps.consistency:
         values[CONSISTENCY_METRIC] = maps.consistency[method]
-    return values
+    return values | dict(maps.further.get(method, {}))
 
 
 @dataclass
@@ -133,6 +135,7 @@ class BenchmarkResult:
         scores: One per image and method.
         groups: Image → the group of images that it shares ground with; images that are not in it
             are taken to be on their own.
+        day_night: Image → ``day``, ``night`` or ``unknown``.
         main_metrics: By the first of these that the scores have, methods are compared.
         details: How it was scored, for the tables: names and values that JSON knows.
     """
@@ -141,6 +144,7 @@ class BenchmarkResult:
     title: str
     scores: list[ImageScore] = field(default_factory=list)
     groups: dict[str, str] = field(default_factory=dict)
+    day_night: dict[str, str] = field(default_factory=dict)
     main_metrics: Sequence[str] = MAIN_METRICS
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -235,4 +239,6 @@ def badness(metric: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Turns values of a metric into ones of which less is better."""
     if metric == "bias_kelvin":
         return np.abs(values)
-    return values if metric.endswith("_kelvin") else -values
+    if metric == "in_90_interval":
+        return np.abs(values - 0.9)
+    return values if metric.endswith("_kelvin") or metric.startswith("ratio_") else -values

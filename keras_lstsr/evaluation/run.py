@@ -14,6 +14,7 @@ from keras_lstsr import __version__
 from keras_lstsr.errors import ConfigError, LstsrError
 from keras_lstsr.evaluation.compare import Progress, SampleSet, compare
 from keras_lstsr.evaluation.methods import Method, PredictorMethod
+from keras_lstsr.evaluation.places import PLACES, place_metrics, write_place_tables
 from keras_lstsr.evaluation.report.content import Evaluation
 from keras_lstsr.evaluation.report.html import TITLE, write_html_report
 from keras_lstsr.evaluation.report.tables import (
@@ -117,6 +118,9 @@ def write_evaluation(
             ]
             if evaluation.registration is not None:
                 paths.append(_write_registration(evaluation.registration, partial))
+            for result in evaluation.results:
+                if result.details.get("protocol") == PLACES:
+                    paths += write_place_tables(result, partial)
             paths.append(write_html_report(partial / report, evaluation, title=title))
             return [path.replace(folder / path.name) for path in paths]
     except OSError as error:
@@ -181,6 +185,9 @@ def log_to_mlflow(
     from keras_lstsr.training.tracking import Tracker, log_evaluation
 
     figures = summary_metrics(results)
+    for result in results:
+        if result.details.get("protocol") == PLACES:
+            figures |= place_metrics(result)
     run_ids = []
     for method, run_folder in run_folders.items():
         names = [f"{result.name}.{m}." for result in results for m in (method, BASELINE)]

@@ -20,6 +20,7 @@ from keras_lstsr.evaluation.protocols import (
     Warp,
 )
 from keras_lstsr.evaluation.result import MAIN_METRICS
+from keras_lstsr.grids.degradation import Footprint
 from keras_lstsr.records.pairs import find_pairs
 from keras_lstsr.records.scene_sample import (
     Coregistration,
@@ -176,6 +177,38 @@ def simulated_set(
         data=f"{scenes} simulated scenes",
         sources=simulated_samples(scenes=scenes)[:limit],
         protocols=[NestedProtocol(), *protocols_named(protocols)],
+    )
+
+
+def places_set(
+    folder: str | PathLike[str], *, footprint_m: float = 930.0, limit: int | None = None
+) -> SampleSet:
+    """Returns the scenes of places, each degraded; see ``records.place_scenes.find_places``.
+
+    Args:
+        folder: Holds a folder for each place.
+        footprint_m: Full width at half maximum of the Gaussian that LST is degraded with, in
+            metres.
+        limit: Take at most this many scenes.
+
+    Raises:
+        ProductError: If there is no scene.
+        GridError: If the width is not above 0, or the pixels of a scene do not nest.
+    """
+    from keras_lstsr.evaluation.places import PlacesProtocol
+    from keras_lstsr.records.place_scenes import find_places, left_out
+
+    footprint = Footprint("gaussian", (footprint_m, footprint_m))
+    cloudy = left_out(folder)
+    return SampleSet(
+        data=f"“{Path(folder).name}”",
+        sources=find_places(folder, footprint=footprint)[:limit],
+        protocols=[PlacesProtocol()],
+        some_unguided=True,
+        notes=(
+            f"Fine LST degraded by a Gaussian of {footprint_m:g} m full width at half maximum.",
+            *([f"Nights left out, as they show clouds: {', '.join(cloudy)}."] if cloudy else []),
+        ),
     )
 
 

@@ -6,7 +6,7 @@ neighbours. For figures that hang on a tenth of a pixel both matter.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import xarray as xr
@@ -349,14 +349,21 @@ def guide_on_fine_grid(
 
 
 def guide_over_lst(
-    guide: xr.DataArray, lst: Grid, factor: int, *, field: str = "guide"
+    guide: xr.DataArray,
+    lst: Grid,
+    factor: int,
+    *,
+    field: str = "guide",
+    onto: Callable[[xr.DataArray, Grid], xr.DataArray] | None = None,
 ) -> xr.DataArray:
     """Brings a guide onto LST's fine grid, and makes sure that it has a valid pixel there.
 
+    ``onto`` brings it onto the fine grid; None is ``guide_on_fine_grid``.
+
     Raises:
-        GridError: As of ``guide_on_fine_grid``; or if all of the guide is NaN there.
+        GridError: As of that; or if all of the guide is NaN there.
     """
-    fine = guide_on_fine_grid(guide, lst, factor)
+    fine = onto(guide, lst.finer(factor)) if onto else guide_on_fine_grid(guide, lst, factor)
     if not np.isfinite(fine.values).any():
         raise GridError(
             "the guide does not overlap LST, or holds no valid pixel there",

@@ -18,7 +18,12 @@ from keras_lstsr.artifacts.contract import FOLLOWED_NAME, OUTPUT_NAME, STD_NAME,
 from keras_lstsr.errors import LstsrError, ModelError, ProductError
 from keras_lstsr.inference.cog import write_cog, write_quicklook
 from keras_lstsr.inference.predictor import Predictor
-from keras_lstsr.inference.quality import Correction, made_consistent, without_guides
+from keras_lstsr.inference.quality import (
+    Correction,
+    made_consistent,
+    unused_guides,
+    without_guides,
+)
 from keras_lstsr.inference.scene import Progress, TileSettings, predict_scene
 from keras_lstsr.products import guide_layer, lst_layers, open_guide, open_product
 
@@ -140,7 +145,7 @@ def predict_product(
         predictor: What predicts.
         outputs: What is to be written.
         guides: Name → product, for a model that takes guides; without them, such a model works
-            from LST alone.
+            from LST alone. Those that it does not take are left out with a note.
         tiles: See ``predict_scene``.
         consistency: See ``predict_scene``.
         progress: See ``predict_scene``.
@@ -152,7 +157,7 @@ def predict_product(
     Raises:
         ProductError: If an input cannot be read, has no such layer or guide, or no valid pixel
             in it, or two granules are of different tiles.
-        ModelError: If the model does not take a guide that is given, or the uncertainty is asked
+        ModelError: If the model takes none of the guides given, or the uncertainty is asked
             of a model that gives none.
         LstsrError: If the output is an input or cannot be written; or see ``predict_scene``.
     """
@@ -163,7 +168,7 @@ def predict_product(
             raise LstsrError(
                 "the output would replace the input", path=path, action="Choose another output."
             )
-    contract.check_takes(guides)
+    guides, unused = contract.taken(guides)
     if outputs.uncertainty and not contract.gives(STD_NAME):
         raise ModelError(
             "this model gives no uncertainty",
@@ -181,6 +186,7 @@ def predict_product(
             notes.append(text)
             announce(text)
 
+    note(unused_guides(unused))
     scenes = {
         guide: open_guide(guide, given.path, qc_policy=lst.qc_policy, **given.options)
         for guide, given in guides.items()

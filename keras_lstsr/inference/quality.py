@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,9 +49,11 @@ class GuideUse:
 
     def notes(self) -> list[str]:
         """Says in sentences where the result is poorer than guides promise."""
+        alone = len(self.missing_shares) == 1
+        less = "the result is about bicubic" if alone else "the result has less detail"
         notes = [
             f"{guide_meaning(name)} is missing on {share_text(share)} of the fine pixels with LST: "
-            "the result is about bicubic there."
+            f"{less} there."
             for name, share in self.missing_shares.items()
             if share > 0
         ]
@@ -133,9 +135,15 @@ def _unfollowed_share(
     return float((both & (followed < _HALF)).sum() / count) if count else 0.0
 
 
+def unused_guides(names: Sequence[str]) -> str:
+    """Says which guides a model does not take; empty text where it takes all."""
+    titles = " and ".join(map(guide_meaning, names))
+    return f"This model does not take {titles}: it makes no difference." if names else ""
+
+
 def without_guides(names: Mapping[str, object]) -> str:
     """Says what a model that takes guides can do when none is given."""
-    titles = " and ".join(map(guide_meaning, names))
+    titles = " and ".join(map(guide_meaning, names)) if len(names) < 3 else "guides"
     return (
         f"Without {titles} the model works from LST alone: it gives back some of the contrast "
         "between LST pixels, but no finer detail, and is only a little better than bicubic "

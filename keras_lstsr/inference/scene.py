@@ -21,8 +21,14 @@ from keras_lstsr.errors import GridError, ModelError
 from keras_lstsr.grids.grid import Grid, placed
 from keras_lstsr.grids.tiling import Tile, Tiling, make_tiling
 from keras_lstsr.grids.warp import guide_over_lst
+from keras_lstsr.grids.water import water_from_ndvi, water_share
 from keras_lstsr.inference.predictor import Predictor
-from keras_lstsr.inference.quality import guide_use, made_consistent, without_guides
+from keras_lstsr.inference.quality import (
+    guide_use,
+    made_consistent,
+    unused_guides,
+    without_guides,
+)
 
 if TYPE_CHECKING:
     from keras_lstsr.grids.consistency import ConsistencyMode
@@ -62,7 +68,8 @@ def predict_scene(
         predictor: What predicts a tile.
         guides: Name → guide ``[y, x]`` of any grid of about the fine pixels' size, NaN where
             missing, with CRS; it is brought onto the fine grid. The model's contract names the
-            guides that it takes and can do without.
+            guides that it takes and can do without; others are left out with a note. Where the
+            model takes ``water`` and it is not given, NDVI tells it.
         tiles: How the scene is cut; by default ``TileSettings.for_contract`` of the model's.
         consistency: ``"block"`` or ``"psf"`` corrects the result until its mean over each LST
             pixel, or what MODIS would see of it, is the LST given; ``"none"`` leaves it as it is.
@@ -83,8 +90,8 @@ def predict_scene(
         GridError: If an array is no raster of one band with CRS and a north-up grid, or tile and
             overlap do not fit, or a guide is clearly coarser than the fine grid or has no valid
             pixel in the scene.
-        ModelError: If the values cannot be kelvin or the guide's, the model does not take a guide
-            that is given, or the model returns what it must not.
+        ModelError: If the values cannot be kelvin or the guide's, the model takes none
+            of the guides given, or the model returns what it must not.
         ServingError: If a server cannot be reached or refuses.
     """
     given, contract = placed(lst_kelvin, "lst_kelvin"), predictor.contract
@@ -92,7 +99,8 @@ def predict_scene(
     check_range(values, contract.inputs[0], name=str(given.raster.name or "lst_kelvin"))
     settings = tiles or TileSettings.for_contract(contract)
     tiling = settings.tiling(given.grid.shape, contract)
-    aligned = _on_fine_grid({} if guides is None else guides, given.grid, contract)
+    guides, unused = _taken({} if guides is None else guides, contract)
+    aligned = _on_fine_grid(guides, given.grid, contract.scale_factor)
     beside = (STD_NAME, FOLLOWED_NAME) if outputs is None else outputs
     results = predict_tiles(
         values,
@@ -100,12 +108,12 @@ def predict_scene(
         tiling,
         tiling,
         batch_size=settings.batch_size,
-        guides=aligned,
+        guides=_with_water(aligned, contract),
         outputs=[name for name in beside if contract.gives(name)],
         progress=progress,
     )
     attributes = {key: lst_kelvin.attrs[key] for key in ("day_night",) if key in lst_kelvin.attrs}
-    notes: list[str] = []
+    notes = [unused_guides(unused)] if unused else []
     if aligned:
         use = guide_use(values, aligned, contract.scale_factor, results.get(FOLLOWED_NAME))
         attributes |= use.as_attributes()
@@ -132,10 +140,10 @@ def predict_scene(
     return given.as_given(fine)
 
 
-def _on_fine_grid(
-    guides: Mapping[str, xr.DataArray], lst: Grid, contract: Contract
-) -> dict[str, NDArray[np.float32]]:
-    """Brings guides onto the fine grid: ``[f·h, f·w]``, NaN where missing or out of reach."""
+def _taken(
+    guides: Mapping[str, xr.DataArray], contract: Contract
+) -> tuple[dict[str, xr.DataArray], list[str]]:
+    """Parts guides into those that the model takes and the names of the others."""
     if not isinstance(guides, Mapping):
         raise GridError(
             "guides are given by their names",
@@ -144,12 +152,27 @@ def _on_fine_grid(
             expected="a mapping of names to rasters",
             action=f"Pass {{{', '.join(f'{name!r}: raster' for name in contract.guides)}}}.",
         )
-    contract.check_takes(guides)
-    factor = contract.scale_factor
+    return contract.taken(guides)
+
+
+def _on_fine_grid(
+    guides: Mapping[str, xr.DataArray], lst: Grid, factor: int
+) -> dict[str, NDArray[np.float32]]:
+    """Brings guides onto the fine grid: ``[f·h, f·w]``, NaN where missing or out of reach."""
+    onto = {"water": water_share}
     return {
-        name: np.asarray(guide_over_lst(guide, lst, factor, field=name).values, np.float32)
+        name: guide_over_lst(guide, lst, factor, field=name, onto=onto.get(name)).values
         for name, guide in guides.items()
     }
+
+
+def _with_water(
+    aligned: dict[str, NDArray[np.float32]], contract: Contract
+) -> dict[str, NDArray[np.float32]]:
+    """Adds the share of water as NDVI tells it, where the model takes it and it is not given."""
+    if "water" in contract.guides and "water" not in aligned and "ndvi" in aligned:
+        return {**aligned, "water": water_from_ndvi(aligned["ndvi"])}
+    return aligned
 
 
 Progress = Callable[[int, int], None]

@@ -98,7 +98,7 @@ FILE_PRODUCTS: dict[str, FileProduct] = {}
 """By name; ``register_product`` adds to it, and asks these before the others."""
 
 _ASTER, _LANDSAT = "ASTER_LST", "LANDSAT_LST"
-_RASTER_OPTIONS = ("quantity", "scale", "offset", "nodata", "unit", "day_night")
+_RASTER_OPTIONS = ("quantity", "scale", "offset", "nodata", "class_value", "unit", "day_night")
 _LST_VARIABLES = ("lst_day_kelvin", "lst_night_kelvin", "lst_kelvin")
 _HDF_SUFFIXES = {".hdf", ".hdf4", ".h4"}
 
@@ -170,6 +170,7 @@ def open_product(
         **raster_options: What the tags of a GeoTIFF may not tell: ``quantity`` (``"lst"`` or the
             name of a guide; by default tags and file name tell LST and NDVI apart), ``scale``
             (units per stored unit), ``offset`` (physical value of a stored zero), ``nodata``,
+            ``class_value`` (the stored class that becomes 1, all others 0),
             ``unit`` (``"kelvin"`` or ``"celsius"``, converted to kelvin), ``day_night``
             (``"day"``, ``"night"`` or ``"unknown"``). None asks the tags.
 

@@ -76,6 +76,7 @@ class RasterOptions:
         scale: Physical units per stored unit; always multiplied with, whatever its size.
         offset: Physical value of a stored zero, in ``unit``.
         nodata: Stored number that means missing.
+        class_value: Of classes, the stored number that becomes 1; all others become 0.
         unit: ``"kelvin"`` or ``"celsius"``, of the values after scale and offset.
         date: ISO date of acquisition.
         day_night: ``"day"``, ``"night"`` or ``"unknown"``.
@@ -87,6 +88,7 @@ class RasterOptions:
     scale: float | None = None
     offset: float | None = None
     nodata: float | None = None
+    class_value: float | None = None
     unit: str | None = None
     date: str | None = None
     day_night: str | None = None
@@ -219,7 +221,11 @@ def open_band(
     missing = packing.is_fill(band.stored)
     if band.masked is not None:
         missing |= band.masked
-    values = packing.decode(band.stored)
+    if options.class_value is None:
+        values = packing.decode(band.stored)
+    else:
+        values = (band.stored == options.class_value).astype(np.float32)
+        packing = Packing(values.dtype.name, 1.0, 0.0, float("nan"))
     untagged = options.scale is None and band.scale is None
     if quantity == "lst":
         name, units, meaning = "lst_kelvin", "K", "land surface temperature"
@@ -355,9 +361,15 @@ def _scale_advice(median_stored: float) -> str:
 def _check_guide(
     found: NDArray[np.float32], guide: Guide, band: RasterBand, *, untagged: bool
 ) -> None:
-    """Refuses values whose median is out of the guide's range, such as raw integers."""
+    """Refuses values whose median is out of the guide's range, such as raw integers.
+
+    Of a share, most of the ground may have none: there, one value of percent is enough.
+    """
     low, high = guide.valid_range
-    if not found.size or low <= float(np.median(found)) <= high:
+    if not found.size:
+        return
+    percent = (low, high) == (0.0, 1.0) and ((found > 1.01) & (found <= 100)).any()
+    if low <= float(np.median(found)) <= high and not percent:
         return
     raise ProductError(
         f"the values are raw integers instead of {guide.long_name}, and no tag gives their scale"

@@ -21,7 +21,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from keras_lstsr.config.guides import GUIDES
+from keras_lstsr.config.guides import is_regressor
 from keras_lstsr.errors import ProductError
 from keras_lstsr.grids.grid import Grid, placed
 from keras_lstsr.grids.registration import ConstantShift, Shift, constant_shift, coregister, shifted
@@ -153,7 +153,7 @@ def cropped_to_guides(scene: SceneSample, factor: int) -> SceneSample:
     }
     covered = np.ones(lst.grid.shape, np.bool_)
     for name, guide in guides.items():
-        if name in GUIDES and not GUIDES[name].regressor:
+        if not is_regressor(name):
             continue
         covered &= np.isfinite(block_mean(np.asarray(guide.values), factor))
         if not covered.any():

@@ -348,7 +348,8 @@ def test_guides_go_by_name_and_their_options_too(
     ways = {
         "short": ["--ndvi", tmp_path / "vi.tif", "--ndvi-scale", 0.0001, "--ndvi-nodata", -3000],
         "long": ["--guide", f"ndvi={tmp_path / 'vi.tif'}", "--guide-option", "ndvi.scale=0.0001",
-                 "--guide-option", "ndvi.nodata=-3000", "--guide-option", "ndvi.date=2021-08-14"],
+                 "--guide-option", "ndvi.nodata=-3000", "--guide-option", "ndvi.date=2021-08-14",
+                 "--guide", f"water={tmp_path / 'cover.tif'}", "--guide-option", "water.class=17"],
     }  # fmt: skip
     results = {}
     for name, options in ways.items():
@@ -359,6 +360,7 @@ def test_guides_go_by_name_and_their_options_too(
         )  # fmt: skip
         assert code in (0, None), text
         assert ("1 day before LST" in text) == (name == "long")
+        assert ("does not take the share of water" in text) == (name == "long")
         assert "Consistency (block): residual " in text
         with rasterio.open(tmp_path / f"{name}.tif") as file:
             results[name] = file.read(1)

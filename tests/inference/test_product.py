@@ -275,6 +275,25 @@ def test_a_consistent_map_tells_its_residual(geotiff, ndvi_file, guided, tmp_pat
         assert picture.height > 1.05 * picture.width  # of 37 × 53 pixels, with a third row
 
 
+def test_guides_that_the_model_does_not_take_are_told_and_not_read(
+    geotiff, ndvi_file, guided, tmp_path
+):
+    alone = predicted(geotiff, guided, tmp_path / "alone.tif", ndvi_file)
+    heard: list[str] = []
+    done = predict_product(
+        LstInput(geotiff),
+        guided,
+        Outputs(tmp_path / "both.tif", quicklook=False),
+        {"water": GuideInput(tmp_path / "nothing.tif"), "ndvi": GuideInput(ndvi_file)},
+        announce=heard.append,
+    )
+    assert heard[0] == "This model does not take the share of water: it makes no difference."
+    assert done.notes[1:] == alone.notes and tuple(heard) == done.notes
+    with rasterio.open(tmp_path / "alone.tif") as one, rasterio.open(tmp_path / "both.tif") as two:
+        np.testing.assert_array_equal(one.read(1), two.read(1))
+        assert "water_granule" not in two.tags()
+
+
 def test_ndvi_that_cannot_belong_to_the_scene_is_refused(
     granules, geotiff, ndvi_file, guided, tiny_model, tmp_path
 ):

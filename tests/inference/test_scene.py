@@ -6,6 +6,7 @@ import rioxarray  # noqa: F401
 from affine import Affine
 from pyproj import CRS
 
+from keras_lstsr.artifacts.contract import Contract
 from keras_lstsr.errors import GridError, ModelError
 from keras_lstsr.grids.consistency import consistency_residual
 from keras_lstsr.grids.grid import Grid
@@ -416,7 +417,78 @@ def test_guides_that_cannot_be_used_are_refused(guided, untrained, tiny_model):
     with pytest.raises(GridError, match=r"by their names.*'ndvi': raster"):
         predict_scene(lst, guided, guide)
     with pytest.raises(ModelError, match="water: this model takes no such guide"):
-        predict_scene(lst, guided, {"ndvi": guide, "water": guide})
+        predict_scene(lst, guided, {"water": guide})
+
+
+def test_a_guide_that_the_model_does_not_take_changes_nothing(guided):
+    lst, guide = pair(20, 20)
+    alone = predict_scene(lst, guided, {"ndvi": guide})
+    both = predict_scene(lst, guided, {"reference": guide, "ndvi": guide, "water": guide})
+    for name in alone:
+        np.testing.assert_array_equal(both[name].values, alone[name].values)
+    notes = both["lst_kelvin_fine"].attrs["sharpening_notes"]
+    assert "does not take the detail of LST on other dates and the share of water" in notes
+
+
+class GuidesPredictor(NearestPredictor):
+    """Adds the guides that it gets to the LST, each missing one as nothing."""
+
+    def __init__(self, *names):
+        super().__init__()
+        self.contract = Contract.of_model(
+            model_version=0, scale_factor=4, minimum_size_pixels=1, provenance={}, guides=names
+        )
+        self.seen = {}
+
+    def predict(self, lst_kelvin, guides=None, *, outputs=None):
+        self.seen = dict(guides or {})
+        inputs = self.contract.checked(lst_kelvin, guides)
+        fine = upsample_nearest(inputs["lst_kelvin"][..., 0], 4)
+        for name in self.contract.guides:
+            fine = fine + np.nan_to_num(inputs[name][..., 0])
+        return Prediction(fine[..., None])
+
+
+def test_several_guides_each_on_its_own_grid():
+    lst, ndvi = pair(20, 20)
+    fine = Grid.of(lst).finer(4)
+    model = GuidesPredictor("ndvi", "water", "reference")
+    reference = fine.raster(np.full(fine.shape, 2.0, np.float32))
+    lakes = np.zeros((10, 10), np.float32)
+    lakes[2, 3] = 1
+    water = Grid.of(lst).coarser(2).raster(lakes)  # classes of 2 km
+    given = {"water": water, "reference": reference, "ndvi": ndvi}
+    result = fine_of(lst, model, given)
+    expected = np.repeat(np.repeat(lst.values, 4, 0), 4, 1) + ndvi.values + 2
+    expected[16:24, 24:32] += 1
+    np.testing.assert_allclose(result, expected, atol=1e-3)
+    np.testing.assert_allclose(fine_of(lst, model, {"ndvi": ndvi, **given}), expected, atol=1e-3)
+
+
+def test_water_is_told_by_ndvi_where_it_is_not_given():
+    lst, ndvi = pair(20, 20)
+    ndvi.values[:] = np.maximum(ndvi.values, 0.06)
+    ndvi.values[8:16, 8:16] = -0.2
+    ndvi.values[0, 0] = np.nan
+    model = GuidesPredictor("ndvi", "water")
+    expected = np.repeat(np.repeat(lst.values, 4, 0), 4, 1) + np.nan_to_num(ndvi.values)
+    expected[8:16, 8:16] += 1
+    np.testing.assert_allclose(fine_of(lst, model, {"ndvi": ndvi}), expected, atol=1e-3)
+    assert np.isnan(model.seen["water"]).sum() == 1
+    dry = ndvi.copy(data=np.zeros_like(ndvi.values))
+    expected[8:16, 8:16] -= 1
+    given = {"ndvi": ndvi, "water": dry}
+    np.testing.assert_allclose(fine_of(lst, model, given), expected, atol=1e-3)
+    reference = GuidesPredictor("ndvi", "reference")
+    fine_of(lst, reference, {"ndvi": ndvi})
+    assert list(reference.seen) == ["ndvi"]
+    percent = dry.copy(data=dry.values + 40)
+    with pytest.raises(GridError, match="not shares of water"):
+        fine_of(lst, model, {"water": percent})
+
+
+def fine_of(lst, model, guides):
+    return predict_scene(lst, model, guides)["lst_kelvin_fine"].values
 
 
 def test_a_constant_guide_is_told(untrained):

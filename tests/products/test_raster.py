@@ -274,6 +274,28 @@ def test_geographic_grid(write_tif):
     assert scene.y.attrs["standard_name"] == "latitude"
 
 
+def test_one_class_of_a_map(write_tif):
+    classes = np.array([[17, 1], [10, 255]], np.uint8)
+    path = write_tif(classes, "cover.tif", nodata=255)
+    water = open_guide("water", path, class_value=17)["water"]
+    np.testing.assert_array_equal(water, [[1, 0], [0, np.nan]])
+    with pytest.raises(ProductError, match="Divide percent by 100"):
+        open_guide("water", path)
+
+
+def test_percent_of_a_little_water_is_refused(write_tif):
+    percent = np.zeros((30, 30), np.uint8)
+    percent[3, 4] = 40
+    with pytest.raises(ProductError, match=r"raw integers instead of the share.*percent by 100"):
+        open_guide("water", write_tif(percent, "water.tif"))
+    path = write_tif(percent, "water_percent.tif")
+    assert open_guide("water", path, scale=0.01)["water"].values[3, 4] == pytest.approx(0.4)
+    mask = (percent > 0).astype(np.uint8)
+    mask[0, 0] = 250  # fill without a tag
+    values = open_guide("water", write_tif(mask, "mod44w.tif"))["water"].values
+    assert values[3, 4] == 1 and np.isnan(values[0, 0])
+
+
 def test_of_several_bands_the_one_that_is_named(write_tif):
     bands = np.array([[[1.5, -2.0]], [[3.0, 4.0]]], np.float32)
     path = write_tif(bands, "lst_reference.tif", description="reference")

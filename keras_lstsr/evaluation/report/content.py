@@ -292,10 +292,11 @@ def representative_images(result: BenchmarkResult) -> tuple[list[str], str]:
     metric = result.main_metric
     errors = {method: result.values(method, metric) for method in result.methods}
     others = [method for method in result.methods if method != BASELINE] or result.methods
-    best = min(others, key=lambda method: float(np.mean(errors[method])))
+    best = min(others, key=lambda method: float(np.nanmean(errors[method])))
     against = BASELINE if BASELINE in errors and best != BASELINE else None
     gain = errors[best] - (errors[against] if against else 0.0)
-    ranked = [result.images[index] for index in np.argsort(gain, kind="stable")]
+    finite = [index for index in np.argsort(gain, kind="stable") if np.isfinite(gain[index])]
+    ranked = [result.images[index] for index in finite]
     chosen = [ranked[0], ranked[(len(ranked) - 1) // 2], ranked[-1]]
     compared = f"gains on {BASELINE}" if against else "errs"
     order = "most, the median amount and least" if against else "least, the median amount and most"

@@ -30,6 +30,10 @@ HEADINGS = {
     "rmse_gradient_quarter_3_kelvin": "RMSE, 3rd quarter (K)",
     "rmse_gradient_quarter_4_kelvin": "RMSE, steepest quarter (K)",
     "consistency_kelvin": "consistency (K)",
+    "ratio_to_bicubic": "error over bicubic’s",
+    "ratio_to_best_classical": "error over the best classical’s",
+    "largest_error_kelvin": "largest error (K)",
+    "in_90_interval": "in 90 % interval",
     "worse_than_bicubic": "worse than bicubic",
     "images": "images",
 }

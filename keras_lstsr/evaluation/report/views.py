@@ -9,12 +9,27 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
 
+from keras_lstsr.evaluation.places import (
+    PLACES,
+    TO_BEST,
+    TO_BICUBIC,
+    WORSE,
+    PlaceRow,
+    is_classical,
+    place_rows,
+)
 from keras_lstsr.evaluation.report.figures import differences_svg
 from keras_lstsr.evaluation.report.tables import HEADINGS, format_value
 from keras_lstsr.evaluation.result import BASELINE, MAIN_METRICS, BenchmarkResult, badness
+from keras_lstsr.maps import ERROR_COLOURS, ColourScale
 
 DASH = "–"
+PLACES_SCALE = ColourScale(ERROR_COLOURS, -1.0, 1.0)
+"""Of the binary logarithm of a ratio: half of bicubic's error is the deepest blue."""
+
 # Metrics in the order in which they are read; others follow as they come.
 _FIRST_METRICS = (
     *MAIN_METRICS,
@@ -91,6 +106,29 @@ def finding(result: BenchmarkResult) -> Finding:
     )
 
 
+def places_finding(result: BenchmarkResult) -> Finding:
+    """Returns in words how each network compares with the best classical method, place by place."""
+    rows = place_rows(result)
+    kinds = [[row for row in rows if (row.half, row.guided) == kind] for kind in _kinds(rows)]
+    headlines, counts = [], []
+    for name in (m for m in result.methods if not is_classical(m)):
+        parts = [
+            f"{plain(kind[-1].figures[name][TO_BEST])} by {kind[-1].half}"
+            + (" with a guide" if kind[-1].guided else " without a guide")
+            for kind in kinds
+            if name in kind[-1].figures
+        ]
+        headlines.append(f"{name}: {', '.join(parts)} of the best classical method’s error.")
+        worse = int(np.sum(result.values(name, TO_BICUBIC) > WORSE))
+        counts.append(f"{name} is more than 1 % worse than bicubic on {worse} scenes")
+    certainty = f"Means of places. {'; '.join(counts)} of {len(result.images)}."
+    return Finding(" ".join(headlines), certainty) if headlines else finding(result)
+
+
+def _kinds(rows: Sequence[PlaceRow]) -> list[tuple[str, bool]]:
+    return list(dict.fromkeys((row.half, row.guided) for row in rows))
+
+
 def _badness(metric: str, value: float) -> float:
     return float(badness(metric, np.asarray(value)))
 
@@ -126,21 +164,45 @@ def _finite_mean(result: BenchmarkResult, method: str, metric: str) -> float:
 
 def result_view(result: BenchmarkResult, index: int) -> dict[str, Any]:
     """Returns what the template shows of a benchmark; ``index`` makes its ids unique."""
+    places = result.details.get("protocol") == PLACES
     images = len(result.images)
     groups = len(set(result.group_of_images)) if result.groups else 0
     return {
         "id": f"result-{index}",
         "name": result.name,
         "title": result.title,
-        "finding": finding(result),
+        "finding": places_finding(result) if places else finding(result),
         "main_metric": name_and_unit(result.main_metric)[0],
         "images": images,
         "groups": groups,
+        "places": _places_view(result) if places else None,
         "tables": _summary_tables(result),
         "differences": _differences_view(result, index),
         "image_tables": [_image_table(result, metric) for metric in _in_reading_order(result)],
         "images_shown": min(images, MAXIMUM_TABLE_IMAGES),
     }
+
+
+def _places_view(result: BenchmarkResult) -> dict[str, Any]:
+    methods = [method for method in result.methods if method != BASELINE]
+    networks = [method for method in methods if not is_classical(method)]
+    rows = []
+    for row in place_rows(result):
+        cells = [_shaded(row.figures.get(method, {}).get(TO_BICUBIC)) for method in methods]
+        best = [_shaded(row.figures.get(method, {}).get(TO_BEST)) for method in networks]
+        rows.append((row, f"{row.bicubic_kelvin:.2f}", [*cells, *best]))
+    headings = [*methods, *(f"{name} over the best classical" for name in networks)]
+    return {"headings": headings, "rows": rows}
+
+
+def _shaded(ratio: float | None) -> tuple[str, str]:
+    """Writes a ratio, with the style of its cell: blue below 1, red above."""
+    if ratio is None or not np.isfinite(ratio):
+        return DASH, ""
+    place = (np.log2(ratio) - PLACES_SCALE.low) / (PLACES_SCALE.high - PLACES_SCALE.low)
+    red, green, blue, _ = colormaps[PLACES_SCALE.colours](float(np.clip(place, 0, 1)))
+    ink = "#111" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "#fff"
+    return f"{ratio:.2f}", f"background:{to_hex((red, green, blue))};color:{ink}"
 
 
 def _summary_tables(result: BenchmarkResult) -> list[dict[str, Any]]:
@@ -164,7 +226,12 @@ def _summary_table(
     summary: Mapping[str, Mapping[str, float]], columns: Sequence[str]
 ) -> dict[str, Any]:
     nan = float("nan")
-    best = {c: _best(c, [row.get(c, nan) for row in summary.values()]) for c in columns}
+    # Means over other images cannot be compared.
+    alike = len({row["images"] for row in summary.values()}) == 1
+    best = {
+        c: _best(c, [row.get(c, nan) for row in summary.values()]) if alike else None
+        for c in columns
+    }
     rows = []
     for method, row in summary.items():
         cells = []
@@ -231,7 +298,9 @@ def _differences_view(result: BenchmarkResult, index: int) -> dict[str, Any] | N
         if interval is not None
     }
     label = f"{name} minus {BASELINE}’s" + (f" ({unit.strip()})" if unit else "")
-    if not metric.endswith("_kelvin"):
+    if metric.startswith("ratio_"):
+        label = f"{name} minus 1"
+    elif not metric.endswith("_kelvin"):
         label = f"{BASELINE}’s {name} minus the method’s" + (f" ({unit.strip()})" if unit else "")
     svg = differences_svg(f"differences{index}", differences, intervals, label)
     words = "; ".join(
