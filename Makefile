@@ -7,7 +7,7 @@ DEMO_OUTPUT ?= demo_output
 .PHONY: help setup demo test test-jax lint format clean
 
 help:
-	@echo "make demo    set up, then make a first map within a minute, and the whole way in five"
+	@echo "make demo    set up, then make a first map within a minute, and every step in five"
 	@echo "make test    set up, then lint, check types and run all tests"
 	@echo "make test-jax  run the tests of models, losses, metrics and training under JAX"
 	@echo "make lint    ruff, mypy and the import contracts"

@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m beam_jobs.rasters_to_tfrecords",
         description="Convert rasters of land surface temperature into TFRecords.",
-        epilog="All further options go to Apache Beam, e.g. --runner, --direct_num_workers 2 "
+        epilog="All other options go to Apache Beam, e.g. --runner, --direct_num_workers 2 "
         "--direct_running_mode multi_processing, --setup_file ./setup.py.",
         allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -87,12 +87,12 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--fine-scenes",
         "--fine_scenes",
-        help="folder of GeoTIFFs of LST finer than 250 m: the truth, and degraded to 1 km",
+        help="folder of GeoTIFFs of LST finer than 250 m; it is the truth, and the input degraded",
     )
     add(
         "--places",
-        help="folder of places: PLACE/DATE_day_lst_77m.tif and perhaps …_ndvi_77m.tif; fine LST is "
-        "the truth, and what footprints of 0.9 to 2 km see of it the input",
+        help="folder of places: PLACE/DATE_day_lst_77m.tif and optionally …_ndvi_77m.tif; fine LST "
+        "is the truth, and the input is what footprints of 0.9 to 2 km see of it",
     )
     add("--draws", type=int, default=2, help="footprints drawn for each scene of --places")
     add("--overwrite", action="store_true", help="replace records that are there")
@@ -110,7 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--max_missing_fraction",
         type=float,
         default=0.0,
-        help="share of missing pixels a sample without truth may have",
+        help="largest share of missing pixels in a sample without truth",
     )
     add(
         "--split_fractions",
@@ -124,15 +124,15 @@ def build_parser() -> argparse.ArgumentParser:
         default="place",
         help="what no two splits have in common",
     )
-    add("--split_seed", type=int, default=0, help="another seed deals places out anew")
+    add("--split_seed", type=int, default=0, help="another seed assigns the places differently")
     add("--num_shards", type=int, default=None, help="shards per split; default: by their records")
-    add("--records_per_shard", type=int, default=256, help="records per shard, about")
+    add("--records_per_shard", type=int, default=256, help="about how many records a shard gets")
     pattern = (
         "regular expression of file names with groups year and doy, or year, month, day; "
         "optionally day_night"
     )
     for title, prefix in (("LST", ""), ("true fine LST", "truth_")):
-        group = parser.add_argument_group(f"GeoTIFF of {title}, where the tags do not tell")
+        group = parser.add_argument_group(f"GeoTIFF of {title}, where the tags do not say")
         add_option = group.add_argument
         add_option(f"--{prefix}scale", type=float, help="units per integer")
         add_option(f"--{prefix}offset", type=float, help="units at integer 0")
@@ -142,7 +142,7 @@ def build_parser() -> argparse.ArgumentParser:
         times = ("day", "night", "unknown")
         add_option(f"--{prefix}day_night", choices=times, help="time of day")
         add_option(f"--{prefix}date_pattern", help=pattern)
-    group = parser.add_argument_group("GeoTIFF of guides, where their tags do not tell")
+    group = parser.add_argument_group("GeoTIFF of guides, where their tags do not say")
     for name, words in (
         ("scale", "units per integer"),
         ("offset", "units at integer 0"),
@@ -276,7 +276,7 @@ def inputs_of(options: argparse.Namespace) -> Inputs:
             raise ConfigError("the option needs --input", field=option)
     if files and options.input and not options.truth:
         raise ConfigError(
-            "records are made with truth or without",
+            "all records have truth, or none",
             field="truth",
             found="no --truth for --input beside --pairs, --fine-scenes or --places",
             action="Give --truth too, or make two folders.",

@@ -144,7 +144,7 @@ def _fresh_folder(root: Path) -> DemoPaths:
     if root.exists() and any(root.iterdir()):
         if not (root / MARKER).is_file():
             raise LstsrError(
-                "the folder holds something else than a demo",
+                "the folder holds something other than a demo",
                 path=root,
                 action="Choose an empty folder with --output.",
             )

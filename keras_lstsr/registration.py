@@ -118,5 +118,5 @@ def load_extensions() -> None:
                 "an installed extension cannot be imported",
                 field=point.name,
                 found=f"{type(error).__name__}: {error}",
-                action=f"Mend {point.value}, or uninstall it.",
+                action=f"Repair {point.value}, or uninstall it.",
             ) from error

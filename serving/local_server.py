@@ -175,7 +175,7 @@ class LocalServer:
             "the server cannot listen at this address",
             field=f"{host}:{port}",
             found=cause or "the port is taken, or not allowed",
-            action="Choose another --port, or stop the server that has it.",
+            action="Choose another --port, or stop the server that uses it.",
         ) from cause
 
     def _poll(self, poll_seconds: float) -> None:
@@ -226,7 +226,7 @@ def serve(
                 "Stop with Ctrl+C."
             )
             stop.wait()
-            announce("Stopping: running requests may end.")
+            announce("Stopping when running requests end.")
     finally:
         for name, handler in previous.items():
             signal.signal(name, handler)

@@ -80,7 +80,7 @@ def test_immutable():
         ("training: {batch_size: many}", "training.batch_size"),
         ("loss: {name: wavelet}", "loss.name: .*mse.*detail"),
         ("loss: {name: detail}", "detail needs a network that gives a standard deviation"),
-        ("model: {architecture: guided}", "mse teaches no standard deviation.*detail"),
+        ("model: {architecture: guided}", "mse does not teach the standard deviation.*detail"),
         (
             "{model: {architecture: guided, depth: 3}, loss: {name: detail}}",
             r"bad.yaml.*model.depth",

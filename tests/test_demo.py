@@ -55,6 +55,6 @@ def test_foreign_folder_is_left_alone(tmp_path):
     from keras_lstsr.demo import run_demo
 
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(LstsrError, match="something else than a demo"):
+    with pytest.raises(LstsrError, match="something other than a demo"):
         run_demo(tmp_path, scenes=2, size_pixels=128)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"

@@ -237,10 +237,10 @@ class Contract(BaseModel):
                 inputs[name] = np.full(fine, np.nan, np.float32)
             else:
                 raise ModelError(
-                    "this model cannot do without the guide",
+                    "this model needs the guide",
                     field=name,
                     found=f"inputs {', '.join((INPUT_NAME, *guides))}",
-                    action="Give it; predict takes it by --guide NAME=FILE.",
+                    action="Give it: predict takes it with --guide NAME=FILE.",
                 )
         return inputs
 
@@ -253,7 +253,7 @@ class Contract(BaseModel):
             "MOD11A1) and their fill value turned into NaN.",
         )
         fits = values.ndim == len(tensor.shape) and values.shape[-1] == 1 and 0 not in values.shape
-        expected = "[batch, height, width, 1], none of them 0"
+        expected = "[batch, height, width, 1], all above 0"
         problem = "the input has the wrong shape"
         ModelError.unless(fits, tensor.name, list(values.shape), expected, problem)
         least = self.minimum_size_pixels
@@ -318,7 +318,7 @@ def _guide_hint(name: str) -> str:
 
 
 def _check_floating(values: NDArray[Any], tensor: TensorContract, action: str) -> None:
-    problem = "the input holds no floating-point numbers"
+    problem = "the input does not hold floating-point numbers"
     expected = tensor.dtype + _unit_text(tensor.units)
     fits = values.dtype.kind == "f"
     ModelError.unless(fits, tensor.name, values.dtype.name, expected, problem, action=action)
@@ -364,9 +364,9 @@ def _unit_text(units: str) -> str:
 def _unit_hint(present: NDArray[np.floating], low: float, high: float) -> str:
     median = float(np.median(present))
     if low <= median <= high:
-        return "Mark fill values and other outliers as NaN, e.g. name the fill value by --nodata."
+        return "Mark fill values and other outliers as NaN, e.g. give the fill value with --nodata."
     if -100 <= median < 100:
-        return "They look like degrees Celsius: add 273.15, or say --unit celsius."
+        return "They look like degrees Celsius: add 273.15, or give --unit celsius."
     if low <= 0.02 * median <= high:
-        return "They look like MODIS's integers: multiply by 0.02, or say --scale 0.02 --nodata 0."
+        return "They look like MODIS's integers: multiply by 0.02, or give --scale 0.02 --nodata 0."
     return "Convert them to kelvin: give their scale, offset and unit."

@@ -73,7 +73,7 @@ def import_weights(
     )
     if not folder.is_free():
         raise ConfigError(
-            "the folder is there and not empty",
+            "the folder exists and is not empty",
             path=folder.path,
             action="Choose another --output, or delete it.",
         )

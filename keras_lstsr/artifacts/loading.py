@@ -55,10 +55,10 @@ def shipped_folder(name: str) -> Path | None:
     weights = shipped_weights()
     if name == PRETRAINED and not weights:
         raise ModelError(
-            "the pretrained weights are not there",
+            "the pretrained weights are missing",
             path=WEIGHTS_FOLDER,
             expected="the folder that comes with keras-lstsr",
-            action="Install keras-lstsr again, or name a model of your own by --model.",
+            action="Install keras-lstsr again, or give a model of your own with --model.",
         )
     if name == PRETRAINED:
         return WEIGHTS_FOLDER / weights[-1]
@@ -100,7 +100,7 @@ def holds_keras_model(folder: Path) -> bool:
 def _old_provenance(folder: ModelFolder) -> dict[str, Any]:
     warnings.warn(
         f"{folder.path} has {_OLD_MODEL}, as older versions wrote it. The next release will not "
-        "read it: make the model anew with `keras-lstsr pretrain`",
+        "read it: train the model again with `keras-lstsr pretrain`",
         OldLayoutWarning,
         stacklevel=4,
     )
@@ -223,7 +223,7 @@ def _smallest_that_works(
             continue  # for this network's depth
         return size, results if isinstance(results, dict) else {OUTPUT_NAME: results}
     raise ModelError(
-        "the model takes no single-channel image",
+        "the model does not take a single-channel image",
         found=f"failure for all sizes up to {_SIZES_TRIED_PIXELS[-1]} pixels",
         expected="a model of build_model or build_guided: [B, h, w, 1] in kelvin",
     )

@@ -305,7 +305,7 @@ class ModelFolder:
     def _run_as_it_is(self) -> dict[str, Any]:
         if not self.run.is_file():
             raise ModelError(
-                "this is no model folder",
+                "this is not a model folder",
                 path=self.run,
                 found="no such file",
                 expected="a folder that `keras-lstsr train` wrote",

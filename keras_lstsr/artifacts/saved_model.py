@@ -92,8 +92,8 @@ def _range_check(values: tf.Tensor, tensor: TensorContract) -> tf.Operation:
     return tf.debugging.Assert(
         (least >= low) & (greatest <= high),
         [
-            f"{tensor.name}: values outside {low:g}...{high:g} cannot be {meaning}. Send no scaled "
-            "integers, and NaN for missing pixels. Least and greatest value found:",
+            f"{tensor.name}: values outside {low:g}...{high:g} cannot be {meaning}. Send unscaled "
+            "values, and NaN for missing pixels. Smallest and largest value found:",
             least,
             greatest,
         ],
@@ -108,7 +108,7 @@ def _size_check(lst_kelvin: tf.Tensor, guide: tf.Tensor, name: str, factor: int)
         tf.reduce_all(tf.equal(wanted, tf.shape(guide))),
         [
             f"{name}: it must have {factor} times the rows and columns of {INPUT_NAME}. "
-            "Shapes wanted and found:",
+            "Shapes expected and found:",
             wanted,
             tf.shape(guide),
         ],
@@ -203,7 +203,7 @@ def load_saved_model(path: Path) -> Any:
             path=path,
             found=str(error).strip().splitlines()[0] if str(error).strip() else type(error),
             expected="a whole SavedModel: saved_model.pb and variables/",
-            action="It is damaged or half copied: export it again.",
+            action="It is damaged or only partly copied: export it again.",
         ) from error
     missing = {SERVING_SIGNATURE, CONTRACT_SIGNATURE} - set(loaded.signatures)
     if missing:
@@ -226,6 +226,6 @@ def require_tensorflow(purpose: str) -> None:
         raise MissingExtraError(
             f"{purpose} needs TensorFlow",
             found=str(error),
-            action="Install it with `pip install tensorflow`; predict and evaluate take the run "
-            "folder or its model.keras without.",
+            action="Install it with `pip install tensorflow`, or give predict and evaluate the "
+            "model folder or its model.keras.",
         ) from error

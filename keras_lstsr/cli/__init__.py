@@ -55,16 +55,16 @@ value_options = together(
 raster_options = together(
     value_options,
     click.option(
-        "--date", metavar="YYYY-MM-DD", help="Acquisition date, if the file does not tell it."
+        "--date", metavar="YYYY-MM-DD", help="Acquisition date, if the file does not say it."
     ),
     click.option(
         "--day-night",
         type=click.Choice(["day", "night", "unknown"]),
-        help="GeoTIFF: time of day, if the file lacks it.",
+        help="GeoTIFF: time of day, if the file does not say it.",
     ),
 )
 mlflow_option = click.option(
-    "--mlflow/--no-mlflow", default=True, help="Log what is trained to MLflow."
+    "--mlflow/--no-mlflow", default=True, help="Log the training to MLflow."
 )
 tracking_uri_option = click.option(
     "--tracking-uri",

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     "--output",
     folder=True,
     required=True,
-    help="Folder for the model, its card and cross_validation.csv. A run that was killed goes on "
-    "where it stopped.",
+    help="Folder for the model, its card and cross_validation.csv. A run that was killed "
+    "continues where it stopped.",
 )
 @path_option(
     "--pairs",
@@ -46,8 +46,8 @@ def command(
 ) -> None:
     """Cross-validates a network by place, then trains it on all samples.
 
-    Each fold of samples is predicted by a model that has seen no ground of it. The predictions are
-    scored, and the standard deviations are calibrated on them. Then the model is trained on all
+    Each fold of samples is predicted by a model that was not trained on its ground. The predictions
+    are scored, and the standard deviations are calibrated on them. Then the model is trained on all
     samples.
     """
     config = apply_settings(config_path, options.with_folds(folds))

@@ -16,7 +16,7 @@ from keras_lstsr.cli import path_option
     folder=True,
     default=Path("demo_output"),
     show_default=True,
-    help="Folder for everything the demo makes; a former demo in it is replaced.",
+    help="Folder for everything the demo makes; an earlier demo in it is replaced.",
 )
 @click.option("--scenes", type=click.IntRange(min=2), default=8, show_default=True)
 @click.option(
@@ -33,7 +33,7 @@ from keras_lstsr.cli import path_option
 def command(output: Path, **options: Any) -> None:
     """Makes a first map, then simulates, prepares, trains, evaluates, exports, serves, predicts.
 
-    The first map, by the weights of the package, is there within about a minute. At the end it
+    The first map, made with the weights of the package, is ready within about a minute. The end
     says where everything is and how to open the MLflow page.
     """
     from keras_lstsr.demo import run_demo

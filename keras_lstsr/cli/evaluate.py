@@ -16,7 +16,7 @@ _PROTOCOLS = ("aster", "report", "4km")
 @click.argument("model", required=False)
 @path_option(
     "--pairs",
-    help="Folder of NNN_lst_1km.tif, NNN_ndvi_250m.tif and NNN_aster_lst_232m.tif, and perhaps "
+    help="Folder of NNN_lst_1km.tif, NNN_ndvi_250m.tif and NNN_aster_lst_232m.tif, and optionally "
     "pairs.csv (id, overlap_group).",
 )
 @click.option(
@@ -61,7 +61,7 @@ _PROTOCOLS = ("aster", "report", "4km")
     multiple=True,
     metavar="NAME[:OPTION=VALUE,…]",
     help="Classical method to score, e.g. tsharp:residual=block; may be given several times  "
-    "[default: all, and the pretrained model, if there is no model]",
+    "[default: all; if no model is given, also the pretrained one]",
 )
 @click.option(
     "--model",
@@ -83,21 +83,21 @@ _PROTOCOLS = ("aster", "report", "4km")
     type=click.Choice(["pixel", "subpixel", "both"]),
     is_flag=False,
     flag_value="pixel",
-    help="Shift the truth of pairs by what the whole set says: by whole pixels, by fractions, or "
-    "score both with whole pixels and without  [default: pixel]",
+    help="How to shift the truth of pairs, by the shift found for the whole set: in whole pixels, "
+    "in fractions of pixels, or score both with whole pixels and without a shift  [default: pixel]",
 )
-@click.option("--no-coregister", is_flag=True, help="Take the truth to lie where it says.")
+@click.option("--no-coregister", is_flag=True, help="Do not shift the truth.")
 @click.option(
     "--warp",
     type=click.Choice(["gdal", "exact"]),
     default="gdal",
     show_default=True,
-    help="How results come onto ASTER's grid: GDAL's bilinear warp, as for the figures known, or "
+    help="How results come onto ASTER's grid: GDAL's bilinear warp, as for the known figures, or "
     "bilinear at exact coordinates.",
 )
 @path_option(
     "--places",
-    help="Folder of places: PLACE/DATE_day_lst_77m.tif, and perhaps …_ndvi_77m.tif, degraded to "
+    help="Folder of places: PLACE/DATE_day_lst_77m.tif, and optionally …_ndvi_77m.tif, degraded to "
     "1 km; all classical methods and the model (the pretrained one by default) are scored.",
 )
 @click.option(
@@ -226,7 +226,7 @@ def _check(options: dict[str, Any]) -> None:
         )
     if len(given) > 1 and {f"--{name}" for name in alone} & set(given):
         raise ConfigError(
-            "several things to score on at a time",
+            "several sources of samples are given",
             found=", ".join(given),
             expected="--pairs, --simulated or --places alone",
         )
@@ -236,7 +236,7 @@ def _check(options: dict[str, Any]) -> None:
         options["coregister"] or not set(options["protocols"]) <= {"4km"}
     ):
         raise ConfigError(
-            "simulated truth lies where it says, on the results' own grid",
+            "simulated truth needs no shift, and lies on the results' own grid",
             found="--coregister, or another --protocol than 4km",
             action="Leave it out; --protocol 4km may be added.",
         )

@@ -23,8 +23,8 @@ def command(model: Path, output: Path) -> None:
     """Exports MODEL (a folder of `keras-lstsr train`) as the next version.
 
     MODEL may also be a .keras file, or the word pretrained: the model that comes with this package.
-    The version has named signatures, contract.json and warm-up requests, and appears whole: a
-    server that watches the folder takes it up by itself.
+    The version has named signatures, contract.json and warm-up requests, and appears in one step:
+    a server that watches the folder loads it by itself.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
 
@@ -37,7 +37,8 @@ def command(model: Path, output: Path) -> None:
     with console.status("Exporting"):
         version = export_model(model, output)
     contract = Contract.read(version)
-    sizes = f"×{contract.scale_factor}, at least {contract.minimum_size_pixels} pixels a side"
+    least = contract.minimum_size_pixels
+    sizes = f"×{contract.scale_factor}, smallest input {least} × {least} pixels"
     console.print(f"{version}: version {contract.model_version} ({sizes})", markup=False)
     console.print(f"Weights: sha256 {contract.provenance['weights_sha256']}", markup=False)
     console.print(f"Serve it: keras-lstsr serve {output}", markup=False)

@@ -19,7 +19,7 @@ from keras_lstsr.cli import path_option
     required=True,
     help="The network that the weights belong to.",
 )
-@path_option("--output", folder=True, required=True, help="Model folder; must not be there yet.")
+@path_option("--output", folder=True, required=True, help="Model folder; must not exist yet.")
 @click.option(
     "--normalisation-scale",
     "scale_kelvin",
@@ -35,20 +35,20 @@ from keras_lstsr.cli import path_option
     type=click.Choice(["bilinear", "bicubic"]),
     default="bilinear",
     show_default=True,
-    help="How the input reaches the fine grid. The papers' code runs bilinear.",
+    help="How the input is upsampled to the fine grid; bilinear in the papers' code.",
 )
 @click.option("--scale-factor", type=click.IntRange(min=2), default=4, show_default=True)
 @click.option("--width", type=click.IntRange(min=1), help="Channels  [default: as published, 64]")
 @click.option("--depth", type=int, help="Levels or convolutions  [default: as published]")
 @click.option(
-    "--bridge-blocks", type=click.IntRange(min=0), help="Of mrunet  [default: as published, 1]"
+    "--bridge-blocks", type=click.IntRange(min=0), help="For mrunet  [default: as published, 1]"
 )
 def command(file: Path, architecture: str, output: Path, **settings: Any) -> None:
     """Turns FILE, a state_dict of the papers' PyTorch code, into a model folder.
 
     FILE is a .pth or .pt (needs PyTorch; no code in it is run) or an .npz of the same arrays
-    (needs nothing). Weights that do not fit are refused by name. The folder can be given to
-    export, predict and evaluate.
+    (needs nothing). Weights that do not fit are refused, and named. The folder can be given
+    to export, predict and evaluate.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
 

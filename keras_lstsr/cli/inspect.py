@@ -20,7 +20,7 @@ from keras_lstsr.products.summary import summarise
 @click.command("inspect")
 @click.argument("file", type=click.Path(path_type=Path))
 @qc_policy_option
-@click.option("--product", type=click.Choice(product_names()), help="Expect this product.")
+@click.option("--product", type=click.Choice(product_names()), help="Refuse other products.")
 @click.option("--quantity", type=click.Choice(["lst", *GUIDES]), help="What a GeoTIFF holds.")
 @raster_options
 @click.option(

@@ -30,7 +30,7 @@ COMMANDS = {
     "serve": "Serve a SavedModel with TF Serving's gRPC API.",
     "reference": "Make a guide of fine LST of other dates.",
     "predict": "Turn a 1 km raster into a 250 m cloud-optimised GeoTIFF.",
-    "demo": "Run the whole way on simulated scenes.",
+    "demo": "Run all steps on simulated scenes.",
 }
 
 

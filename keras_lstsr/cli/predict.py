@@ -21,11 +21,11 @@ _TILE_OPTIONS = ("tile_pixels", "overlap_pixels", "batch_size")
 @click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
 @path_option(
     "--model",
-    help="A run folder, a .keras file, or a SavedModel (a version, or the folder of versions). "
+    help="A model folder, a .keras file, or a SavedModel (a version, or the folder of versions). "
     "Default: the pretrained model, which takes --ndvi.",
 )
 @click.option("--server", metavar="HOST:PORT", help="A server to ask instead of --model.")
-@click.option("--model-name", default="lstsr", show_default=True, help="Its name at the server.")
+@click.option("--model-name", default="lstsr", show_default=True, help="Name of its model.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -34,7 +34,7 @@ _TILE_OPTIONS = ("tile_pixels", "overlap_pixels", "batch_size")
 )
 @path_option(
     "--ndvi",
-    help="NDVI of 250 m of about the same day: MOD09GQ or MYD09GQ HDF, or a GeoTIFF of any grid.",
+    help="NDVI of 250 m of about the same day: MOD09GQ or MYD09GQ HDF, or a GeoTIFF on any grid.",
 )
 @click.option(
     "--guide",
@@ -64,7 +64,7 @@ _TILE_OPTIONS = ("tile_pixels", "overlap_pixels", "batch_size")
 @click.option(
     "--uncertainty",
     is_flag=True,
-    help="Write OUTPUT_std.tif, too: the standard deviation of the error of detail, in kelvin.",
+    help="Also write OUTPUT_std.tif: the standard deviation of the error of detail, in kelvin.",
 )
 @click.option(
     "--layer", type=click.Choice(["day", "night"]), help="Default: day, or the only layer."
@@ -99,10 +99,10 @@ _TILE_OPTIONS = ("tile_pixels", "overlap_pixels", "batch_size")
 @raster_options
 @click.option("--ndvi-scale", type=float, help="NDVI GeoTIFF: units per stored unit, e.g. 0.0001.")
 @click.option("--ndvi-nodata", type=float, help="NDVI GeoTIFF: value that marks missing pixels.")
+@click.option("--ndvi-date", metavar="YYYY-MM-DD", help="NDVI's date, if the file does not say it.")
 @click.option(
-    "--ndvi-date", metavar="YYYY-MM-DD", help="NDVI's date, if the file does not tell it."
+    "--timeout", default=300.0, show_default=True, help="Seconds to wait for a server's answer."
 )
-@click.option("--timeout", default=300.0, show_default=True, help="Seconds for a server's answer.")
 def command(
     source: Path, model: Path | None, server: str | None, output: Path | None, **options: Any
 ) -> None:
@@ -111,8 +111,8 @@ def command(
     The result is a cloud-optimised GeoTIFF on exactly nested pixels, in kelvin, NaN where the
     input has no valid temperature, with its provenance in the tags, and a quicklook beside it.
 
-    Without --model and --server, the pretrained model is used. Give it NDVI by --ndvi: without,
-    its result is only a little better than bicubic upsampling.
+    Without --model and --server, the pretrained model is used. Give it NDVI with --ndvi: without
+    NDVI its result is only a little better than bicubic upsampling.
     """
     if model is not None and server is not None:
         raise click.UsageError("Give only one of --model and --server.")
@@ -171,7 +171,7 @@ def _guide_inputs(options: dict[str, Any]) -> dict[str, Any]:
         if not separator or not path:
             raise click.UsageError(f"--guide {text}: expected NAME=FILE.")
         if guide_named(name).name in paths:
-            raise click.UsageError(f"--guide {text}: there is a file of {name} already.")
+            raise click.UsageError(f"--guide {text}: a file of {name} is given already.")
         paths[name] = Path(path)
     of_guide: dict[str, dict[str, Any]] = {name: {} for name in paths}
     if "ndvi" in of_guide:

@@ -16,14 +16,14 @@ from keras_lstsr.cli.run_options import RunOptions, apply_settings, run_options
     "--pairs",
     required=True,
     help="Folder of pairs: NNN_lst_1km.tif, NNN_ndvi_250m.tif, NNN_aster_lst_232m.tif; pairs.csv "
-    "(id, overlap_group) may say which share ground.",
+    "(id, overlap_group) may say which pairs share ground.",
 )
 @path_option(
     "--output",
     folder=True,
     required=True,
     help="Folder for the records, the model, its card and cross_validation.csv. A run that was "
-    "killed goes on where it stopped.",
+    "killed continues where it stopped.",
 )
 @config_option("YAML file of settings  [default: those of the weights that come with the package]")
 @path_option(
@@ -92,6 +92,6 @@ def prepared(pairs: Path, fine_scenes: Path | None, output: Path, options: RunOp
             "the records were made from other files",
             path=records,
             expected=f"those of {pairs}" + (f" and {fine_scenes}" if fine_scenes else ""),
-            action="Choose another --output, or start anew with --overwrite.",
+            action="Choose another --output, or start again with --overwrite.",
         )
     return records

@@ -20,7 +20,7 @@ _RASTER_OPTIONS = ("scale", "offset", "nodata", "unit", "quantity")
     "sources", metavar="FINE_LST...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
 @path_option("--output", required=True, help="GeoTIFF to write.")
-@path_option("--grid", "grid_path", help="A raster with the pixels wanted, of about 250 m.")
+@path_option("--grid", "grid_path", help="A raster with the wanted pixels, of about 250 m.")
 @path_option("--lst", "lst_path", help="The 1 km LST to refine: the reference nests in its pixels.")
 @click.option(
     "--day-night",
@@ -34,7 +34,7 @@ def command(sources: tuple[Path, ...], output: Path, **options: Any) -> None:
 
     FINE_LST are files, or folders of files, of LST with pixels of 250 m or finer: ASTER AST_08,
     ECOSTRESS, Landsat Collection 2 (ST_B10), or maps of `keras-lstsr predict`. Cloud masks beside
-    them are used. Give the result to `keras-lstsr predict` by --guide reference=OUTPUT.
+    them are used. Give the result to `keras-lstsr predict` with --guide reference=OUTPUT.
 
     Without --grid and --lst, the reference has the first file's pixels if they are of about 250 m,
     else pixels of 250 m in its UTM zone.

@@ -27,7 +27,7 @@ class RunOptions:
         tracking_uri: MLflow's store; None as in ``training.tracking.Tracker``.
         experiment: MLflow's experiment; None takes the settings' name.
         overwrite: Delete a run that is there.
-        quiet: Print the result alone.
+        quiet: Print only the result.
     """
 
     settings: tuple[str, ...]
@@ -67,8 +67,8 @@ _RUN_OPTIONS: Decorator = together(
     mlflow_option,
     tracking_uri_option,
     click.option("--experiment", help="MLflow's experiment  [default: the settings' name]"),
-    click.option("--overwrite", is_flag=True, help="Delete a run that is there and start anew."),
-    click.option("--quiet", is_flag=True, help="Print the result alone."),
+    click.option("--overwrite", is_flag=True, help="Delete an existing run and start again."),
+    click.option("--quiet", is_flag=True, help="Print only the result."),
 )
 
 
@@ -115,6 +115,6 @@ def apply_settings(config_path: Path, settings: tuple[str, ...]) -> ExperimentCo
             put_by_name(content, name, yaml.safe_load(text))
         except yaml.YAMLError as error:
             raise ConfigError(
-                "a setting's value is no valid YAML", field=f"--set {name}", found=repr(text)
+                "a setting's value is not valid YAML", field=f"--set {name}", found=repr(text)
             ) from error
     return ExperimentConfig.from_dict(content, source=config_path)

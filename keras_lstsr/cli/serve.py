@@ -28,13 +28,13 @@ from keras_lstsr.errors import MissingExtraError
     type=click.FloatRange(min=0.1),
     default=2.0,
     show_default=True,
-    help="Seconds between looks for new versions.",
+    help="Seconds between checks for new versions.",
 )
 def command(models_dir: Path, **options: Any) -> None:
     """Serves the versions in MODELS_DIR (e.g. models/lstsr) until Ctrl+C or SIGTERM.
 
     Speaks TF Serving's gRPC API: Predict, GetModelMetadata, GetModelStatus. The newest version
-    answers unless a request names another; new versions are taken up while it runs.
+    answers unless a request names another; new versions are loaded while it runs.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
     try:

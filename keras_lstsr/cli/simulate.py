@@ -15,7 +15,7 @@ from keras_lstsr.simulate import DEFAULT_NOISE_KELVIN, SimulatedScene, simulate_
 @click.command("simulate")
 @click.argument("output", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--scenes", type=int, required=True, metavar="N", help="Number of scenes.")
-@click.option("--seed", type=int, required=True, metavar="S", help="Another seed, another ground.")
+@click.option("--seed", type=int, required=True, metavar="S", help="Seed of the landscapes.")
 @click.option(
     "--size",
     "size_pixels",

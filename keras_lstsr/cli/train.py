@@ -19,16 +19,15 @@ from keras_lstsr.cli.run_options import RunOptions, apply_settings, run_options
 @path_option(
     "--output",
     required=True,
-    help="Run folder. A run that was killed goes on where it stopped.",
+    help="Run folder. A run that was killed continues where it stopped.",
 )
 @run_options
 def command(config_path: Path, records: Path, output: Path, options: RunOptions) -> None:
     """Trains a network on records.
 
-    Trains on all GPUs, or on the CPU; with KERAS_BACKEND=jax on one device, and then TensorFlow
-    need not be installed. Writes the model, the settings, the history and
-    figures to the run folder, and all of it to MLflow. Starting a killed run again with the same
-    command continues it.
+    Trains on all GPUs, or on the CPU; with KERAS_BACKEND=jax on one device, without
+    TensorFlow. Writes the model, the settings, the history and figures to the run folder, and all
+    of it to MLflow. The same command continues a run that was killed.
     """
     from rich.console import Console
 
@@ -64,7 +63,7 @@ def command(config_path: Path, records: Path, output: Path, options: RunOptions)
         console.print(f"MLflow: {look}")
         if result.model_uri is None:
             console.print(
-                "MLflow keeps model.keras as a file of the run: its models of Keras need "
+                "MLflow keeps model.keras as a file of the run: a model in MLflow's format needs "
                 "TensorFlow.",
                 highlight=False,
                 soft_wrap=True,

@@ -53,7 +53,7 @@ class AugmentationConfig(Settings):
     @classmethod
     def _part(cls, value: tuple[float, float]) -> tuple[float, float]:
         if not 0 <= value[0] <= value[1] < 1:
-            raise ValueError("must be two parts of 1, the smaller first")
+            raise ValueError("must be two numbers from 0 to 1, the smaller first")
         return value
 
 
@@ -92,5 +92,5 @@ class DataConfig(Settings):
     def _share_of_crops(self) -> Self:
         for name in ("degraded_share", "variation"):
             if getattr(self, name) is not None and self.crop_pixels is None:
-                raise ValueError(f"{name} is of crops: set crop_pixels, too")
+                raise ValueError(f"{name} applies to crops: set crop_pixels, too")
         return self

@@ -36,7 +36,7 @@ class ExperimentConfig(SettingsFile):
         "training.patch_size": "data.crop_pixels",
         "training.min_valid_share": "data.min_valid_share",
         "training.fine_scene_share": "data.degraded_share",
-        "augmentation": "data.variation, its ndvi_… guide_…, its turns data.augment",
+        "augmentation": "data.variation, with guide_… for ndvi_… and data.augment for turns",
         "folds": "cross_validation.folds",
     }
 
@@ -57,7 +57,7 @@ class ExperimentConfig(SettingsFile):
     def _network_and_loss_fit(self) -> Self:
         if self.model.gives_std and not self.loss.needs.std:
             raise ValueError(
-                f"loss.name {self.loss.name} teaches no standard deviation, which the "
+                f"loss.name {self.loss.name} does not teach the standard deviation that the "
                 f"{self.model.network} network gives: set loss.name to detail"
             )
         if self.loss.needs.std and not self.model.gives_std:

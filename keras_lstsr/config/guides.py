@@ -40,7 +40,7 @@ class Guide:
     aggregation: Literal["mean"] = "mean"
     when_missing: str = "NaN"
     stand_in: float = 0.0
-    hint: str = "Bring it into its unit first, and mark fill values as NaN."
+    hint: str = "Convert it to its unit first, and mark fill values as NaN."
     regressor: bool = True
 
 
@@ -61,8 +61,8 @@ _REGISTERED = (
         units="1",
         long_name="the share of water",
         valid_range=(0.0, 1.0),
-        when_missing="NaN; what is known of water is left out there",
-        hint="Take one of several classes by the option class. Divide percent by 100, and mark "
+        when_missing="NaN; the share of water is not used there",
+        hint="Choose one of several classes with the option class. Divide percent by 100, and mark "
         "fill values as NaN.",
         regressor=False,
     ),
@@ -72,7 +72,7 @@ _REGISTERED = (
         long_name="elevation",
         # With room for error below the Dead Sea's shore and above Mount Everest.
         valid_range=(-500.0, 9000.0),
-        when_missing="NaN; what is known of elevation is left out there",
+        when_missing="NaN; elevation is not used there",
         hint="Convert it to metres, and mark fill values as NaN.",
     ),
     Guide(
@@ -80,8 +80,8 @@ _REGISTERED = (
         units="kelvin",
         long_name="the detail of LST on other dates",
         valid_range=(-60.0, 60.0),
-        when_missing="NaN; what is known of other dates is left out there",
-        hint="It is the fine LST of other dates less its mean over each coarse pixel, in kelvin, "
+        when_missing="NaN; other dates are not used there",
+        hint="It is the fine LST of other dates minus its mean over each coarse pixel, in kelvin, "
         "and not LST itself.",
         regressor=False,
     ),

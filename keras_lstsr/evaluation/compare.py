@@ -130,8 +130,11 @@ def compare(
         left_out += [] if scored else [sample.name]
         if progress is not None:
             progress("score", sample.name)
+    order = {method: place for place, method in enumerate(methods)}
     for variant in variants:
         variant.result.details["samples"] = len(files)
+        if samples.some_unguided:  # the first sample may lack methods
+            variant.result.scores.sort(key=lambda score: order[score.method])
         if not variant.result.scores:
             raise ProductError(
                 "no sample can be scored",

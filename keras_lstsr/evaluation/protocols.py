@@ -166,7 +166,7 @@ class NestedProtocol(_FineProtocol):
         """Yields one image.
 
         Raises:
-            GridError: If the truth does not hold the results' pixels.
+            GridError: If the truth does not cover the results' pixels.
         """
         like = next(iter(fine.values()))
         truth = np.asarray(_cut_like(_truth_of(sample), like, sample.name).values, np.float64)
@@ -226,7 +226,7 @@ class ReportProtocol(_FineProtocol):
         )
         if min(rows[-1] - rows[0], columns[-1] - columns[0]) < self.subdivisions:
             raise GridError(
-                "the scene is all edge",
+                "the edges that are cut off cover the whole scene",
                 path=sample.name,
                 found=f"{height} × {width} fine pixels",
                 expected=f"more than {2 * self.edge_pixels} a side",
@@ -391,7 +391,7 @@ def _cut_like(truth: xr.DataArray, like: xr.DataArray, name: str) -> xr.DataArra
     outside = min(rows.start, columns.start) < 0
     if outside or rows.stop > grid.height or columns.stop > grid.width:
         raise GridError(
-            "the truth does not hold the results' pixels",
+            "the truth does not cover the results' pixels",
             path=name,
             found="other pixels"
             if offset is None

@@ -64,7 +64,7 @@ def oriented(raster: object, role: str) -> Oriented:
     error = partial(GridError, path=raster.encoding.get("source"), field=raster_name(raster, role))
     if sorted(axes.values()) != ["x", "y"]:
         raise error(
-            "its dimensions along y and x cannot be told",
+            "its dimensions along y and x are unknown",
             found=f"dimensions {', '.join(map(str, raster.dims)) or 'none'}",
             expected="dimensions y and x, or latitude and longitude",
             action='Rename them: raster.rename({"…": "y", "…": "x"}).',
@@ -151,7 +151,7 @@ def _along(
             )
         return *tag, backwards
     if centres.dtype.kind not in "iuf" or not np.isfinite(centres).all():
-        raise error("its coordinates are no finite numbers", found=f"{axis} of {centres.dtype}")
+        raise error("its coordinates are not finite numbers", found=f"{axis} of {centres.dtype}")
     backwards = bool((float(centres[-1]) - float(centres[0])) * sign < 0)
     rounding = 0.0
     if centres.dtype.kind == "f":
@@ -198,6 +198,6 @@ def checked_raster(given: object, role: str) -> xr.DataArray:
         problem, found = "a path is given where a raster is needed", str(given)
         action = 'Open it: keras_lstsr.open_product(path)["lst_kelvin"].'
     else:
-        problem, found = "this is no raster", type(given).__name__
+        problem, found = "this is not a raster", type(given).__name__
         action = "Give an xarray.DataArray with coordinates and a CRS, as open_product returns it."
     raise GridError(problem, field=role, found=found, action=action)

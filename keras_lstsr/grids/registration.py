@@ -170,7 +170,7 @@ def constant_shift(shifts: Sequence[Shift], *, round_to: float | None = None) ->
             "no raster could be registered",
             field="shifts",
             found=f"{len(shifts)} shifts without quality",
-            action="Raise max_shift_pixels, or look whether the rasters show the same ground.",
+            action="Raise max_shift_pixels, or check whether the rasters show the same ground.",
         )
     weights = np.array([s.quality for s in used])
     middles, spreads = [], []

@@ -64,7 +64,7 @@ def water_share(
     known = values[np.isfinite(values)]
     fits = not known.size or (known.min() >= -_TOLERANCE and known.max() <= 1 + _TOLERANCE)
     found = f"{known.min():g} to {known.max():g}" if known.size else ""
-    problem = "the values are no shares of water"
+    problem = "the values are not shares of water"
     action = "Divide percent by 100, mark fill values as NaN, or say which class is water."
     field = raster_name(mask, "mask")
     GridError.unless(bool(fits), field, found, "0 to 1", problem, action=action)

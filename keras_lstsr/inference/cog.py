@@ -80,7 +80,7 @@ def write_cog(
                 "GDAL cannot write the raster",
                 path=path,
                 found=error,
-                action="See whether the disk is full.",
+                action="Check whether the disk is full.",
             ) from error
 
 
@@ -93,7 +93,7 @@ def _stored_values(
     limits = np.iinfo(np.uint16)
     if (steps <= UINT16_NODATA).any() or (steps > limits.max).any():
         raise GridError(
-            "temperatures outside what uint16 holds",
+            "temperatures outside the range of uint16",
             found=f"{np.nanmin(values):.2f}…{np.nanmax(values):.2f} K",
             expected=f"above 0 and up to {limits.max * UINT16_SCALE_KELVIN:.2f} K",
             action="Write float32.",

@@ -246,8 +246,8 @@ _TAGGED = (
 )
 _STD_TAGS = {
     "quantity": "uncertainty",
-    "meaning": "standard deviation of the error of the 250 m detail; a bias that the whole scene "
-    "has is not in it",
+    "meaning": "standard deviation of the error of the 250 m detail; it does not contain a bias "
+    "of the whole scene",
 }
 
 
@@ -267,7 +267,7 @@ def choose_layer(scene: xr.Dataset, layer: Layer | None) -> tuple[str, xr.DataAr
             path=path,
             field=name,
             found=shares,
-            action="Leave out --layer, or say what the layer is by --day-night.",
+            action="Leave out --layer, or name the layer's time with --day-night.",
         )
     if valid_share(layers[name]) == 0:
         rejected = json.loads(layers[name].attrs.get("rejected_pixels", "{}"))

@@ -66,7 +66,7 @@ class GuideUse:
         elif (self.unfollowed_share or 0) >= _SHARE_TO_TELL:
             notes.append(
                 f"LST hardly follows {names} on {share_text(self.unfollowed_share or 0)} of the "
-                "pixels that have both, as by night: the network falls back to about bicubic there."
+                "pixels that have both, as at night: the network falls back to about bicubic there."
             )
         return notes
 
@@ -146,7 +146,7 @@ def without_guides(names: Mapping[str, object]) -> str:
     titles = " and ".join(map(guide_meaning, names)) if len(names) < 3 else "guides"
     return (
         f"Without {titles} the model works from LST alone: it gives back some of the contrast "
-        "between LST pixels, but no detail below them, and is only a little better than bicubic "
+        "between LST pixels, but no finer detail, and is only a little better than bicubic "
         f"upsampling; give {titles} of the same time for real detail."
     )
 
@@ -199,8 +199,8 @@ class Correction:
         if self.left_kelvin <= _TOLERANCE_KELVIN:
             return []
         return [
-            f"The result could not be made to agree with LST everywhere: up to "
-            f"{self.left_kelvin:.2f} K are left."
+            f"The result could not be made to agree with LST everywhere: differences of up to "
+            f"{self.left_kelvin:.2f} K remain."
         ]
 
     def as_attributes(self) -> dict[str, object]:

@@ -157,7 +157,7 @@ def make_reference(
         if np.isfinite(detail.values).any():
             details[fine] = detail
         else:
-            note(f"{fine.title} shows nothing of this ground, or clouds: it does not count.")
+            note(f"{fine.title} shows nothing of this ground, or only clouds: it does not count.")
         progress(number, len(kept))
     if not details:
         names = ", ".join(fine.title for fine in kept)
@@ -181,8 +181,8 @@ def make_reference(
         raise ProductError(
             "the dates have no detail in common",
             path=output,
-            found=f"{len(details)} dates, each of which agrees with none of the others",
-            action="Check that they show the same ground by clear sky.",
+            found=f"{len(details)} dates that do not agree with each other",
+            action="Check that they show the same ground under a clear sky.",
         )
     result = Reference(
         Path(output),
@@ -232,7 +232,7 @@ def _of_one_time(
             field="--day-night",
             found="; ".join(f"{time}: {', '.join(of)}" for time, of in sorted(names.items())),
             expected="day or night",
-            action="Say which by --day-night, or give files of one kind.",
+            action="Choose with --day-night, or give files of one kind.",
         )
     time = day_night or next((name for name in ("day", "night") if name in names), "unknown")
     kept = [fine for fine in found if fine.day_night in (time, "unknown")]
@@ -244,7 +244,7 @@ def _of_one_time(
     if len(kept) < len(found):
         note(f"{len(found) - len(kept)} of {len(found)} files are not of the {time}: left out.")
     if time != "unknown" and "unknown" in names:
-        note(f"Taken as of the {time}, since they do not tell: {', '.join(names['unknown'])}.")
+        note(f"Taken as of the {time}, as they do not say it: {', '.join(names['unknown'])}.")
     return kept, time
 
 
@@ -269,7 +269,7 @@ def _grid_of(grids: Sequence[Grid]) -> Grid:
         f"{shape[0]} × {shape[1]} pixels",
         f"at most {_MOST_PIXELS}",
         "the files lie too far apart for one reference",
-        action="Say by --grid or --lst where it is wanted.",
+        action="Give the place of the reference with --grid or --lst.",
     )
     return Grid(lattice.crs, lattice.shifted(top, left).transform, shape)
 
@@ -313,7 +313,7 @@ def _tags(result: Reference, used: Sequence[FineLst]) -> dict[str, object]:
     return {
         "quantity": "reference",
         "units": "kelvin",
-        "meaning": "mean over dates of fine LST less itself as seen at about 1 km",
+        "meaning": "mean over dates of fine LST minus itself as seen at about 1 km",
         "missing": "NaN: no date has a value",
         "day_night": result.day_night,
         "date_count": len(used),

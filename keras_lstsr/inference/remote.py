@@ -161,7 +161,7 @@ def server_address(address: str) -> str:
     host, _, port = bare.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ServingError(
-            "this is no server address",
+            "this is not a server address",
             field="address",
             found=repr(address),
             expected=f"HOST:PORT, e.g. localhost:{DEFAULT_PORT}",

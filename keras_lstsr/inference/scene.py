@@ -372,7 +372,7 @@ def _checked_result(
             field=name,
             found="nothing" if fine is None else list(fine.shape),
             expected=list(expected),
-            action="The model does not keep its contract: export it again.",
+            action="The model does not follow its contract: export it again.",
         )
     fine = fine[:, : missing.shape[1], : missing.shape[2], 0]
     broken = ~np.isfinite(fine) & ~missing
@@ -381,7 +381,7 @@ def _checked_result(
             "the model returns no number where its input is valid",
             field=name,
             found=f"{int(broken.sum())} such fine pixels in a batch of {len(missing)} tiles",
-            expected="NaN on the fine pixels of missing pixels only",
+            expected="NaN only on the fine pixels of missing pixels",
             action="Its weights may hold NaN: train or export it again.",
         )
     return np.where(missing, np.float32(0), fine)

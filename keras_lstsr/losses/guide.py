@@ -44,7 +44,7 @@ def check_channels(loss: str, y_true: Any, y_pred: Any) -> None:
             f"{loss} needs NDVI as the target's second channel",
             field="loss.name",
             found=f"a target of {y_true.shape[-1]} channel",
-            action="Make the data set with its guide: make_dataset(..., with_guide=True).",
+            action="Train with records that hold NDVI: the data set adds it to the target.",
         )
     if y_pred.shape[-1] not in (1, None):
         raise ConfigError(

@@ -204,7 +204,7 @@ class MixedGradientLoss(MaskedLoss):
                 "the crop leaves nothing of the gradient",
                 field="loss.options.edge_crop",
                 found=f"{self.edge_crop} of {maps.shape[1]} × {maps.shape[2]} pixels",
-                action="Crop less, or train on larger patches.",
+                action="Crop less, or train on larger samples.",
             )
         return cropped
 

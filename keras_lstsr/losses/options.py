@@ -33,7 +33,7 @@ def positive(name: str, value: Any) -> float:
 def not_negative(name: str, value: Any) -> float:
     """Returns a number from 0 on, or raises a ConfigError that names the option."""
     result = number(name, value)
-    check(result >= 0, name, value, "a number from 0 on")
+    check(result >= 0, name, value, "a number of 0 or more")
     return result
 
 
@@ -48,7 +48,7 @@ def whole(name: str, value: Any, minimum: int) -> int:
     """Returns a whole number from ``minimum`` on, or raises a ConfigError."""
     result = number(name, value)
     fits = result == int(result) and result >= minimum
-    check(fits, name, value, f"a whole number from {minimum} on")
+    check(fits, name, value, f"a whole number of {minimum} or more")
     return int(result)
 
 

@@ -224,7 +224,7 @@ def _build(weights: str | None, dtype: str) -> keras.Model:
             field="loss.options.weights",
             found=str(error).partition("\n")[0],
             expected="the weights of keras.applications.VGG19(include_top=False)",
-            action="Without access to the network, give the path of a file downloaded before.",
+            action="Without access to the internet, give the path of a file downloaded before.",
         ) from error
 
 

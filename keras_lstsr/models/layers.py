@@ -280,7 +280,7 @@ class PixelShuffle(ConfiguredLayer):
         """``[B, h·factor, w·factor, C]``."""
         *fine, channels = resized(input_shape, lambda side: side * self.factor)
         if channels is None or channels % self.factor**2:
-            raise ValueError(f"{channels} channels are no multiple of {self.factor}²")
+            raise ValueError(f"{channels} channels are not a multiple of {self.factor}²")
         return (*fine, channels // self.factor**2)
 
 

@@ -150,7 +150,7 @@ def read_state_dict(path: str | PathLike[str]) -> dict[str, Any]:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise ModelError(
-            "this is no file of weights",
+            "this is not a file of weights",
             path=path,
             found=f"the suffix {path.suffix or '(none)'}",
             expected=".pth, .pt or .npz",
@@ -254,7 +254,7 @@ def _checked(name: str, value: Any, variable: Any) -> NDArray[np.float32]:
     array = _to_numpy(value)
     if array.dtype.kind != "f":
         raise ModelError(
-            "the parameter holds no floating-point numbers", field=name, found=array.dtype
+            "the parameter does not hold floating-point numbers", field=name, found=array.dtype
         )
     wanted = tuple(variable.shape)
     is_kernel = len(wanted) == 4

@@ -200,7 +200,7 @@ def open_product(
     for name, value in raster_options.items():
         if value is not None and name not in ignored:
             raise ConfigError(
-                "this option is for GeoTIFF; other products define it themselves",
+                "this option is for GeoTIFF; files of other products hold it",
                 path=path,
                 field=name,
                 found=value,
@@ -365,6 +365,6 @@ def open_guide(
             f"{guide.long_name} has no valid pixel",
             path=path,
             found=layer.attrs.get("rejected_pixels"),
-            action="Take a file of clearer ground, or a more lenient --qc-policy.",
+            action="Take a file with fewer clouds, or a more lenient --qc-policy.",
         )
     return scene[[name]]  # a granule's other layers would stay in memory for nothing

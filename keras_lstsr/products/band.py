@@ -132,7 +132,7 @@ def _band_number(source: Any, path: Path, wanted: Collection[str]) -> int:
     numbers = [n for n, text in enumerate(source.descriptions, 1) if text in wanted]
     if source.count != 1 and len(numbers) != 1:
         raise ProductError(
-            "the raster has several bands, and which one is meant is unknown",
+            "which band to read is unknown",
             path=path,
             found=f"{source.count} bands" if source.count else "no band, perhaps subdatasets",
             expected="one band",
@@ -144,7 +144,7 @@ def _band_number(source: Any, path: Path, wanted: Collection[str]) -> int:
 def _checked_grid(source: Any, path: Path, number: int) -> Grid:
     if np.dtype(source.dtypes[number - 1]).kind not in "iuf":
         raise ProductError(
-            "the raster's numbers are neither integers nor real",
+            "the raster's numbers are neither integers nor floating-point",
             path=path,
             found=source.dtypes[number - 1],
             expected="an integer or floating-point band",

@@ -93,7 +93,7 @@ def check_date(date: str) -> str:
         return dt.date.fromisoformat(date).isoformat()
     except ValueError as error:
         raise ConfigError(
-            "this is no date", field="date", found=repr(date), expected="e.g. 2021-08-15"
+            "this is not a date", field="date", found=repr(date), expected="e.g. 2021-08-15"
         ) from error
 
 
@@ -114,7 +114,7 @@ def compile_date_pattern(date_pattern: str) -> re.Pattern[str]:
         if {"year", "doy"} <= groups or {"year", "month", "day"} <= groups:
             return pattern
     except re.error as error:
-        problem = f"the pattern is no regular expression: {error}"
+        problem = f"the pattern is not a regular expression: {error}"
     raise ConfigError(problem, field="date_pattern", found=repr(date_pattern), expected=expected)
 
 

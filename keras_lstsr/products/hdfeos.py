@@ -173,7 +173,7 @@ class HdfEosFile:
                 return grid
         listing = "; ".join(f"{grid.name}: {', '.join(grid.fields)}" for grid in self.grids)
         raise ProductError(
-            "the field is in no grid of this file",
+            "no grid of this file has the field",
             path=self.path,
             field=field_name,
             found=listing or "no field at all",
@@ -217,7 +217,7 @@ def check_is_hdf4(path: Path) -> None:
     if not path.exists():
         raise ProductError("there is no such file", path=path, action="Check the path.")
     if not path.is_file():
-        raise ProductError("this is no file", path=path, expected="one HDF4-EOS file")
+        raise ProductError("this is not a file", path=path, expected="one HDF4-EOS file")
     with path.open("rb") as file:
         start = file.read(8)
     if start.startswith(HDF4_MAGIC):
@@ -231,7 +231,7 @@ def check_is_hdf4(path: Path) -> None:
     else:
         found = f"a file that begins with {start!r}"
     raise ProductError(
-        "this is no HDF4 file", path=path, found=found, expected="HDF4", action=_DOWNLOAD_AGAIN
+        "this is not an HDF4 file", path=path, found=found, expected="HDF4", action=_DOWNLOAD_AGAIN
     )
 
 
@@ -265,7 +265,7 @@ def _grid_definition(node: OdlNode, path: Path) -> EosGrid:
         ) from error
     if abs(radius - MODIS_SPHERE_RADIUS_M) > _RADIUS_TOLERANCE_M:
         raise ProductError(
-            "the grid lies on another sphere than MODIS grids do",
+            "the grid lies on another sphere than MODIS's grids",
             path=path,
             field=name,
             found=f"radius {radius} m",

@@ -140,7 +140,7 @@ def quantity_of(band: RasterBand, options: RasterOptions) -> str:
     if band.units.lower() in _KELVIN_UNITS | _CELSIUS_UNITS:
         return "lst"
     raise ProductError(
-        "neither tags, units nor file name tell whether this is LST or NDVI",
+        "tags, units and file name do not say whether this is LST or NDVI",
         path=band.path,
         found=f"description {band.description!r}, units {band.units!r}",
         action='Pass quantity="lst" or quantity="ndvi" (--quantity).',
@@ -189,7 +189,7 @@ def _packing_of(band: RasterBand, options: RasterOptions, quantity: str) -> Pack
             to_kelvin = _unit_offset_kelvin(options.unit or tagged)
         except ConfigError as error:
             raise ProductError(
-                "the raster's unit of temperature is not known here",
+                "the raster's unit of temperature is unknown",
                 path=band.path,
                 field="units",
                 found=repr(band.units),
@@ -342,7 +342,7 @@ def _check_kelvin(
         problem = "the values are raw integers instead of kelvin, and no tag gives their scale"
         action = f"Pass {_scale_advice(float(np.median(band.stored[present])))}."
     else:
-        problem = "the values are no temperatures in kelvin"
+        problem = "the values are not temperatures in kelvin"
         text += f", with scale {packing.scale_factor:g} and offset {packing.add_offset:g}"
         action = "Pass the right scale, offset, nodata and unit."
     expected = "land surface temperature in kelvin"
@@ -374,7 +374,7 @@ def _check_guide(
     raise ProductError(
         f"the values are raw integers instead of {guide.long_name}, and no tag gives their scale"
         if untagged
-        else f"the values are no {guide.long_name}",
+        else f"the values are not {guide.long_name}",
         path=band.path,
         found=f"values from {found.min():g} to {found.max():g}",
         expected=f"{low:g} to {high:g}",

@@ -154,7 +154,7 @@ def decode_sample(serialized: bytes) -> Sample:
     try:
         example.ParseFromString(serialized)
     except DecodeError as error:
-        raise RecordsError("the record is no tf.train.Example", found=str(error)) from error
+        raise RecordsError("the record is not a tf.train.Example", found=str(error)) from error
     features = example.features.feature
     version = _int64(features, Feature.SCHEMA_VERSION)[0]
     fits, problem = version == SCHEMA_VERSION, "the record has another schema"

@@ -90,7 +90,7 @@ class FineSceneFile:
         scene = open_product(self.path)
         if "lst_kelvin" not in scene:
             raise ProductError(
-                "the raster is no LST", path=self.path, found=", ".join(map(str, scene.data_vars))
+                "the raster is not LST", path=self.path, found=", ".join(map(str, scene.data_vars))
             )
         fine = without_clouds(scene["lst_kelvin"], self.path)
         grid = _utm_grid(fine, self.path, self.factor)

@@ -130,7 +130,7 @@ def fold_records(
         ConfigError: If there are too few places for so many folds, or the output is not empty.
     """
     metadata = load_metadata(records_dir)
-    require_truth(metadata, records_dir, "cross-validation scores with")
+    require_truth(metadata, records_dir, "cross-validation needs")
     ConfigError.unless(fold is None or 0 <= fold < folds, "fold", fold, f"0 to {folds - 1}")
     assigned = {} if fold is None else scene_folds(metadata, folds)
     tested = {name for name, own in assigned.items() if own == fold}

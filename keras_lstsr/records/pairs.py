@@ -172,7 +172,7 @@ def find_pairs(folder: str | PathLike[str], *, references: bool = False) -> list
             "the folder holds no pair",
             path=folder,
             expected=", ".join(examples),
-            action="Name the rasters of a pair so, with one NNN for all three.",
+            action="Name the three rasters of a pair like this, with the same NNN.",
         )
     guides = [name for name in GUIDES if any(name in files for files in found.values())]
     for name, files in found.items():
@@ -256,6 +256,6 @@ def _groups_of_table(table: Path, names: Sequence[str]) -> list[str]:
             path=table,
             field="overlap_group",
             found=f"no group for {', '.join(absent[:5])}",
-            action="Add the row, or remove the table: then footprints tell the groups.",
+            action="Add the row, or remove the table: then the rasters' grids tell the groups.",
         )
     return [groups[name] for name in names]

@@ -234,12 +234,12 @@ def _window_of(outline: Outline, settings: CutSettings) -> RasterWindow:
     window = locate(outline.grid, anchor=settings.anchor)
     if not patch_corners(window, settings.patch_size, settings.stride):
         raise GridError(
-            "no whole patch fits into the raster",
+            "no whole sample fits into the raster",
             path=outline.path,
             found=f"{outline.grid.height} × {outline.grid.width} pixels at row {window.row}, "
             f"column {window.column} of grid {window.family.name}",
-            expected=f"patches of {settings.patch_size} every {settings.stride} pixels",
-            action="Give a smaller --patch_size, or --anchor raster to count patches from the "
+            expected=f"samples of {settings.patch_size} every {settings.stride} pixels",
+            action="Give a smaller --patch_size, or --anchor raster to count samples from the "
             "raster's own corner.",
         )
     check_on_globe(window, settings.patch_size, settings.stride)

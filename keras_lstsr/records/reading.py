@@ -90,7 +90,7 @@ def check_split(
     absent = [name for name in settings.guides if name not in metadata.guides]
     if absent:
         raise RecordsError(
-            f"the records hold no {guide_named(absent[0]).long_name}, which loss or model needs",
+            f"the records lack {guide_named(absent[0]).long_name}, which the model or loss needs",
             path=folder,
             field="guides",
             found=", ".join(metadata.guides) or "none",

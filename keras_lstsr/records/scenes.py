@@ -87,7 +87,7 @@ class RasterScene:
         seen = covered(item.lst.grid, [item.truth.grid])
         if not seen.any():
             raise ProductError(
-                "the truth lies beside LST", path=item.truth.path, expected=item.lst.path
+                "the truth does not overlap LST", path=item.truth.path, expected=item.lst.path
             )
         rows, columns = extent_of(seen)
         window = item.lst.grid.window(rows, columns)
@@ -236,10 +236,10 @@ def plan_scenes(surveys: Iterable[SceneSurvey], settings: CutSettings) -> SceneP
             check_date(survey.acquisition_date, survey.info.path, settings)
             if observed and shift is None:
                 raise ProductError(
-                    "nothing tells where its truth lies",
+                    "where its truth lies is unknown",
                     path=survey.info.path,
                     found="no clear shift, of this scene or another",
-                    action="Look whether LST and truth show the same ground and time.",
+                    action="Check whether LST and truth show the same ground and time.",
                 )
         except LstsrError as error:
             plan.dead_letters.append(DeadLetter(path=survey.info.path, reason=str(error)))

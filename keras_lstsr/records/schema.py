@@ -320,7 +320,7 @@ def load_metadata(records_dir: str | PathLike[str]) -> DatasetMetadata:
         )
     if not path.is_file():
         raise RecordsError(
-            f"the folder holds no {DATASET_FILE}, so it is no complete records folder",
+            f"the folder holds no {DATASET_FILE}, so it is not a complete records folder",
             path=folder,
             action="Run `keras-lstsr prepare` again; it writes this file last.",
         )
@@ -355,4 +355,4 @@ def _making_anew(content: dict[str, Any]) -> str:
         patterns = dict.fromkeys(f"{prefix}{path.parent}/*{path.suffix}" for path in paths)
         words += [*(["--guide"] if prefix and patterns else []), *patterns]
     command = shlex.join([*words, "--output", "DIR"])
-    return f"Make them anew, with the options of before (settings in the file): {command}"
+    return f"Make them again, with the same options (settings in the file): {command}"

@@ -38,7 +38,7 @@ def stored(samples: Iterable[Rasters], *, in_memory: bool = False) -> list[Raste
             file.flush()
         except OSError as error:
             raise RecordsError(
-                "there is no room for the decoded samples",
+                "there is not enough room for the decoded samples",
                 path=tempfile.gettempdir(),
                 found=error.strerror,
                 action="Set TMPDIR to a folder with more room.",

@@ -246,7 +246,7 @@ def _warnings(
         if fraction > 0 and not counts[split]:
             number = len(set().union(*places.values()))
             warnings.append(
-                f"The split {split} is empty: {number} places were dealt out by their hash. "
+                f"The split {split} is empty: {number} places were assigned by their hash. "
                 + remedy
             )
     together = sum(places.values(), Counter())
@@ -254,7 +254,7 @@ def _warnings(
     if most > _DOMINANT_PLACE * total and len(together) > 1:
         warnings.append(
             f"The place {place} holds {most} of {total} records, and a place is never divided. "
-            "Places grow together where rasters on different grids overlap: prepare such rasters "
+            "Places merge where rasters on different grids overlap: prepare such rasters "
             "separately, or warp them onto one grid first."
         )
     return warnings

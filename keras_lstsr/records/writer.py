@@ -93,7 +93,7 @@ def write_records(
     output = Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ConfigError(
-            "the output holds something else", path=output, expected="a new or empty folder"
+            "the output folder is not empty", path=output, expected="a new or empty folder"
         )
     report = SceneReport.of(None, samples, scenes)
     with written_whole(output) as folder:

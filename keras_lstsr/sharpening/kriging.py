@@ -198,7 +198,7 @@ def residual_variogram(
     if not usable:
         warn(
             f"the variogram's fit ended at a range of {point.range_pixels:.3g} coarse pixels: "
-            f"kriging goes on with {DEFAULT_RANGE_PIXELS:g}"
+            f"kriging continues with {DEFAULT_RANGE_PIXELS:g}"
         )
         return PointVariogram(point.sill_kelvin2, DEFAULT_RANGE_PIXELS)
     # Beyond the longest range the model is a straight line, whatever its range.

@@ -139,7 +139,7 @@ def _function(method: str, factor: int, options: dict[str, object]) -> Callable[
     if method not in METHODS:
         raise unknown("sharpening method", method, METHODS, field="method")
     whole = isinstance(factor, int | np.integer) and factor >= 2
-    ConfigError.unless(whole, "factor", factor, "a whole number from 2 on")
+    ConfigError.unless(whole, "factor", factor, "a whole number of 2 or more")
     function = code_of(METHODS[method].function)
     parameters = inspect.signature(function).parameters.values()
     known = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
@@ -191,7 +191,7 @@ def _bands(guide: Guide | None, method: str) -> list[xr.DataArray]:
         extra = [name for name in raster.dims if name not in axes and raster.sizes[name] > 1]
         if len(extra) > 1:
             raise GridError(
-                "the guide is no raster",
+                "the guide is not a raster",
                 path=raster.encoding.get("source"),
                 field="guide",
                 found=f"dimensions {raster.dims}",

@@ -291,7 +291,7 @@ def guide_bands(
         GridError: If a shape does not fit.
     """
     if lst_kelvin.ndim != 2:
-        raise GridError("LST is no single band", found=f"shape {lst_kelvin.shape}", expected="h, w")
+        raise GridError("LST is not one band", found=f"shape {lst_kelvin.shape}", expected="h, w")
     bands = guide[None] if guide.ndim == 2 else guide
     expected = tuple(factor * length for length in lst_kelvin.shape)
     if bands.ndim != 3 or len(bands) == 0 or bands.shape[1:] != expected:

@@ -213,7 +213,7 @@ def fit_point_variogram(measured: EmpiricalVariogram, factor: int) -> PointVario
     gamma = measured.gamma_kelvin2[used]
     if used.sum() < 3:
         warn(
-            "too few pairs of valid pixels for a variogram of the residual: kriging goes on with "
+            "too few pairs of valid pixels for a variogram of the residual: kriging continues with "
             f"a range of {DEFAULT_RANGE_PIXELS:g} coarse pixels"
         )
         return PointVariogram(1.0, DEFAULT_RANGE_PIXELS)
@@ -258,7 +258,7 @@ def fit_as_published(
     )
     if not published:
         raise ConfigError(
-            "the verbatim fit is known for 5 × 5 windows and factor 4 only",
+            "the verbatim fit works for 5 × 5 windows and factor 4 only",
             field="report",
             found=f"factor {factor}, windows of {int(max(measured.lags)[1]) + 1} pixels",
             action='Take report="averaged".',

@@ -121,7 +121,7 @@ def _replace_internal_name(path: Path, name: bytes) -> None:
     # The library ends a file with one zero byte.
     if tail.strip(b"\0") or rest[2 : 2 + len(_FILE_VGROUP_CLASS)] != _FILE_VGROUP_CLASS:
         raise ProductError(
-            "the HDF4 library has laid out a new file unexpectedly",
+            "the HDF4 library has written a new file in another layout",
             path=path,
             action="Use the pyhdf release range of pyproject.toml.",
         )

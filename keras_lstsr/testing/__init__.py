@@ -3,9 +3,8 @@
 - ``rasters``: grids, rasters whose values are known at each coordinate, LST and guides, GeoTIFFs;
 - ``samples``: scenes with guide and truth, and folders of pairs;
 - ``records``: samples, and records folders without a Beam job;
-- ``sharpening``: arrays for methods of sharpening;
 - ``models``: tiny models, a predictor without a model, model folders;
-- ``training``: a tiny experiment, and a training that is killed.
+- ``training``: a tiny experiment, changed settings, and a training that is killed.
 
 Nothing in the package itself imports them.
 """

@@ -74,7 +74,7 @@ def plan_batches(
             field="training.batch_size",
             found=batch,
             expected=f"a multiple of {replicas}",
-            action=f"Take {batch + replicas - batch % replicas}: it counts over all replicas.",
+            action=f"Take {batch + replicas - batch % replicas}: for all replicas together.",
         )
     samples = metadata.counts.get("train", 0)
     if samples < (1 if crops else batch):

@@ -61,7 +61,7 @@ class HistoryRecorder(keras.callbacks.Callback):
                     f"the {name.replace('_', ' ')} is no longer finite",
                     field="training.learning_rate",
                     found=f"{metrics[name]} after epoch {epoch + 1}",
-                    action="Lower the rate, and look for odd temperatures in the records.",
+                    action="Lower the learning rate, and check the temperatures in the records.",
                 )
         seconds = round(time.monotonic() - self._began, 3)
         metrics |= {"learning_rate": self._learning_rate, **self._constants}

@@ -119,7 +119,7 @@ def cross_validate(
         tracker: MLflow's run, in which those of the trainings are nested; None trains without
             MLflow.
         progress: Shows the trainings; None shows nothing.
-        overwrite: Delete a run that is there and start anew.
+        overwrite: Delete an existing run and start again.
 
     Returns:
         The result.
@@ -152,7 +152,7 @@ def _check(config: ExperimentConfig, metadata: DatasetMetadata, records_dir: Pat
             found=f"{config.data.task} with loss.name {config.loss.name}",
             expected="1km_to_250m with a loss that needs fine truth",
         )
-    require_truth(metadata, records_dir, "cross-validation scores with")
+    require_truth(metadata, records_dir, "cross-validation needs")
 
 
 @dataclass(frozen=True)

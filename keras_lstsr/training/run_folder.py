@@ -94,7 +94,7 @@ class RunFolder(ModelFolder):
             return run
         if not self.run.exists():
             raise ConfigError(
-                "the folder is no run folder and not empty",
+                "the folder is not empty and not a run folder",
                 path=self.path,
                 found="no run.json",
                 action="Choose another --output.",
@@ -141,7 +141,7 @@ class RunFolder(ModelFolder):
         Raises:
             ConfigError: If it does not; the message names the first difference.
         """
-        overwrite = "Choose another --output, or start anew with --overwrite."
+        overwrite = "Choose another --output, or start again with --overwrite."
         if info.status == "finished":
             raise ConfigError(
                 "this run has finished",
@@ -156,7 +156,7 @@ class RunFolder(ModelFolder):
                 field="dataset_fingerprint",
                 found=fingerprint,
                 expected=info.dataset_fingerprint,
-                action=f"Give the records it was started on. {overwrite}",
+                action=f"Give the records that it was started on. {overwrite}",
             )
         before, now = flatten(ExperimentConfig.from_yaml(self.config)), flatten(config)
         for name in sorted((before.keys() | now.keys()) - DEVICE_SETTINGS):
@@ -167,5 +167,5 @@ class RunFolder(ModelFolder):
                     field=name,
                     found=repr(now.get(name)),
                     expected=repr(before.get(name)),
-                    action=f"Give the settings it was started with. {overwrite}",
+                    action=f"Give the settings that it was started with. {overwrite}",
                 )

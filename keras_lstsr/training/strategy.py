@@ -94,7 +94,7 @@ def _logical_cpus(count: int) -> tuple[str, ...]:
                 field="training.cpu_devices",
                 found=f"{present} logical CPU device{'s' if present > 1 else ''}",
                 expected=count,
-                action="Train in a fresh process, before anything else uses TensorFlow.",
+                action="Train in a new process, before anything else uses TensorFlow.",
             ) from None
     return tuple(f"/cpu:{index}" for index in range(count))
 

@@ -143,7 +143,7 @@ class Tracker:
                 "the run to continue is not in MLflow's store",
                 field="mlflow_run_id",
                 found=f"{run_id} at {self.tracking_uri}: {error.message.splitlines()[0]}",
-                action="Give its store by --tracking-uri, or go on without with --no-mlflow.",
+                action="Give its store with --tracking-uri, or run without MLflow: --no-mlflow.",
             ) from error
         points = self._mlflow.MlflowClient().get_metric_history(run_id, "loss")
         self._logged_epochs = {int(point.step) for point in points}

@@ -66,7 +66,7 @@ def test_a_fitting_input_passes_unchanged_as_float32(contract):
         (lst_values(1, 5, 7, 2), r"wrong shape; found \[1, 5, 7, 2\]"),
         (lst_values(0, 5, 7, 1), "wrong shape"),
         (lst_values(1, 3, 7, 1), "too small.*3 × 7 pixels.*at least 4 × 4"),
-        (lst_values(1, 5, 7, 1).astype(np.int16), "no floating-point numbers; found int16"),
+        (lst_values(1, 5, 7, 1).astype(np.int16), "not hold floating-point numbers; found int16"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(contract, values, message):
@@ -206,7 +206,10 @@ def test_a_fitting_guide_passes_and_none_stands_for_missing_throughout(guided_co
     [
         (np.zeros((1, 5, 7, 1)), r"fine grid of its LST; found \[1, 5, 7, 1\]; expected \[1, 20"),
         (np.zeros((20, 28)), "fine grid"),
-        (np.zeros((1, 20, 28, 1), np.int16), "no floating-point numbers; found int16.*0.0001"),
+        (
+            np.zeros((1, 20, 28, 1), np.int16),
+            "not hold floating-point numbers; found int16.*0.0001",
+        ),
         (np.full((1, 20, 28, 1), 4500.0), "cannot be NDVI; found 560 of 560.*0.0001"),
         (np.full((1, 20, 28, 1), -1.5), "cannot be NDVI"),
     ],
@@ -231,7 +234,7 @@ def test_a_guide_that_the_model_needs_cannot_be_left_out(guided_contract):
     lst, ndvi = guided_contract.inputs
     needed = ndvi.model_copy(update={"optional": False})
     demanding = guided_contract.model_copy(update={"inputs": (lst, needed)})
-    with pytest.raises(ModelError, match="ndvi: this model cannot do without the guide"):
+    with pytest.raises(ModelError, match="ndvi: this model needs the guide"):
         demanding.checked(lst_values(1, 5, 7, 1))
 
 

@@ -198,7 +198,7 @@ def test_a_version_taken_meanwhile_is_not_overwritten(tiny_model, tmp_path, monk
 
 
 def test_unfinished_or_damaged_runs_get_clear_errors(run_dir, tmp_path):
-    with pytest.raises(ModelError, match=r"run\.json: this is no model folder"):
+    with pytest.raises(ModelError, match=r"run\.json: this is not a model folder"):
         export_model(tmp_path, tmp_path / "models")
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(ModelError, match=r"model\.keras: there is no trained model"):

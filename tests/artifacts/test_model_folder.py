@@ -47,7 +47,7 @@ def test_what_is_not_there_is_none_but_for_the_run(tmp_path):
     assert folder.is_free()
     assert folder.read_config() is None
     assert folder.read_card() is None
-    with pytest.raises(ModelError, match=r"run\.json: this is no model folder"):
+    with pytest.raises(ModelError, match=r"run\.json: this is not a model folder"):
         folder.read_run()
     assert not holds_keras_model(tmp_path)
 

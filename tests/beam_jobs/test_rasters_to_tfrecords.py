@@ -161,7 +161,7 @@ def test_damaged_files_and_duplicates_are_dead_letters_and_the_job_goes_on(write
     assert "LST_2020_06_02_day.tif" in letters[cut_off.name]
     assert "HDF4" in letters["MOD11A1.A2020153.h18v04.061.hdf"]
     assert "the same content" in letters["copy_of_2020_06_01_day_LST.tif"]
-    assert "no whole patch fits" in letters["LST_2020_06_04_day.tif"]
+    assert "no whole sample fits" in letters["LST_2020_06_04_day.tif"]
 
 
 def test_overlapping_rasters_of_other_anchors_share_no_ground_across_splits(write_lst, tmp_path):

@@ -262,12 +262,12 @@ def test_scenes_that_nothing_registers_are_dead_letters(tmp_path, capsys):
     assert main(["--pairs", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
     assert "unusable inputs: 1" in capsys.readouterr().err
     content = json.loads((tmp_path / "out" / "rejected.json").read_text())
-    assert "nothing tells where its truth lies" in content["dead_letters"][0]["reason"]
+    assert "where its truth lies is unknown" in content["dead_letters"][0]["reason"]
 
 
 def test_truth_and_none_do_not_mix(pairs_dir, tmp_path):
     lst = str(pairs_dir / "*_lst_1km.tif")
-    with pytest.raises(ConfigError, match="with truth or without"):
+    with pytest.raises(ConfigError, match="all records have truth, or none"):
         run(["--pairs", str(pairs_dir), "--input", lst, "--output", str(tmp_path / "out")])
     with pytest.raises(ConfigError, match=r"truth.*needs --input"):
         run(["--pairs", str(pairs_dir), "--truth", lst, "--output", str(tmp_path / "out")])

@@ -160,7 +160,7 @@ def test_weights_that_do_not_fit_are_named_and_leave_nothing(files, tmp_path):
 def test_a_folder_that_is_there_is_kept(files, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text(json.dumps({"run_name": "mine"}))
-    with pytest.raises(ConfigError, match="there and not empty"):
+    with pytest.raises(ConfigError, match="exists and is not empty"):
         import_run(files, "dmcn", tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
 

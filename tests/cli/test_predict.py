@@ -373,7 +373,7 @@ def test_guides_go_by_name_and_their_options_too(
     [
         (["--guide", "ndvi"], "expected NAME=FILE"),
         (["--guide", "ndwi=x.tif"], "no such guide"),
-        (["--ndvi", "x.tif", "--guide", "ndvi=y.tif"], "a file of ndvi already"),
+        (["--ndvi", "x.tif", "--guide", "ndvi=y.tif"], "a file of ndvi is given already"),
         (["--guide-option", "ndvi.scale=1"], "a guide that is given"),
         (
             ["--ndvi", "x.tif", "--guide-option", "ndvi.unit=1"],
@@ -415,7 +415,7 @@ def test_missing_pretrained_weights_are_an_error_with_a_way_out(
         kelvin_file, "--output", tmp_path / "out.tif", monkeypatch=monkeypatch, capsys=capsys
     )
     assert code == 2
-    assert "weights: the pretrained weights are not there" in text
+    assert "weights: the pretrained weights are missing" in text
     assert "--model" in text
 
 

@@ -76,7 +76,7 @@ class TestSettings:
             ("training.epochs=0", r"training\.epochs: .*greater than or equal to 1"),
             ("training.epochs", "has no value.*NAME=VALUE"),
             ("name.first=x", "no such setting"),
-            ("training.epochs=[1", "no valid YAML"),
+            ("training.epochs=[1", "not valid YAML"),
             ("trainig.epochs=5", r"trainig: Extra inputs"),
         ],
     )

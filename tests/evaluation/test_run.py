@@ -51,7 +51,7 @@ def test_report_tells_groups_shift_and_rule(evaluation):
     assert "3 methods on 4 images of “pairs”, in 2 groups" in evaluation.lead()
     assert (evaluation.applied_shift.rows, evaluation.applied_shift.columns) == (-1, -1)
     notes = evaluation.all_notes()
-    assert any("rounded to whole ones: (−1, −1)" in note for note in notes)
+    assert any("in whole pixels: (−1, −1)" in note for note in notes)
     assert any(note.startswith("Scenes shown: where tsharp") for note in notes)
 
 

@@ -165,8 +165,8 @@ def with_crs(raster: xr.DataArray) -> xr.DataArray:
 WRONG = {
     "dataset": (xr.Dataset({"lst_kelvin": numbered()}), r'lst: a dataset.*dataset\["lst_kelvin"\]'),
     "path": ("some/lst.tif", r"lst: a path.*some/lst\.tif.*open_product"),
-    "array": (np.zeros((3, 3)), "lst: this is no raster; found ndarray.*open_product"),
-    "nothing": (None, "lst: this is no raster; found NoneType"),
+    "array": (np.zeros((3, 3)), "lst: this is not a raster; found ndarray.*open_product"),
+    "nothing": (None, "lst: this is not a raster; found NoneType"),
     "no CRS": (numbered().drop_vars("spatial_ref"), "a.tif: lst_kelvin: the raster has no CRS"),
     "bands": (
         numbered().expand_dims(band=3),
@@ -174,11 +174,11 @@ WRONG = {
     ),
     "rows": (
         xr.DataArray(np.zeros((3, 3)), dims=("row", "column")),
-        "lst: its dimensions along y and x cannot be told; found dimensions row, column",
+        "lst: its dimensions along y and x are unknown; found dimensions row, column",
     ),
     "two y": (
         xr.DataArray(np.zeros((3, 3)), dims=("y", "lat")),
-        "lst: its dimensions along y and x cannot be told",
+        "lst: its dimensions along y and x are unknown",
     ),
     "nowhere": (
         with_crs(xr.DataArray(np.zeros((3, 3)), dims=("y", "x"))),
@@ -198,7 +198,7 @@ WRONG = {
     ),
     "text": (
         numbered().assign_coords(x=["a", "b", "c"]),
-        "lst_kelvin: its coordinates are no finite numbers",
+        "lst_kelvin: its coordinates are not finite numbers",
     ),
     "empty": (numbered().isel(y=slice(0, 0)), "lst_kelvin: the raster has no pixel"),
 }

@@ -102,7 +102,7 @@ def test_several_guides_may_each_lie_their_own_way():
 
 WRONG = {
     "dataset": (lambda raster: raster.to_dataset(), "a dataset is given"),
-    "array": (lambda raster: raster.values, "this is no raster; found ndarray"),
+    "array": (lambda raster: raster.values, "this is not a raster; found ndarray"),
     "path": (lambda raster: "scene/lst.tif", r"a path is given.*open_product"),
 }
 

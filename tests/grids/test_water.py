@@ -69,5 +69,5 @@ def test_the_ground_is_found_across_projections():
 
 @pytest.mark.parametrize("values", [[[0, 100]], [[0.0, -1.0]], [[1, 17]]])
 def test_percent_and_classes_are_refused(values):
-    with pytest.raises(GridError, match=r"no shares of water.*Divide percent by 100.*class"):
+    with pytest.raises(GridError, match=r"not shares of water.*Divide percent by 100.*class"):
         water_share(utm_raster(values, name="mask"), utm_grid((1, 2)))

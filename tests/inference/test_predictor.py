@@ -146,7 +146,7 @@ def test_server_addresses(address, bare):
 
 @pytest.mark.parametrize("address", ["localhost", ":8500", "localhost:http", "localhost:99999"])
 def test_what_is_no_server_address_is_refused(address):
-    with pytest.raises(ServingError, match="no server address"):
+    with pytest.raises(ServingError, match="not a server address"):
         server_address(address)
 
 
@@ -263,7 +263,7 @@ def test_missing_or_damaged_pretrained_files_get_clear_errors(shipped, tmp_path)
     with pytest.raises(ModelError, match=r"guided-9.card\.json: .*expected a mapping"):
         load_predictor("pretrained")
     shutil.rmtree(shipped.path)
-    with pytest.raises(ModelError, match=rf"{tmp_path}: the pretrained weights are not there"):
+    with pytest.raises(ModelError, match=rf"{tmp_path}: the pretrained weights are missing"):
         load_predictor("pretrained")
 
 

@@ -122,5 +122,5 @@ def test_a_correction_that_leaves_a_residual_says_so(monkeypatch):
     monkeypatch.setattr(consistency, "enforce_consistency", lambda fine, *arguments, **kept: fine)
     _, correction = made_consistent(fine, lst, "psf")
     (note,) = correction.notes()
-    assert f"up to {correction.left_kelvin:.2f} K are left" in note
+    assert f"up to {correction.left_kelvin:.2f} K remain" in note
     assert correction.left_kelvin > 5

@@ -149,7 +149,7 @@ def test_day_and_night_are_not_mixed(tmp_path):
     untold = write(tmp_path / "lst_2022-08-01.tif")
     with pytest.raises(ConfigError, match=r"--day-night: .*day: lst_2022-06-01_day.*night: ") as e:
         make_reference([*days, *nights], tmp_path / "r.tif")
-    assert "Say which by --day-night" in str(e.value) and not (tmp_path / "r.tif").exists()
+    assert "Choose with --day-night" in str(e.value) and not (tmp_path / "r.tif").exists()
     heard: list[str] = []
     made = make_reference(
         [*days, *nights, untold], tmp_path / "r.tif", day_night="night", announce=heard.append

@@ -483,7 +483,7 @@ def test_water_is_told_by_ndvi_where_it_is_not_given():
     fine_of(lst, reference, {"ndvi": ndvi})
     assert list(reference.seen) == ["ndvi"]
     percent = dry.copy(data=dry.values + 40)
-    with pytest.raises(GridError, match="no shares of water"):
+    with pytest.raises(GridError, match="not shares of water"):
         fine_of(lst, model, {"water": percent})
 
 

@@ -379,5 +379,5 @@ def test_invalid_options_are_named(options, named):
 
 
 def test_a_target_without_ndvi_is_refused():
-    with pytest.raises(ConfigError, match="with_guide=True"):
+    with pytest.raises(ConfigError, match="records that hold NDVI"):
         MixedGradientLoss()(np.zeros((1, 8, 8, 1)), np.zeros((1, 8, 8, 1)))

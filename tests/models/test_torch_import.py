@@ -172,7 +172,7 @@ def test_values_that_are_not_finite_are_named(value, message, weights):
 def test_integers_are_no_weights(weights):
     given = weights("vdsr")
     given["input.weight"] = given["input.weight"].astype(np.int8)
-    with pytest.raises(ModelError, match=r"^input\.weight: .*no floating-point.*int8"):
+    with pytest.raises(ModelError, match=r"^input\.weight: .*not hold floating-point.*int8"):
         load_torch_weights(build("vdsr"), given, "vdsr")
 
 

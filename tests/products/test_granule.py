@@ -87,13 +87,13 @@ def test_pattern_without_the_groups_is_refused(pattern):
 
 
 def test_pattern_that_does_not_compile_is_refused():
-    with pytest.raises(ConfigError, match="no regular expression"):
+    with pytest.raises(ConfigError, match="not a regular expression"):
         granule.compile_date_pattern("(?P<year>")
 
 
 def test_date_and_day_night_options_are_checked():
     assert granule.check_date("2021-08-15") == "2021-08-15"
-    with pytest.raises(ConfigError, match="no date"):
+    with pytest.raises(ConfigError, match="not a date"):
         granule.check_date("15.08.2021")
     with pytest.raises(ConfigError, match="day, night, unknown"):
         granule.check_day_night("noon")

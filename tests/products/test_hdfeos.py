@@ -131,7 +131,7 @@ def test_field_is_looked_up_in_the_grid_that_holds_it(lstsr_data):
         assert file.grid_of("state_1km_1").name == "MODIS_Grid_1km_2D"
         assert file.grid_of("sur_refl_b01_1").name == "MODIS_Grid_500m_2D"
         assert file.read("state_1km_1")[0].shape == (1200, 1200)
-        with pytest.raises(ProductError, match="in no grid"):
+        with pytest.raises(ProductError, match="no grid of this file"):
             file.grid_of("LST_Day_1km")
 
 
@@ -170,7 +170,7 @@ def test_missing_file(tmp_path):
 
 def test_folder_is_no_file(tmp_path):
     (tmp_path / "folder.hdf").mkdir()
-    with pytest.raises(ProductError, match="this is no file"):
+    with pytest.raises(ProductError, match="this is not a file"):
         open_product(tmp_path / "folder.hdf")
 
 
@@ -186,7 +186,7 @@ def test_folder_is_no_file(tmp_path):
 def test_file_with_hdf_name_that_is_none(tmp_path, content, found):
     path = tmp_path / "MOD11A1.A2021227.h18v04.061.2021228105320.hdf"
     path.write_bytes(content)
-    with pytest.raises(ProductError, match="no HDF4 file") as caught:
+    with pytest.raises(ProductError, match="not an HDF4 file") as caught:
         open_product(path)
     assert found in str(caught.value) and str(path) in str(caught.value)
 

@@ -152,7 +152,7 @@ def test_wire_format_is_that_of_tensorflow_both_ways():
 
 def test_other_schema_and_damage_are_errors(monkeypatch):
     serialized = codec.encode_sample(full_sample())
-    with pytest.raises(RecordsError, match=r"no tf\.train\.Example"):
+    with pytest.raises(RecordsError, match=r"not a tf\.train\.Example"):
         codec.decode_sample(serialized[: len(serialized) // 2])
     with pytest.raises(RecordsError, match=f"{Feature.SCHEMA_VERSION}.*lacks"):
         codec.decode_sample(b"")

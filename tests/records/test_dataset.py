@@ -211,9 +211,9 @@ def test_clear_errors(records, tmp_path):
         use(folder, "test")
     with pytest.raises(RecordsError, match="unknown split"):
         use(folder, "training")
-    with pytest.raises(RecordsError, match=r"no NDVI.*--guide ndvi=GLOB"):
+    with pytest.raises(RecordsError, match=r"lack NDVI.*--guide ndvi=GLOB"):
         use(folder, target_channels=("ndvi",))
-    with pytest.raises(RecordsError, match=r"no NDVI.*--guide ndvi=GLOB"):
+    with pytest.raises(RecordsError, match=r"lack NDVI.*--guide ndvi=GLOB"):
         use(folder, model_guides=("ndvi",))
     with pytest.raises(RecordsError, match=r"no fine truth.*--truth"):
         use(folder, task="1km_to_250m", fine_truth=True)

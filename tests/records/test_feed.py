@@ -231,7 +231,7 @@ def test_clear_errors(records, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(tempfile, "TemporaryFile", full)
-        with pytest.raises(RecordsError, match=r"no room.*No space left on device.*TMPDIR"):
+        with pytest.raises(RecordsError, match=r"not enough room.*No space left on device.*TMPDIR"):
             read()
     files = split_files(folder, "train")
     files[1].write_bytes(files[0].read_bytes()[:0])

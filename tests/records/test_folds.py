@@ -141,7 +141,7 @@ def test_what_cannot_be_folded_is_named(records, track, tmp_path):
         fold_records(folder, 2, 2, tmp_path / "out")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="holds something else"):
+    with pytest.raises(ConfigError, match="the output folder is not empty"):
         fold_records(folder, 0, 2, tmp_path / "mine")
 
 

@@ -114,7 +114,7 @@ def test_rasters_that_cannot_be_cut_are_dead_letters():
     plan = plan_job([small, shifted], CutSettings())
     assert plan.items == []
     reasons = {letter.path: letter.reason for letter in plan.dead_letters}
-    assert "no whole patch fits" in reasons[small.path] and "63 × 63" in reasons[small.path]
+    assert "no whole sample fits" in reasons[small.path] and "63 × 63" in reasons[small.path]
     assert "--anchor raster" in reasons[shifted.path]
     again = plan_job([shifted], CutSettings(anchor="raster"))
     assert len(again.items) == 1

@@ -59,6 +59,6 @@ def test_unknown_residual():
 def test_shapes_that_do_not_fit():
     with pytest.raises(GridError, match="fine grid"):
         guide_bands(np.ones((2, 2)), np.ones((8, 12)), 4)
-    with pytest.raises(GridError, match="single band"):
+    with pytest.raises(GridError, match="not one band"):
         guide_bands(np.ones((1, 2, 2)), np.ones((8, 8)), 4)
     assert guide_bands(np.ones((2, 2)), np.ones((8, 8)), 4).shape == (1, 8, 8)

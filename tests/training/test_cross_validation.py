@@ -179,7 +179,7 @@ class TestRun:
         output = done[0].model_path.parent
         with pytest.raises(ConfigError, match=r"has finished.*--overwrite"):
             cross_validate(CONFIG, records, output, score=score)
-        with pytest.raises(ConfigError, match="no run folder and not empty"):
+        with pytest.raises(ConfigError, match="not empty and not a run folder"):
             cross_validate(CONFIG, records, records, score=score)
 
 

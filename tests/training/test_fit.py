@@ -343,7 +343,7 @@ class TestErrors:
     def test_a_foreign_folder_is_left_alone(self, records, tiny, tmp_path):
         (tmp_path / "thesis.tex").write_text("years of work")
         for overwrite in (False, True):
-            with pytest.raises(ConfigError, match="no run folder and not empty"):
+            with pytest.raises(ConfigError, match="not empty and not a run folder"):
                 train(tiny, records, tmp_path, overwrite=overwrite)
         assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
@@ -364,7 +364,7 @@ class TestErrors:
     def test_mixgl_without_ndvi(self, tiny, tmp_path):
         records = write_made_records(tmp_path / "records", guides=())
         content = {**tiny.model_dump(), "loss": {"name": "mixgl"}}
-        with pytest.raises(RecordsError, match=r"hold no NDVI.*--guide ndvi="):
+        with pytest.raises(RecordsError, match=r"lack NDVI.*--guide ndvi="):
             train(ExperimentConfig.from_dict(content), records, tmp_path / "run")
 
     def test_fine_truth_is_missing(self, records, tiny, tmp_path):

@@ -145,7 +145,7 @@ def test_divergence_stops(records, tmp_path):
 
 
 def test_records_without_what_it_takes_are_refused(tmp_path):
-    for name, missing in (("guide", r"hold no NDVI.*--guide ndvi="), ("truth", "no fine truth")):
+    for name, missing in (("guide", r"lack NDVI.*--guide ndvi="), ("truth", "no fine truth")):
         lacks = {"guides": ()} if name == "guide" else {"truth": False}
         held = {"truth": True} | lacks
         lacking = write_made_records(tmp_path / name, {"train": 2}, **held, side=8)

@@ -44,7 +44,7 @@ def test_history_tables_agree_when_columns_differ(tmp_path):
 
 
 def test_no_run_folder(tmp_path):
-    with pytest.raises(ModelError, match=r"no model folder.*given to train as --output"):
+    with pytest.raises(ModelError, match=r"not a model folder.*given to train as --output"):
         RunFolder(tmp_path).read_run()
 
 

@@ -63,7 +63,7 @@ def test_devices_are_asked_for_too_late(records, tiny, tmp_path):
         pytest.skip("logical CPU devices are not used where there is a GPU")
     tf.config.list_logical_devices()
     config = with_settings(tiny, "training", cpu_devices=3, batch_size=6)
-    with pytest.raises(ConfigError, match=r"training\.cpu_devices.*fresh process"):
+    with pytest.raises(ConfigError, match=r"training\.cpu_devices.*new process"):
         train(config, records, tmp_path / "run")
 
 

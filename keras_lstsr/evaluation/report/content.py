@@ -163,7 +163,7 @@ class Evaluation:
         for method, (truth, prediction) in self.scatter.items():
             if np.shape(truth) != np.shape(prediction) or np.ndim(truth) != 1:
                 raise GridError(
-                    f"the scatter of {method} is no list of pairs",
+                    f"the scatter of {method} is not a list of pairs",
                     field="scatter",
                     found=f"shapes {np.shape(truth)} and {np.shape(prediction)}",
                     expected="two arrays [N]",
@@ -187,7 +187,7 @@ class Evaluation:
             notes.append(
                 f"Co-registration: the truth's position against the sharpened LST, median of "
                 f"{found.count} pairs weighted by quality: {shift_text(found)}, spread "
-                f"{found.row_spread:.2f} and {found.column_spread:.2f}; rounded to whole ones: "
+                f"{found.row_spread:.2f} and {found.column_spread:.2f}; in whole pixels: "
                 f"{shift_text(whole)}."
             )
         for method, cases in self.method_notes.items():
@@ -198,7 +198,7 @@ class Evaluation:
             named = ", ".join(self.left_out[:_MAXIMUM_NAMED])
             more = len(self.left_out) - _MAXIMUM_NAMED
             notes.append(
-                f"Left out, as too little is clear: {named}"
+                f"Left out, too few clear pixels: {named}"
                 + (f" and {more} more." if more > 0 else ".")
             )
         return [*notes, *self.notes]

@@ -174,7 +174,7 @@ def _markdown_text(result: BenchmarkResult) -> str:
     if differences:
         name = HEADINGS.get(result.main_metric, result.main_metric)
         parts += [
-            f"{name} less bicubic's, image by image; below 0 is better:",
+            f"{name} minus bicubic's, image by image; below 0 is better:",
             "| method | mean | 95 % interval |\n|---|---|---|\n"
             + "\n".join(
                 f"| {method} | {i.mean:.3f} | {i.low:.3f} to {i.high:.3f} |"

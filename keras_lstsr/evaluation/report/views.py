@@ -114,14 +114,15 @@ def places_finding(result: BenchmarkResult) -> Finding:
     for name in (m for m in result.methods if not is_classical(m)):
         parts = [
             f"{plain(kind[-1].figures[name][TO_BEST])} by {kind[-1].half}"
-            + (" with a guide" if kind[-1].guided else " without a guide")
+            + (" with a guide" if kind[-1].guided else " without one")
             for kind in kinds
             if name in kind[-1].figures
         ]
-        headlines.append(f"{name}: {', '.join(parts)} of the best classical method’s error.")
+        words = f"Error of {name} over the best classical method’s, mean of places"
+        headlines.append(f"{words}: {', '.join(parts)}.")
         worse = int(np.sum(result.values(name, TO_BICUBIC) > WORSE))
         counts.append(f"{name} is more than 1 % worse than bicubic on {worse} scenes")
-    certainty = f"Means of places. {'; '.join(counts)} of {len(result.images)}."
+    certainty = f"{'; '.join(counts)} of {len(result.images)}."
     return Finding(" ".join(headlines), certainty) if headlines else finding(result)
 
 
