@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_lstsr.errors import LstsrError
-from keras_lstsr.inference.remote import DEFAULT_MODEL_NAME, GrpcPredictor
+from keras_lstsr.inference.predictor import DEFAULT_MODEL_NAME, GrpcPredictor
 
 
 class LstsrClient(GrpcPredictor):

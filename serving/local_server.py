@@ -26,7 +26,7 @@ from tensorflow_serving.apis import (
 )
 
 from keras_lstsr.errors import ServingError
-from keras_lstsr.inference.remote import DEFAULT_MODEL_NAME, DEFAULT_PORT
+from keras_lstsr.inference.predictor import DEFAULT_MODEL_NAME, DEFAULT_PORT
 from serving.versions import RequestError, VersionWatcher, invalid
 
 _SIGNATURE_DEF = "signature_def"

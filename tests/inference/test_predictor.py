@@ -21,8 +21,8 @@ from keras_lstsr.inference.predictor import (
     Predictor,
     SavedModelPredictor,
     load_predictor,
+    server_address,
 )
-from keras_lstsr.inference.remote import server_address
 from keras_lstsr.testing.models import write_model_folder
 from keras_lstsr.testing.rasters import guide_values, lst_values
 

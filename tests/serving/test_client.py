@@ -7,8 +7,12 @@ from click.testing import CliRunner
 
 from keras_lstsr.artifacts.loading import weights_sha256
 from keras_lstsr.errors import ModelError, ServingError
-from keras_lstsr.inference.predictor import KerasPredictor, SavedModelPredictor, load_predictor
-from keras_lstsr.inference.remote import GrpcPredictor
+from keras_lstsr.inference.predictor import (
+    GrpcPredictor,
+    KerasPredictor,
+    SavedModelPredictor,
+    load_predictor,
+)
 from keras_lstsr.testing.rasters import guide_values, lst_values
 from serving import client as client_module
 from serving.client import LstsrClient
