@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import xarray as xr
@@ -90,15 +90,15 @@ def mean_detail(details: Sequence[xr.DataArray], grid: Grid) -> xr.Dataset:
         GridError: If there is no detail, or one cannot be brought onto the grid.
     """
     GridError.unless(bool(details), "details", "none", "one or more", "there is no detail")
-    stack = np.stack([guide_on_fine_grid(detail, grid, 1).values for detail in details])
-    weights = np.ones(len(stack))
-    if len(stack) >= _FEWEST_DATES:
-        weights = _agreement(stack)
+    # What lies on the grid's pixels is not copied.
+    layers = [np.asarray(guide_on_fine_grid(detail, grid, 1).values) for detail in details]
+    weights = np.ones(len(layers))
+    if len(layers) >= _FEWEST_DATES:
+        weights = _agreement(layers)
     mean = np.full(grid.shape, np.nan, np.float32)
     count = np.zeros(grid.shape, np.uint16)
-    kept = stack[weights > 0]
-    for rows in _strips(kept.shape):
-        strip = kept[:, rows].astype(np.float64)
+    kept = [layer for layer, weight in zip(layers, weights, strict=True) if weight > 0]
+    for rows, strip in _strips(kept):
         there = _plausible(strip)
         total = np.einsum("n,nij->ij", weights[weights > 0], np.where(there, strip, 0.0))
         weight = np.einsum("n,nij->ij", weights[weights > 0], there.astype(np.float64))
@@ -113,10 +113,17 @@ def mean_detail(details: Sequence[xr.DataArray], grid: Grid) -> xr.Dataset:
     return grid.dataset(variables, {"date_weights": weights.tolist()})
 
 
-def _strips(shape: tuple[int, ...]) -> list[slice]:
-    count, height, width = shape
-    rows = max(1, _VALUES_AT_A_TIME // max(1, count * width))
-    return [slice(top, top + rows) for top in range(0, height, rows)]
+def _strips(
+    layers: Sequence[NDArray[np.floating]],
+) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Yields rows, and all layers there as ``[N, rows, W]``."""
+    if not layers:
+        return
+    height, width = layers[0].shape
+    step = max(1, _VALUES_AT_A_TIME // (len(layers) * width))
+    for top in range(0, height, step):
+        rows = slice(top, top + step)
+        yield rows, np.stack([layer[rows] for layer in layers]).astype(np.float64)
 
 
 def _plausible(stack: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -154,14 +161,13 @@ def _at(ordered: NDArray[np.float64], place: NDArray[np.intp]) -> NDArray[np.flo
     return np.asarray(np.take_along_axis(ordered, inside, 0)[0])
 
 
-def _agreement(stack: NDArray[np.floating]) -> NDArray[np.float64]:
+def _agreement(layers: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
     """Weights of the dates, 0…1, by the correlation of each with the median of the others.
 
     A date that can't be compared, as too few pixels are shared or it is flat, has the weight 1.
     """
-    moments = np.zeros((len(stack), 6))
-    for rows in _strips(stack.shape):
-        strip = stack[:, rows].astype(np.float64)
+    moments = np.zeros((len(layers), 6))
+    for _, strip in _strips(layers):
         ordered = np.sort(strip, axis=0)
         count = np.isfinite(strip).sum(axis=0)
         for date, own in enumerate(strip):
