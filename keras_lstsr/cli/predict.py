@@ -62,6 +62,13 @@ _TILE_OPTIONS = ("tile_pixels", "overlap_pixels", "batch_size")
     "accurate.",
 )
 @click.option(
+    "--self-check/--no-self-check",
+    "check",
+    default=True,
+    show_default=True,
+    help="Follow guides as far as they help one scale coarser, where INPUT itself is the truth.",
+)
+@click.option(
     "--uncertainty",
     is_flag=True,
     help="Also write OUTPUT_std.tif: the standard deviation of the error of detail, in kelvin.",
@@ -152,6 +159,7 @@ def command(
             guides,
             tiles=TileSettings.for_contract(predictor.contract, **tiles),
             consistency=options["consistency"],
+            check=options["check"],
             progress=lambda tiles, total: progress.update(task, completed=tiles, total=total),
             announce=lambda note: console.print(f"Note: {note}", markup=False),
         )

@@ -135,6 +135,7 @@ def predict_product(
     *,
     tiles: TileSettings | None = None,
     consistency: ConsistencyMode = "none",
+    check: bool = True,
     progress: Progress | None = None,
     announce: Announce = lambda note: None,
 ) -> ProductPrediction:
@@ -148,6 +149,7 @@ def predict_product(
             from LST alone. Those that it does not take are left out with a note.
         tiles: See ``predict_scene``.
         consistency: See ``predict_scene``.
+        check: See ``predict_scene``.
         progress: See ``predict_scene``.
         announce: Called with each of the result's notes as soon as it is known.
 
@@ -200,6 +202,7 @@ def predict_product(
         predictor,
         {guide: guide_layer(guide_scene, guide) for guide, guide_scene in scenes.items()},
         tiles=tiles,
+        check=check,
         outputs=[STD_NAME, FOLLOWED_NAME] if outputs.uncertainty else [FOLLOWED_NAME],
         progress=progress,
     )
@@ -242,6 +245,10 @@ _TAGGED = (
     "guide_missing_share",
     "guide_explained_share",
     "guide_unfollowed_share",
+    "self_check_bicubic_kelvin",
+    "self_check_alone_kelvin",
+    "self_check_guided_kelvin",
+    "self_check_mean_trust",
     "sharpening_notes",
 )
 _STD_TAGS = {

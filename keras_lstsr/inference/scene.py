@@ -19,6 +19,7 @@ from keras_lstsr.artifacts.contract import (
 )
 from keras_lstsr.errors import GridError, ModelError
 from keras_lstsr.grids.grid import Grid, placed
+from keras_lstsr.grids.resample import upsample_bilinear
 from keras_lstsr.grids.tiling import Tile, Tiling, make_tiling
 from keras_lstsr.grids.warp import guide_over_lst
 from keras_lstsr.grids.water import water_from_ndvi, water_share
@@ -29,6 +30,7 @@ from keras_lstsr.inference.quality import (
     unused_guides,
     without_guides,
 )
+from keras_lstsr.inference.self_check import SelfCheck, self_check
 
 if TYPE_CHECKING:
     from keras_lstsr.grids.consistency import ConsistencyMode
@@ -47,6 +49,7 @@ def predict_scene(
     *,
     tiles: TileSettings | None = None,
     consistency: ConsistencyMode = "none",
+    check: bool = True,
     outputs: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> xr.Dataset:
@@ -57,6 +60,9 @@ def predict_scene(
     nothing is padded; only a scene below the network's least size is filled up with NaN. Memory
     holds the scene, the guides, the results and one batch. Where the overlap covers the network's
     receptive field, the result does not depend on the tiles.
+
+    With ``check`` the model is asked without its guides, too, where a part of a tile does not trust
+    them; the results are mixed by the trust.
 
     Where tiles overlap, their standard deviations are averaged with the weights of their
     temperatures: one network seeing the same ground errs alike in both, and the standard
@@ -73,6 +79,9 @@ def predict_scene(
         tiles: How the scene is cut; by default ``TileSettings.for_contract`` of the model's.
         consistency: ``"block"`` or ``"psf"`` corrects the result until its mean over each LST
             pixel, or what MODIS would see of it, is the LST given; ``"none"`` leaves it as it is.
+        check: Whether guides are followed only as far as they help one scale coarser, where LST
+            itself is the truth; see ``keras_lstsr.inference.self_check``. It needs a model that can
+            do without guides, and a scene of some size.
         outputs: What is wanted beside LST, ``"lst_std_kelvin"`` or ``"guide_followed"``; None
             means all that the model gives.
         progress: Called with (tiles done, tiles in all) after every batch.
@@ -83,8 +92,8 @@ def predict_scene(
         bicubic) to 1. Each coarse pixel holds factor × factor fine ones exactly, in the
         dimensions given. NaN on all fine pixels of a missing pixel, and nowhere else. Attributes
         of each, where they apply: ``guide_missing_share``, ``guide_unfollowed_share`` and
-        ``guide_explained_share`` (see ``GuideUse``), those of ``Correction``, and
-        ``sharpening_notes`` in sentences.
+        ``guide_explained_share`` (see ``GuideUse``), those of ``SelfCheck`` and ``Correction``,
+        and ``sharpening_notes`` in sentences.
 
     Raises:
         GridError: If an array is no raster of one band with CRS and a north-up grid, or tile and
@@ -102,18 +111,24 @@ def predict_scene(
     guides, unused = _taken({} if guides is None else guides, contract)
     aligned = _on_fine_grid(guides, given.grid, contract.scale_factor)
     beside = (STD_NAME, FOLLOWED_NAME) if outputs is None else outputs
+    given_guides = _with_water(aligned, contract)
+    found = _checked(values, predictor, given_guides, settings) if check else None
     results = predict_tiles(
         values,
         predictor,
         tiling,
         tiling,
         batch_size=settings.batch_size,
-        guides=_with_water(aligned, contract),
+        guides=given_guides,
+        trust=None if found is None else found.trust,
         outputs=[name for name in beside if contract.gives(name)],
         progress=progress,
     )
     attributes = {key: lst_kelvin.attrs[key] for key in ("day_night",) if key in lst_kelvin.attrs}
     notes = [unused_guides(unused)] if unused else []
+    if found is not None:
+        attributes |= found.as_attributes()
+        notes += found.notes()
     if aligned:
         use = guide_use(values, aligned, contract.scale_factor, results.get(FOLLOWED_NAME))
         attributes |= use.as_attributes()
@@ -138,6 +153,22 @@ def predict_scene(
         }
     )
     return given.as_given(fine)
+
+
+def _checked(
+    values: Array, predictor: Predictor, guides: Mapping[str, Array], settings: TileSettings
+) -> SelfCheck | None:
+    contract = predictor.contract
+    if not guides or not all(tensor.optional for tensor in contract.guides.values()):
+        return None
+
+    def refine(lst: Array, fine_guides: Mapping[str, Array]) -> Array:
+        plan = settings.tiling((lst.shape[0], lst.shape[1]), contract)
+        size = settings.batch_size
+        found = predict_tiles(lst, predictor, plan, plan, batch_size=size, guides=fine_guides)
+        return found[OUTPUT_NAME]
+
+    return self_check(values, guides, contract.scale_factor, refine)
 
 
 def _taken(
@@ -187,6 +218,8 @@ DEFAULT_GUIDED_TILE_PIXELS = 228
 DEFAULT_GUIDED_BATCH_SIZE = 1
 _BLEND_PIXELS = 6
 _TRIM_FRACTION = 0.25
+# Above it, what the model makes of LST alone would change the result by noise.
+_WHOLE_TRUST = 0.98
 
 
 @dataclass(frozen=True)
@@ -265,6 +298,7 @@ def predict_tiles(
     *,
     batch_size: int,
     guides: Mapping[str, Array] | None = None,
+    trust: Array | None = None,
     outputs: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> dict[str, Array]:
@@ -277,6 +311,8 @@ def predict_tiles(
         tiles: All windows of the tiling, in any order.
         batch_size: Windows per call.
         guides: By name, NaN where missing.
+        trust: How far to follow them, ``[H, W]``, 0 to 1; None means whole. Where that is less,
+            the model is asked without guides, too.
         outputs: What to blend beside LST, by its name in the contract, which must give it.
         progress: See ``predict_scene``.
 
@@ -303,6 +339,11 @@ def predict_tiles(
                 for name, guide in (guides or {}).items()
             }
             fine = _predict_batch(patches, under, predictor, tuple(blended))
+            if trust is not None:
+                share = np.stack([trust[tile.index()] for tile in batch])
+                if share.min() < _WHOLE_TRUST:
+                    alone = _predict_batch(patches, {}, predictor, tuple(blended))
+                    fine = _mixed(fine, alone, upsample_bilinear(share, factor))
             fine[OUTPUT_NAME] -= reference
             for number, tile in enumerate(batch):
                 index, weight = tiling.fine_index(tile), tiling.weight(tile)
@@ -315,6 +356,21 @@ def predict_tiles(
         blocks = result.reshape(values.shape[0], factor, values.shape[1], factor)
         blocks[np.broadcast_to(missing[:, None, :, None], blocks.shape)] = np.nan
     return blended
+
+
+def _mixed(guided: dict[str, Array], alone: dict[str, Array], trust: Array) -> dict[str, Array]:
+    """Goes from LST alone to the guided result as far as that is trusted.
+
+    The variance is that of a mixture of the two.
+    """
+    apart = guided[OUTPUT_NAME] - alone[OUTPUT_NAME]
+    mixed = {OUTPUT_NAME: alone[OUTPUT_NAME] + trust * apart}
+    if FOLLOWED_NAME in guided:
+        mixed[FOLLOWED_NAME] = trust * guided[FOLLOWED_NAME]
+    if STD_NAME in guided:
+        own = trust * guided[STD_NAME] ** 2 + (1 - trust) * alone[STD_NAME] ** 2
+        mixed[STD_NAME] = np.sqrt(own + trust * (1 - trust) * apart**2)
+    return mixed
 
 
 def _batches(
