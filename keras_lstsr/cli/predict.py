@@ -101,6 +101,14 @@ _TILE_OPTIONS = ("tile_pixels", "overlap_pixels", "batch_size")
     show_default=True,
     help="float32 with NaN, or uint16 in steps of 0.01 K with 0 where there is no value.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="Of the network's arithmetic; temperatures are always float32. auto: bfloat16 on a "
+    "processor that has it, which is about twice as fast and changes 250 m by 0.01 K.",
+)
 @click.option("--quicklook/--no-quicklook", default=True, show_default=True)
 @click.option("--quantity", type=click.Choice(["lst"]), help="GeoTIFF: say that it is LST.")
 @raster_options
@@ -145,6 +153,7 @@ def command(
             server=server,
             model_name=options["model_name"],
             timeout_seconds=options["timeout"],
+            precision=options["precision"],
         )
     tiles = {name: options[name] for name in _TILE_OPTIONS}
     raster = {name: options[name] for name in _RASTER_OPTIONS if options[name] is not None}

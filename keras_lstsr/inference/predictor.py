@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,7 @@ DEFAULT_MESSAGE_BYTES = 64 * 2**20
 _SCHEME = "grpc://"
 
 Batch = NDArray[np.floating]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -409,6 +410,7 @@ def load_predictor(
     server: str | None = None,
     model_name: str = DEFAULT_MODEL_NAME,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    precision: Precision = "float32",
 ) -> ContractPredictor:
     """Loads whatever predicts.
 
@@ -419,6 +421,8 @@ def load_predictor(
         server: ``HOST:PORT`` of a server, instead of ``source``.
         model_name: The model's name at the server.
         timeout_seconds: Deadline of a call to the server.
+        precision: Of a Keras model of guides: ``"float32"``; ``"bfloat16"`` inside its network,
+            temperatures stay float32; or ``"auto"``: bfloat16 on a processor that has it.
 
     Raises:
         ModelError: If there is no model, or not exactly one of ``source`` and ``server``.
@@ -436,4 +440,18 @@ def load_predictor(
     path = Path(source)  # type: ignore[arg-type]
     if path.is_dir() and not holds_keras_model(path):
         return SavedModelPredictor(path)
-    return KerasPredictor(*open_model(path))
+    model, provenance = open_model(path)
+    if precision == "bfloat16" or (precision == "auto" and processor_has_bfloat16()):
+        from keras_lstsr.models.precision import in_bfloat16
+
+        model = in_bfloat16(model)
+    return KerasPredictor(model, provenance)
+
+
+def processor_has_bfloat16() -> bool:
+    """Says whether this machine's processor multiplies bfloat16; False where it does not tell."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
