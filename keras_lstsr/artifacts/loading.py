@@ -7,7 +7,7 @@ import re
 import warnings
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from keras_lstsr.errors import ModelError, OldLayoutWarning
 if TYPE_CHECKING:
     import keras
 
+Precision = Literal["auto", "float32", "bfloat16"]
 PRETRAINED = "pretrained"
 """Stands for the newest weights."""
 
@@ -65,12 +66,16 @@ def shipped_folder(name: str) -> Path | None:
     return WEIGHTS_FOLDER / name if name in weights else None
 
 
-def open_model(source: str | PathLike[str]) -> tuple[keras.Model, dict[str, Any]]:
-    """Loads a model and what is known of it.
+def open_model(
+    source: str | PathLike[str], precision: Precision = "float32"
+) -> tuple[keras.Model, dict[str, Any]]:
+    """Loads a model and what is known about it.
 
     Args:
         source: A model folder, its ``model.keras``, any other ``.keras`` file, or the name of
             weights that come with the package: ``"pretrained"`` for the newest.
+
+        precision: See ``load_predictor``.
 
     Returns:
         The model and its provenance, see ``ModelFolder.provenance``; of a file without a folder
@@ -79,6 +84,24 @@ def open_model(source: str | PathLike[str]) -> tuple[keras.Model, dict[str, Any]
     Raises:
         ModelError: If there is no model, or it or what lies beside it is damaged.
     """
+    model, provenance = _opened(source)
+    if precision == "bfloat16" or (precision == "auto" and processor_has_bfloat16()):
+        from keras_lstsr.models.precision import in_bfloat16
+
+        model = in_bfloat16(model)
+    return model, provenance
+
+
+def processor_has_bfloat16() -> bool:
+    """Says whether this machine's processor multiplies bfloat16; False where it does not tell."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _opened(source: str | PathLike[str]) -> tuple[keras.Model, dict[str, Any]]:
     path = Path(source)
     if not path.exists():
         path = shipped_folder(str(source)) or path

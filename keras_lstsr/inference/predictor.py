@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,12 @@ from keras_lstsr.artifacts.contract import (
     STD_NAME,
     Contract,
 )
-from keras_lstsr.artifacts.loading import holds_keras_model, model_contract, open_model
+from keras_lstsr.artifacts.loading import (
+    Precision,
+    holds_keras_model,
+    model_contract,
+    open_model,
+)
 from keras_lstsr.errors import MissingExtraError, ModelError, ServingError
 
 if TYPE_CHECKING:
@@ -41,7 +46,6 @@ DEFAULT_MESSAGE_BYTES = 64 * 2**20
 _SCHEME = "grpc://"
 
 Batch = NDArray[np.floating]
-Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -440,18 +444,4 @@ def load_predictor(
     path = Path(source)  # type: ignore[arg-type]
     if path.is_dir() and not holds_keras_model(path):
         return SavedModelPredictor(path)
-    model, provenance = open_model(path)
-    if precision == "bfloat16" or (precision == "auto" and processor_has_bfloat16()):
-        from keras_lstsr.models.precision import in_bfloat16
-
-        model = in_bfloat16(model)
-    return KerasPredictor(model, provenance)
-
-
-def processor_has_bfloat16() -> bool:
-    """Says whether this machine's processor multiplies bfloat16; False where it does not tell."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return KerasPredictor(*open_model(path, precision))
