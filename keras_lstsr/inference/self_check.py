@@ -113,9 +113,9 @@ def self_check(
         return None
     alone, guided = (_windowed(each, compared) + _LEAST_ERROR_KELVIN**2 for each in squared[1:])
     trust = 1 / (1 + (guided / alone) ** (_SHARPNESS / 2))
-    overall = (float(np.sqrt(each[compared].mean())) for each in squared)
+    rmse = [float(np.sqrt(each[compared].mean())) for each in squared]
     mean = float(trust[np.isfinite(lst_kelvin)].mean())
-    return SelfCheck(trust.astype(np.float32), *overall, mean_trust=mean)
+    return SelfCheck(trust.astype(np.float32), rmse[0], rmse[1], rmse[2], mean)
 
 
 def _windowed(values: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
