@@ -53,13 +53,16 @@ def write_tile(folder, side, clouds):
 @click.option("--clouds", default=0.3, show_default=True, help="share of coarse pixels in gaps")
 @click.option("--repeats", default=2, show_default=True)
 @click.option("--model", default="pretrained", show_default=True)
-def main(side, clouds, repeats, model):
+@click.option("--precision", default="auto", show_default=True)
+@click.option("--check/--no-check", default=True, show_default=True, help="the self-check")
+def main(side, clouds, repeats, model, precision, check):
     """Measures and prints."""
     print(f"{platform.machine()} with {len(os.sched_getaffinity(0))} cores; {clouds:.0%} clouds")
     with tempfile.TemporaryDirectory() as folder:
         lst, ndvi = write_tile(folder, side, clouds)
         command = [sys.executable, "-m", "keras_lstsr.cli.main", "predict", str(lst)]
         command += ["--ndvi", str(ndvi), "--uncertainty", "--model", model]
+        command += ["--precision", precision, *([] if check else ["--no-self-check"])]
         command += ["--unit", "kelvin", "--quantity", "lst", "--output", f"{folder}/lst_250m.tif"]
         for _ in range(repeats):
             before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -25,10 +25,10 @@ _Document = TypeVar("_Document", bound="BaseModel")
 def written_whole(path: str | PathLike[str]) -> Iterator[Path]:
     """Lends a path to write to; only when the block ends well does the file get its name.
 
-    The path may become a file or a folder. It lies in a hidden folder beside its place,
-    ``.NAME.partial-XXXXXXXX``, and is renamed. If the block raises, the hidden folder goes; if the
-    process is killed, it stays and may be deleted, but the name itself never stands for half a
-    file. Folders on the way are made.
+    The path may become a file or a folder. It lies in a hidden folder beside its place, whose name
+    begins with ``.NAME.partial-``, and is renamed. If the block raises, the hidden folder is
+    removed; if the process is killed, it stays and may be deleted, but the name itself never stands
+    for half a file. Folders on the way are made.
 
     Args:
         path: The place. A file there is replaced; a folder only if it is empty.
@@ -57,6 +57,7 @@ def written_whole(path: str | PathLike[str]) -> Iterator[Path]:
         yield partial
         partial.replace(path)
     finally:
+        # The name stands for the whole file already, or the block's own error is what to tell.
         shutil.rmtree(hidden, ignore_errors=True)
 
 

@@ -43,7 +43,6 @@ _LST_MEANING = "temperatures in kelvin"
 _STRIDE_FINE_PIXELS, _GUIDED_STRIDE_FINE_PIXELS = 64, 8
 _FINE_DIMENSIONS = ("batch", "fine_row", "fine_column", "channel")
 
-
 _Guide = TypeVar("_Guide")
 
 

@@ -74,7 +74,6 @@ def open_model(
     Args:
         source: A model folder, its ``model.keras``, any other ``.keras`` file, or the name of
             weights that come with the package: ``"pretrained"`` for the newest.
-
         precision: See ``load_predictor``.
 
     Returns:

@@ -19,11 +19,7 @@ from keras_lstsr.evaluation.result import BASELINE
 from keras_lstsr.evaluation.sources import RecordSamples
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.records.pairs import find_pairs
-from keras_lstsr.records.scene_sample import (
-    Coregistration,
-    SampleSource,
-    SceneSample,
-)
+from keras_lstsr.records.scene_sample import Coregistration, SampleSource, SceneSample
 from keras_lstsr.records.schema import load_metadata
 from keras_lstsr.training.scores import CrossValidationScores, SampleScore, Scorer
 

@@ -12,8 +12,8 @@ import numpy as np
 import xarray as xr
 
 from keras_lstsr.artifacts.contract import STD_NAME
+from keras_lstsr.evaluation.report.tables import markdown_lines, write_texts
 from keras_lstsr.evaluation.result import BASELINE, BenchmarkResult, ImageMaps
-from keras_lstsr.files import write_text_whole
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.registration import Shift
 from keras_lstsr.grids.resample import upsample_nearest
@@ -223,20 +223,15 @@ def places_markdown(result: BenchmarkResult) -> str:
         + [number(row, method, TO_BICUBIC) for method in others]
         for row in rows
     ]
-    tables = [_table(["place", "NDVI", "dates", "bicubic (K)", *others], cells)]
+    tables = [markdown_lines(["place", "NDVI", "dates", "bicubic (K)", *others], cells)]
     for name in (m for m in others if not is_classical(m)):
         cells = [
             [row.label, *(number(row, name, metric) for metric in _OF_NETWORK)]
             for row in rows
             if name in row.figures
         ]
-        tables.append(_table([name, *_OF_NETWORK.values()], cells))
+        tables.append(markdown_lines([name, *_OF_NETWORK.values()], cells))
     return "\n\n".join(tables)
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def number(row: PlaceRow, method: str, name: str) -> str:
@@ -263,9 +258,4 @@ def write_place_tables(result: BenchmarkResult, folder: Path) -> list[Path]:
             own = [figures[name] for name in _OF_NETWORK]
             writer.writerow([row.place, row.half, row.guided, row.dates, method, *own])
     texts = {".md": f"# {result.title}\n\n{places_markdown(result)}\n", ".csv": stream.getvalue()}
-    paths = []
-    for ending, text in texts.items():
-        path = folder / f"{result.name}_by_place{ending}"
-        write_text_whole(path, text)
-        paths.append(path)
-    return paths
+    return write_texts(folder / f"{result.name}_by_place", texts)

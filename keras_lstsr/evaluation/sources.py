@@ -22,10 +22,7 @@ from keras_lstsr.evaluation.protocols import (
 from keras_lstsr.evaluation.result import MAIN_METRICS
 from keras_lstsr.grids.degradation import Footprint
 from keras_lstsr.records.pairs import find_pairs
-from keras_lstsr.records.scene_sample import (
-    Coregistration,
-    SceneSample,
-)
+from keras_lstsr.records.scene_sample import Coregistration, SceneSample
 from keras_lstsr.records.schema import load_metadata
 
 
@@ -199,10 +196,11 @@ def places_set(
     from keras_lstsr.records.place_scenes import find_places, left_out
 
     footprint = Footprint("gaussian", (footprint_m, footprint_m))
-    cloudy = left_out(folder)
+    scenes = find_places(folder, footprint=footprint)
+    cloudy = left_out(folder, scenes)
     return SampleSet(
         data=f"“{Path(folder).name}”",
-        sources=find_places(folder, footprint=footprint)[:limit],
+        sources=scenes[:limit],
         protocols=[PlacesProtocol()],
         some_unguided=True,
         notes=(

@@ -20,6 +20,8 @@ import xarray as xr
 from affine import Affine
 from numpy.typing import ArrayLike
 from pyproj import CRS, Transformer
+from pyproj.aoi import AreaOfInterest
+from pyproj.database import query_utm_crs_info
 from rasterio.errors import RasterioError
 
 from keras_lstsr.errors import GridError
@@ -150,6 +152,20 @@ class Grid:
         x, y = self.transform @ (self.width / 2, self.height / 2)
         longitude, latitude = to_degrees.transform(x, y)
         return float(longitude), float(latitude)
+
+    @property
+    def utm(self) -> CRS:
+        """The CRS of the UTM zone, on WGS 84, in which its middle lies.
+
+        Raises:
+            GridError: If it lies in none: UTM ends at 84° north and 80° south.
+        """
+        longitude, latitude = self.longitude_latitude
+        middle = AreaOfInterest(longitude, latitude, longitude, latitude)
+        zones = query_utm_crs_info(datum_name="WGS 84", area_of_interest=middle)
+        problem = "the place lies in no UTM zone"
+        GridError.unless(bool(zones), "latitude", latitude, "-80 to 84 degrees", problem)
+        return CRS.from_epsg(int(zones[0].code))
 
     def finer(self, factor: int) -> Grid:
         """Returns the grid that divides each pixel into ``factor`` × ``factor``."""

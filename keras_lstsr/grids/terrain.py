@@ -106,9 +106,9 @@ def _gradient(values: Float64Array, grid: Grid) -> tuple[Float64Array, ...]:
         [metres * step for step in np.gradient(angle)]
         for metres, angle in ((metres_east, turned), (metres_north, latitude))
     )
-    rise_row, rise_column = np.gradient(np.where(np.isfinite(values), values, np.nan))
+    there = np.isfinite(values)
+    rise_row, rise_column = np.gradient(np.where(there, values, np.nan))
     area = east_column * north_row - east_row * north_column
     east = (rise_column * north_row - rise_row * north_column) / area
     north = (rise_row * east_column - rise_column * east_row) / area
-    there = np.isfinite(values)
     return np.where(there, east, np.nan), np.where(there, north, np.nan), longitude, latitude

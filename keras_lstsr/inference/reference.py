@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 from affine import Affine
-from pyproj import CRS
 from rasterio.warp import transform_bounds
 
 from keras_lstsr import __version__
@@ -250,10 +249,7 @@ def _of_one_time(
 
 def _grid_of(grids: Sequence[Grid]) -> Grid:
     """Makes the grid over the ground of all: of the first one's pixels, or of 250 m in its UTM."""
-    longitude, latitude = grids[0].longitude_latitude
-    zone = int((longitude + 180) // 6) % 60 + 1
-    utm = CRS.from_epsg((32600 if latitude >= 0 else 32700) + zone)
-    lattice = Grid(utm, Affine(PIXEL_SIZE_M, 0, 0, 0, -PIXEL_SIZE_M, 0), (1, 1))
+    lattice = Grid(grids[0].utm, Affine(PIXEL_SIZE_M, 0, 0, 0, -PIXEL_SIZE_M, 0), (1, 1))
     if 1 / COARSEST_GUIDE <= relative_pixel_size(grids[0], lattice) <= COARSEST_GUIDE:
         lattice = grids[0]
     edges = [transform_bounds(grid.crs, lattice.crs, *grid.bounds) for grid in grids]

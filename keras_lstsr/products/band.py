@@ -74,9 +74,8 @@ def read_band(path: str | PathLike[str], wanted: Collection[str] = ()) -> Raster
         wanted: Descriptions by which one of several bands is chosen.
 
     Raises:
-        ProductError: If the file is missing, no raster, damaged, has several bands and
-            not one of those wanted, no CRS, no
-            georeferencing, or is not north up.
+        ProductError: If the file is missing, no raster, damaged, has several bands and not one of
+            those wanted, no CRS, no georeferencing, or is not north up.
     """
     path = Path(path)
     if not path.exists():

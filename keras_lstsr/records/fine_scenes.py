@@ -207,7 +207,7 @@ def without_clouds(lst: xr.DataArray, path: Path) -> xr.DataArray:
 def _utm_grid(lst: xr.DataArray, path: Path, factor: int) -> Grid:
     """Returns the grid of 250 m pixels over a scene, cut to whole coarse pixels."""
     source = Grid.of(lst, str(path))
-    utm = lst.rio.estimate_utm_crs()
+    utm = source.utm
     height, width = source.shape
     native, _, _ = calculate_default_transform(source.crs, utm, width, height, *source.bounds)
     if native.a > PIXEL_SIZE_M:

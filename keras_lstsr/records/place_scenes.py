@@ -16,7 +16,6 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
-import rasterio
 import xarray as xr
 
 from keras_lstsr.config.guides import GUIDES, REFERENCE
@@ -107,7 +106,7 @@ class PlaceScene:
         guides = {}
         for name, path in self.partners.items():
             own = "water" if name == LAND_COVER else name
-            raster = _water_of(path) if name == LAND_COVER else _open(path, name)
+            raster = _open_guide(path, name)
             # Averages carry rounding.
             guides[own] = guide_on_fine_grid(raster, coarse, factor).clip(*GUIDES[own].valid_range)
         if "ndvi" in guides and "water" not in guides:
@@ -177,9 +176,9 @@ def shows_cloud(lst: xr.DataArray) -> bool:
     return bool(low < middle - _CLOUD_KELVIN)
 
 
-def left_out(folder: str | PathLike[str]) -> list[str]:
-    """Names the scenes of a folder that ``find_places`` leaves out."""
-    kept = {scene.path for scene in find_places(folder)}
+def left_out(folder: str | PathLike[str], scenes: Sequence[PlaceScene]) -> list[str]:
+    """Names the scenes of a folder that ``find_places``, which found the others, has left out."""
+    kept = {scene.path for scene in scenes}
     paths = (p for roles in _rasters(Path(folder)).values() for p in roles["lst"].values())
     return [PlaceScene(path, "").name for path in paths if path not in kept]
 
@@ -239,17 +238,11 @@ def _nearest(scene: Path, files: Mapping[str, Path]) -> Path:
     return files[min(files, key=apart)]
 
 
-def _open(path: Path, name: str) -> xr.DataArray:
-    layer = open_product(path, quantity=name)["lst_kelvin" if name == "lst" else name]
-    return layer.astype(np.float32, copy=False)
-
-
-def _water_of(path: Path) -> xr.DataArray:
-    """The share of water, 0 or 1, from classes of land cover."""
-    with rasterio.open(path) as file:
-        classes = file.read(1, masked=True)
-    water = np.where(np.ma.getmaskarray(classes), np.nan, classes.data == WATER_CLASS)
-    return Grid.of(path).raster(water.astype(np.float32), name="water", attrs={"units": "1"})
+def _open_guide(path: Path, role: str) -> xr.DataArray:
+    """A guide; of land cover, the share of water, 0 or 1."""
+    if role == LAND_COVER:
+        return open_product(path, quantity="water", class_value=WATER_CLASS)["water"]
+    return open_product(path, quantity=role)[role].astype(np.float32, copy=False)
 
 
 @lru_cache(maxsize=256)

@@ -249,3 +249,18 @@ def test_the_grid_of_a_file(tmp_path):
         Grid.of(nowhere)
     with pytest.raises(GridError, match=r"missing\.tif: this file cannot be read"):
         Grid.of(tmp_path / "missing.tif")
+
+
+@pytest.mark.parametrize(
+    ("longitude", "latitude", "code"),
+    [(12.3, 45.1, 32633), (-112.0, 33.4, 32612), (174.8, -41.3, 32760), (-179.5, 10.0, 32601)],
+)
+def test_the_utm_zone_is_that_of_the_middle(longitude, latitude, code):
+    grid = Grid("EPSG:4326", Affine(0.01, 0, longitude - 0.1, 0, -0.01, latitude + 0.1), (20, 20))
+    assert grid.utm.to_epsg() == code
+
+
+def test_near_the_poles_there_is_no_utm_zone():
+    grid = Grid("EPSG:4326", Affine(0.01, 0, 20, 0, -0.01, 89), (20, 20))
+    with pytest.raises(GridError, match="no UTM zone"):
+        _ = grid.utm

@@ -15,11 +15,7 @@ from keras_lstsr.evaluation.report.tables import HEADINGS
 from keras_lstsr.evaluation.result import BASELINE, BenchmarkResult, ImageMaps
 from keras_lstsr.grids.registration import Shift
 from keras_lstsr.metrics.spectra import fourier_ring_correlation, radial_power_spectrum
-from keras_lstsr.records.scene_sample import (
-    SceneSample,
-    SetRegistration,
-    extent_of,
-)
+from keras_lstsr.records.scene_sample import SceneSample, SetRegistration, extent_of
 
 SPECTRUM_RINGS = 64
 SCATTER_PIXELS = 6000

@@ -105,11 +105,14 @@ def interval_table(result: BenchmarkResult) -> str | None:
 
 
 def _table(columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
-    lines = [
-        "| method | " + " | ".join(HEADINGS.get(column, column) for column in columns) + " |",
-        "|---" * (len(columns) + 1) + "|",
-    ]
-    lines += [f"| {method} | " + " | ".join(cells) + " |" for method, cells in rows.items()]
+    headings = ["method", *(HEADINGS.get(column, column) for column in columns)]
+    return markdown_lines(headings, [[method, *cells] for method, cells in rows.items()])
+
+
+def markdown_lines(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a Markdown table of cells."""
+    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
+    lines += [f"| {' | '.join(cells)} |" for cells in rows]
     return "\n".join(lines)
 
 
@@ -126,11 +129,19 @@ def write_tables(result: BenchmarkResult, folder: str | PathLike[str]) -> list[P
     Raises:
         LstsrError: If the folder cannot be written to.
     """
-    folder = Path(folder)
     texts = {".csv": _csv_text(result), ".json": _json_text(result), ".md": _markdown_text(result)}
+    return write_texts(Path(folder) / result.name, texts)
+
+
+def write_texts(stem: Path, texts: Mapping[str, str]) -> list[Path]:
+    """Writes texts of one name, by their endings; returns the paths.
+
+    Raises:
+        LstsrError: If the folder cannot be written to.
+    """
     paths = []
     for ending, text in texts.items():
-        path = folder / f"{result.name}{ending}"
+        path = stem.with_name(stem.name + ending)
         write_text_whole(path, text)
         paths.append(path)
     return paths
@@ -175,10 +186,12 @@ def _markdown_text(result: BenchmarkResult) -> str:
         name = HEADINGS.get(result.main_metric, result.main_metric)
         parts += [
             f"{name} minus bicubic's, image by image; below 0 is better:",
-            "| method | mean | 95 % interval |\n|---|---|---|\n"
-            + "\n".join(
-                f"| {method} | {i.mean:.3f} | {i.low:.3f} to {i.high:.3f} |"
-                for method, i in differences.items()
+            markdown_lines(
+                ["method", "mean", "95 % interval"],
+                [
+                    [method, f"{i.mean:.3f}", f"{i.low:.3f} to {i.high:.3f}"]
+                    for method, i in differences.items()
+                ],
             ),
         ]
     if result.details:
