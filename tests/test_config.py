@@ -89,6 +89,7 @@ def test_immutable():
         ("model: {architecture: guided, guides: [evi]}", "model.guides.*names of guides: ndvi"),
         ("model: 3", "model: .*valid dictionary"),
         ("data: {degraded_share: 0.1}", "set crop_pixels"),
+        ("data: {group_power: 0.5}", "group_power applies to crops"),
         ("data: {variation: {gap_cover: [0.5, 0.1]}}", "data.variation.gap_cover"),
         ("training: {schedule: {kind: drop}}", "training.schedule.*needs drop_epoch"),
         ("training: {schedule: {kind: cosine, drop_epoch: 3}}", "drop_epoch belongs to kind drop"),

@@ -30,9 +30,15 @@ class AugmentationConfig(Settings):
         guide_shift_share: Share of samples whose guide is shifted.
         cloud_share: Share of samples with clouds put into LST.
         guide_gap_share: Share of samples with gaps put into a guide.
-        guide_absent_share: Share of samples without any guide, from which the model learns what to
-            do with LST alone.
+        guide_scatter_share: Share of samples with gaps of single pixels scattered over a guide.
+        guide_absent_share: Share of samples without a guide, each guide on its own, from which the
+            model learns what to do without it.
+        all_absent_share: Share of samples without any guide.
+        decoy_share: Share of the crops of degraded samples whose guides are those of a random crop
+            of other ground: the model is to read from the scene whether guides tell anything.
+            Guides that are missing throughout stay so.
         gap_cover: Least and largest part of a sample that clouds or gaps put into it cover.
+        clip_guides: Whether varied guides are cut to their valid range, e.g. shares to 0 to 1.
     """
 
     lst_contrast: float = Field(default=0.2, ge=0)
@@ -46,8 +52,12 @@ class AugmentationConfig(Settings):
     guide_shift_share: float = Field(default=0.0, ge=0, le=1)
     cloud_share: float = Field(default=0.15, ge=0, le=1)
     guide_gap_share: float = Field(default=0.1, ge=0, le=1)
+    guide_scatter_share: float = Field(default=0.0, ge=0, le=1)
     guide_absent_share: float = Field(default=0.1, ge=0, le=1)
+    all_absent_share: float = Field(default=0.0, ge=0, le=1)
+    decoy_share: float = Field(default=0.0, ge=0, le=1)
     gap_cover: tuple[float, float] = (0.05, 0.4)
+    clip_guides: bool = False
 
     @field_validator("gap_cover")
     @classmethod
@@ -73,6 +83,9 @@ class DataConfig(Settings):
         min_valid_share: Part of a crop's target pixels that have a value, at least.
         degraded_share: Share of the crops that are drawn from samples whose LST was made from
             their own fine truth, where there are such; None lets all samples count alike.
+        group_power: Among the crops of a kind, a group of samples that share ground is drawn with
+            a probability proportional to this power of the number of its crops: 1 lets all crops
+            count alike, 0 all groups. Crops of one group always count alike.
         variation: How crops are varied; None leaves them as they are.
         licences: Under which the data may be used, for the model's card: of ``"observed"`` LST,
             guides and truth, and of ``"degraded"`` fine LST.
@@ -85,6 +98,7 @@ class DataConfig(Settings):
     crop_pixels: int | None = Field(default=None, ge=2)
     min_valid_share: float = Field(default=0.3, gt=0, le=1)
     degraded_share: float | None = Field(default=None, ge=0, lt=1)
+    group_power: float = Field(default=1.0, ge=0, le=1)
     variation: AugmentationConfig | None = None
     licences: dict[Literal["observed", "degraded"], str] = Field(default_factory=dict)
 
@@ -93,4 +107,6 @@ class DataConfig(Settings):
         for name in ("degraded_share", "variation"):
             if getattr(self, name) is not None and self.crop_pixels is None:
                 raise ValueError(f"{name} applies to crops: set crop_pixels, too")
+        if self.group_power != 1 and self.crop_pixels is None:
+            raise ValueError("group_power applies to crops: set crop_pixels, too")
         return self

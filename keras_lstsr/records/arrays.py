@@ -26,12 +26,14 @@ class Rasters:
         truth_kelvin: The target, ``[f · h, f · w]``, NaN where nothing is learnt; None where it
             is the input with each pixel repeated.
         observed: Whether its errors are of the size that the uncertainty is to tell.
+        group: Samples of one group share ground.
     """
 
     lst_kelvin: FloatArray
     guides: dict[str, FloatArray]
     truth_kelvin: FloatArray | None
     observed: bool = True
+    group: str = ""
 
     def target(self, factor: int) -> FloatArray:
         """Returns the target ``[f · h, f · w]``."""
@@ -54,6 +56,7 @@ class Rasters:
             {name: fine(guide) for name, guide in self.guides.items()},
             None if self.truth_kelvin is None else fine(self.truth_kelvin),
             self.observed,
+            self.group,
         )
 
 
@@ -66,14 +69,14 @@ def task_view(sample: Sample, settings: BatchSettings) -> Rasters:
     guides = {name: sample.guides[name] for name in settings.guides}
     if settings.task == "1km_to_250m":
         truth = sample.truth_kelvin if settings.fine_truth else None
-        return Rasters(sample.lst_kelvin, guides, truth, observed)
+        return Rasters(sample.lst_kelvin, guides, truth, observed, sample.group)
     height, width = (-(-side // factor) * factor for side in sample.lst_kelvin.shape)
     fine = _grown(sample.lst_kelvin, height, width)
     guides = {
         name: block_mean(_grown(guide, height * factor, width * factor), factor)
         for name, guide in guides.items()
     }
-    return Rasters(norm_l4(fine, factor), guides, fine, observed)
+    return Rasters(norm_l4(fine, factor), guides, fine, observed, sample.group)
 
 
 def filled_up(rasters: Rasters, height: int, width: int, factor: int) -> Rasters:

@@ -33,6 +33,7 @@ class BatchSettings:
     crop_pixels: int | None = None
     min_valid_share: float = 0.3
     degraded_share: float | None = None
+    group_power: float = 1.0
     variation: AugmentationConfig | None = None
     augment: bool = True
     shuffle_buffer: int = 2048

@@ -25,7 +25,7 @@ def stored(samples: Iterable[Rasters], *, in_memory: bool = False) -> list[Raste
     """
     if in_memory:
         return list(samples)
-    shapes: list[tuple[bool, dict[str, tuple[int, ...]]]] = []
+    shapes: list[tuple[bool, str, dict[str, tuple[int, ...]]]] = []
     with tempfile.TemporaryFile() as file:
         try:
             for sample in samples:
@@ -34,7 +34,8 @@ def stored(samples: Iterable[Rasters], *, in_memory: bool = False) -> list[Raste
                     parts[_TRUTH] = sample.truth_kelvin
                 for values in parts.values():
                     file.write(np.ascontiguousarray(values, np.float32).tobytes())
-                shapes.append((sample.observed, {n: v.shape for n, v in parts.items()}))
+                known = {n: v.shape for n, v in parts.items()}
+                shapes.append((sample.observed, sample.group, known))
             file.flush()
         except OSError as error:
             raise RecordsError(
@@ -47,10 +48,10 @@ def stored(samples: Iterable[Rasters], *, in_memory: bool = False) -> list[Raste
         values = np.asarray(np.memmap(file, np.float32, "r")) if shapes else np.empty(0, np.float32)
     place = 0
     result = []
-    for observed, named in shapes:
+    for observed, group, named in shapes:
         found: dict[str, FloatArray] = {}
         for name, shape in named.items():
             first, place = place, place + int(np.prod(shape))
             found[name] = values[first:place].reshape(shape)
-        result.append(Rasters(found.pop(_LST), found, found.pop(_TRUTH, None), observed))
+        result.append(Rasters(found.pop(_LST), found, found.pop(_TRUTH, None), observed, group))
     return result

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from keras_lstsr.config import AugmentationConfig
+from keras_lstsr.config.guides import GUIDES
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.grids.resample import finer_window, upsample_nearest
 from keras_lstsr.records.arrays import Batch, Rasters, batch_of, filled_up, turned
@@ -26,15 +28,27 @@ _GAP_WIDTH_SHARE = 0.1
 class CropSampler:
     """Draws crops at random; smaller samples are filled up with NaN.
 
-    Every place of a crop is as likely as any other: samples of one size count by how many of
-    their crops have enough target.
+    Groups of samples on the same ground are drawn by the number of their crops with enough target,
+    to a power; within a group every place of a crop is as likely as any other.
+
+    Args:
+        samples: Of one kind, or of both.
+        size: Input pixels along a crop's side.
+        min_valid_share: Part of a crop's target pixels that have a value, at least.
+        factor: Fine pixels along a coarse pixel's side.
+        group_power: See ``DataConfig``.
 
     Raises:
         ConfigError: If no crop has enough target.
     """
 
     def __init__(
-        self, samples: Sequence[Rasters], size: int, min_valid_share: float, factor: int
+        self,
+        samples: Sequence[Rasters],
+        size: int,
+        min_valid_share: float,
+        factor: int,
+        group_power: float = 1.0,
     ) -> None:
         self._samples, self._size, self._factor = samples, size, factor
         corners: list[NDArray[np.intp]] = [np.empty((0, 3), np.intp)]
@@ -50,19 +64,51 @@ class CropSampler:
                 found=min_valid_share,
                 action="Lower it, or data.crop_pixels.",
             )
+        # The same name may stand for other ground among the other kind.
+        numbered: dict[tuple[bool, str], int] = {}
+        of_sample = [numbered.setdefault(_ground(each), len(numbered)) for each in samples]
+        of_corner = np.asarray(of_sample)[self._corners[:, 0]]
+        self._groups, self._power = numbered, group_power
+        self._grouped = np.argsort(of_corner, kind="stable")
+        self._counts = np.bincount(of_corner, minlength=len(numbered))
+        weights = self._counts.astype(np.float64) ** group_power
+        self._weights = np.where(self._counts > 0, weights, 0.0)
 
     def __len__(self) -> int:
         """Returns how many crops there are to choose from."""
         return len(self._corners)
 
-    def draw(self, rng: np.random.Generator) -> Rasters:
-        """Draws a crop at random."""
-        number, row, column = self._corners[rng.integers(len(self._corners))].tolist()
+    def groups_beside(self, other: Rasters | None = None) -> int:
+        """Returns of how many groups there are crops, that of other rasters not counted."""
+        return int(np.count_nonzero(self._weights_beside(other)))
+
+    def draw(self, rng: np.random.Generator, *, beside: Rasters | None = None) -> Rasters:
+        """Draws a crop at random; ``beside`` other rasters, of another group than theirs."""
+        if beside is None and self._power == 1:
+            place = rng.integers(len(self._corners))
+        else:
+            weights = self._weights_beside(beside)
+            group = rng.choice(len(weights), p=weights / weights.sum())
+            first = self._counts[:group].sum()
+            place = self._grouped[first + rng.integers(self._counts[group])]
+        number, row, column = self._corners[place].tolist()
         size, factor = self._size, self._factor
         whole = filled_up(self._samples[number], size, size, factor)
         coarse = slice(row, row + size), slice(column, column + size)
         fine = finer_window(coarse, factor)
         return whole.mapped(lambda values: values[coarse], lambda values: values[fine])
+
+    def _weights_beside(self, other: Rasters | None) -> NDArray[np.float64]:
+        number = None if other is None else self._groups.get(_ground(other))
+        if number is None:
+            return self._weights
+        weights = self._weights.copy()
+        weights[number] = 0.0
+        return weights
+
+
+def _ground(rasters: Rasters) -> tuple[bool, str]:
+    return rasters.observed, rasters.group
 
 
 class CropBatches:
@@ -72,7 +118,7 @@ class CropBatches:
     run can be repeated, and goes on in the middle, on any backend and with any number of threads.
 
     Raises:
-        ConfigError: If no crop has enough target.
+        ConfigError: If no crop has enough target, or decoys are wanted and there is one group only.
     """
 
     def __init__(
@@ -85,9 +131,19 @@ class CropBatches:
         if share is not None:
             kinds = [[s for s in samples if s.observed is observed] for observed in (True, False)]
         self._sources = [
-            CropSampler(kind, size, settings.min_valid_share, factor) for kind in kinds if kind
+            CropSampler(kind, size, settings.min_valid_share, factor, settings.group_power)
+            for kind in kinds
+            if kind
         ]
         self._shares = [1 - share, share] if share is not None and all(kinds) else [1.0]
+        self._decoy_share = settings.variation.decoy_share if settings.variation else 0.0
+        if self._decoy_share and sum(source.groups_beside() for source in self._sources) < 2:
+            raise ConfigError(
+                "guides of other ground are wanted, and all crops lie on the same",
+                field="data.variation.decoy_share",
+                found=self._decoy_share,
+                expected="0, or records of two groups or more",
+            )
 
     def batch(self, number: int) -> Batch:
         """Returns a batch: inputs and target as ``make_dataset`` describes them."""
@@ -100,8 +156,25 @@ class CropBatches:
             if self._settings.augment:
                 crop = turned(crop, int(rng.integers(8)))
             before.append(crop)
+            # Nothing is drawn for what is off: batches of former settings stay what they were.
+            if self._decoy_share and not crop.observed and rng.random() < self._decoy_share:
+                crop = self._with_decoys(crop, rng)
             seen.append(crop if variation is None else varied(crop, variation, rng))
         return batch_of(seen, self._settings, self._factor, before)
+
+    def _with_decoys(self, crop: Rasters, rng: np.random.Generator) -> Rasters:
+        """Returns a crop whose guides, where it has them, are those of a crop of other ground."""
+        shares = [
+            share * (source.groups_beside(crop) > 0)
+            for source, share in zip(self._sources, self._shares, strict=True)
+        ]
+        source = self._sources[rng.choice(len(shares), p=np.divide(shares, sum(shares)))]
+        other = source.draw(rng, beside=crop)
+        guides = {
+            name: other.guides[name] if np.isfinite(guide).any() else guide
+            for name, guide in crop.guides.items()
+        }
+        return replace(crop, guides=guides)
 
 
 def varied(rasters: Rasters, settings: AugmentationConfig, rng: np.random.Generator) -> Rasters:
@@ -120,12 +193,33 @@ def varied(rasters: Rasters, settings: AugmentationConfig, rng: np.random.Genera
             guides[name] = np.full_like(guide, np.nan)
         elif rng.random() < settings.guide_gap_share:
             guides[name] = np.where(_blobs(guide.shape, settings, rng), np.nan, guide)
-    return Rasters(
-        lst.astype(np.float32),
-        {name: guide.astype(np.float32) for name, guide in guides.items()},
-        None if truth is None else truth.astype(np.float32),
-        rasters.observed,
+    for name, guide in _with_further_gaps(guides, settings, rng).items():
+        valid = GUIDES[name].valid_range if settings.clip_guides and name in GUIDES else None
+        guides[name] = guide if valid is None else guide.clip(*valid)
+    return replace(
+        rasters,
+        lst_kelvin=lst.astype(np.float32),
+        guides={name: guide.astype(np.float32) for name, guide in guides.items()},
+        truth_kelvin=None if truth is None else truth.astype(np.float32),
     )
+
+
+def _with_further_gaps(
+    guides: Mapping[str, Floats], settings: AugmentationConfig, rng: np.random.Generator
+) -> dict[str, Floats]:
+    """Scatters gaps of single pixels over guides, and leaves out all of them together.
+
+    Nothing is drawn for a share of zero, so that batches of former settings stay what they were.
+    """
+    found = dict(guides)
+    if settings.guide_scatter_share:
+        for name, guide in guides.items():
+            if rng.random() < settings.guide_scatter_share:
+                share = rng.uniform(*settings.gap_cover)
+                found[name] = np.where(rng.random(guide.shape) < share, np.nan, guide)
+    if settings.all_absent_share and rng.random() < settings.all_absent_share:
+        found = {name: np.full_like(guide, np.nan) for name, guide in guides.items()}
+    return found
 
 
 def _warmed(

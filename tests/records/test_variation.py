@@ -243,6 +243,158 @@ def test_without_a_share_all_samples_count_alike_and_one_kind_alone_is_no_matter
         assert (target[..., 1] == kind.observed).all()
 
 
+def ground(seed: int, group: str, origin: str = "degraded", side: int = 8) -> Rasters:
+    """Rasters of a group; LST and guide lie between two multiples of 1000 that tell the seed."""
+    made = rasters(side, seed, origin)
+    return replace(
+        made,
+        lst_kelvin=made.lst_kelvin + 1000 * seed,
+        guides={"ndvi": made.guides["ndvi"] + 1000 * seed},
+        group=group,
+    )
+
+
+def seeds_of(values: np.ndarray) -> set[int]:
+    """The seeds of the rasters that an input shows."""
+    return set(np.unique(values[np.isfinite(values)] // 1000).astype(int).tolist())
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("degraded_share", [None, 0.5])
+def test_groups_are_drawn_by_a_power_of_their_crops(power, degraded_share):
+    # Places of crops: 9 and 25 of one group, 4 of another, and as many observed of its name.
+    samples = [ground(0, "a"), ground(1, "a", side=10), ground(2, "b", side=7)]
+    samples += [ground(3, "b", "observed", side=7)]
+    asked = replace(ASKED, group_power=power, degraded_share=degraded_share)
+    batches = CropBatches(samples, asked, 4, seed=0)
+    counts = np.zeros(4)
+    for number in range(750):
+        for crop in batches.batch(number)[0]["ndvi"]:
+            (seed,) = seeds_of(crop)
+            counts[seed] += 1
+    crops = np.array([9.0, 25.0, 4.0, 4.0])
+    groups = np.array([34.0, 4.0, 4.0]) ** power
+    if degraded_share is None:
+        groups /= groups.sum()
+    else:
+        groups = np.array([*(0.5 * groups[:2] / groups[:2].sum()), 0.5])
+    expected = 3000 * groups[[0, 0, 1, 2]] * crops / np.array([34.0, 34.0, 4.0, 4.0])
+    # Standard deviation of such a count: at most 27.
+    np.testing.assert_allclose(counts, expected, atol=100)
+
+
+def test_decoys_are_guides_of_other_ground_on_degraded_crops():
+    samples = [ground(1, "a"), ground(2, "a"), ground(3, "b"), ground(4, "a", "observed")]
+    lacking = replace(ground(5, "c"), guides={"ndvi": np.full((32, 32), np.nan, np.float32)})
+    samples.append(lacking)
+    group = {1: "a", 2: "a", 3: "b", 4: "observed a", 5: "c"}
+    still = replace(ASKED, variation=settings(decoy_share=0.4))
+    batches = CropBatches(samples, still, 4, seed=0)
+    decoys, crops, seen = 0, 0, set()
+    for number in range(300):
+        inputs, target = batches.batch(number)
+        rows = zip(inputs["lst_kelvin"], inputs["ndvi"], target[..., 1], strict=True)
+        for lst, guide, observed in rows:
+            (own,) = seeds_of(lst)
+            shown = seeds_of(guide)
+            if own == 4 or own == 5:
+                assert shown == ({4} if own == 4 else set()) and (observed == (own == 4)).all()
+                continue
+            crops += 1
+            if shown != {own}:
+                decoys += 1
+                # A decoy's own gaps come with it.
+                assert all(group[own] != group[other] for other in shown)
+                seen |= shown or {5}
+    assert abs(decoys / crops - 0.4) < 4 * (0.24 / crops) ** 0.5
+    assert seen == {1, 2, 3, 4, 5}
+
+
+def test_decoys_need_other_ground():
+    asked = replace(ASKED, variation=settings(decoy_share=0.4))
+    with pytest.raises(ConfigError, match="decoy_share"):
+        CropBatches([ground(1, "a"), ground(2, "a")], asked, 4, seed=0)
+
+
+def test_scattered_gaps_are_single_pixels(crop):
+    made = replace(crop, guides={**crop.guides, "water": crop.guides["ndvi"]})
+    both = 0
+    for seed in range(60):
+        asked = settings(guide_scatter_share=0.5, gap_cover=(0.1, 0.2))
+        other = varied(made, asked, np.random.default_rng(seed))
+        np.testing.assert_array_equal(other.lst_kelvin, crop.lst_kelvin)
+        gaps = [np.isnan(guide) for guide in other.guides.values()]
+        for each in gaps:
+            # Standard deviation of a share of 2304 pixels: below 0.01.
+            assert not each.any() or 0.07 < each.mean() < 0.23
+            if each.any():
+                beside = (each[1:] & each[:-1]).sum() / each[1:].sum()
+                assert beside < 0.3, "a neighbour is missing no more often than any other pixel"
+        both += all(each.any() for each in gaps)
+    assert 5 <= both <= 25, "each guide on its own, in half of the samples"
+
+
+def test_all_guides_are_absent_together(crop):
+    made = replace(crop, guides={**crop.guides, "water": crop.guides["ndvi"]})
+    counts = {True: 0, False: 0}
+    for seed in range(100):
+        other = varied(made, settings(all_absent_share=0.5), np.random.default_rng(seed))
+        absent = {bool(np.isnan(guide).all()) for guide in other.guides.values()}
+        (together,) = absent
+        counts[together] += 1
+        assert together or same(other, crop)
+    assert min(counts.values()) > 30
+
+
+def test_guides_stay_within_their_range_if_wanted(crop):
+    made = replace(
+        crop, guides={"water": np.round(crop.guides["ndvi"]), "own": 9 * crop.lst_kelvin}
+    )
+    asked = {"guide_noise": 0.2, "guide_offset": 0.3}
+    free, clipped = (
+        varied(made, settings(**asked, clip_guides=clip), np.random.default_rng(0)).guides
+        for clip in (False, True)
+    )
+    assert free["water"].min() < 0 and free["water"].max() > 1
+    np.testing.assert_array_equal(clipped["water"], free["water"].clip(0, 1))
+    # What is not registered has no range.
+    np.testing.assert_array_equal(clipped["own"], free["own"])
+
+
+# Of batches 0 and 5 without variation, with its defaults, and with all that there was at first:
+# means of LST, NDVI and truth, and the part of NDVI that is missing.
+FORMER = [
+    [306.38092, 0.54476291, 306.38092, 0.0],
+    [306.3385, 0.54646027, 306.3385, 0.0],
+    [304.5235, 0.5553602, 304.5235, 0.022569444],
+    [310.92899, 0.53455865, 310.05655, 0.077690972],
+    [304.27432, 0.55482477, 304.5235, 0.022569444],
+    [310.93686, 0.53333831, 310.05655, 0.14366319],
+]
+
+
+def test_batches_of_former_settings_stay_what_they_were():
+    """The weights that are shipped can be trained anew only if nothing else is drawn."""
+    samples = [rasters(8, 0, "observed"), rasters(12, 1), rasters(9, 2)]
+    every = AugmentationConfig(
+        other_contrast_share=0.2,
+        lst_noise_kelvin=0.05,
+        guide_noise=0.01,
+        guide_shift_share=0.5,
+        cloud_share=0.3,
+        guide_gap_share=0.3,
+        guide_absent_share=0.1,
+    )
+    found = []
+    for variation in (None, AugmentationConfig(), every):
+        batches = CropBatches(samples, replace(ASKED, variation=variation), 4, seed=7)
+        for number in (0, 5):
+            inputs, target = batches.batch(number)
+            found.append([np.nanmean(inputs["lst_kelvin"]), np.nanmean(inputs["ndvi"])])
+            found[-1] += [np.nanmean(target[..., 0]), np.isnan(inputs["ndvi"]).mean()]
+    np.testing.assert_allclose(found, FORMER, rtol=1e-5)
+
+
 def test_a_batch_depends_on_seed_and_number_alone():
     samples = [rasters(8, 0, "observed"), rasters(8, 1)]
     asked = replace(ASKED, variation=AugmentationConfig())
