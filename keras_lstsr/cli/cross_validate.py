@@ -48,7 +48,8 @@ def command(
 
     Each fold of samples is predicted by a model that was not trained on its ground. The predictions
     are scored, and the standard deviations are calibrated on them. Then the model is trained on all
-    samples.
+    samples. With cross_validation.test_degraded, places of degraded fine LST are tested likewise,
+    and scored apart.
     """
     config = apply_settings(config_path, options.with_folds(folds))
     run_cross_validation(config, records, output, pairs, options)
@@ -65,7 +66,11 @@ def run_cross_validation(
 
     # MLflow is looked for before the backend starts: a missing extra should not take seconds.
     tracker = options.tracker()
-    from keras_lstsr.evaluation.cross_validation import pairs_scorer, records_scorer
+    from keras_lstsr.evaluation.cross_validation import (
+        pairs_scorer,
+        places_scorer,
+        records_scorer,
+    )
     from keras_lstsr.training.cross_validation import cross_validate
     from keras_lstsr.training.progress import RichProgress
 
@@ -76,14 +81,20 @@ def run_cross_validation(
         records,
         output,
         score=records_scorer(records, name) if pairs is None else pairs_scorer(pairs, name),
+        score_degraded=places_scorer(records, name),
         tracker=tracker,
         progress=None if options.quiet else RichProgress(console),
         overwrite=options.overwrite,
     )
-    for variant, means in result.scores.means.items():
-        line = ", ".join(
-            f"{method} {values['bias_free_rmse_kelvin']:.3f} K"
-            for method, values in sorted(means.items(), key=lambda item: item[0] != name)
-        )
-        console.print(f"{variant}, bias-free error: {line}")
+    told = [(result.scores, "bias_free_rmse_kelvin", "bias-free error", " K")]
+    if result.place_scores is not None:
+        told.append((result.place_scores, "ratio_to_bicubic", "error over bicubic’s", ""))
+    for scores, metric, words, unit in told:
+        for variant, means in scores.means.items():
+            line = ", ".join(
+                f"{method} {values[metric]:.3f}{unit}"
+                for method, values in sorted(means.items(), key=lambda item: item[0] != name)
+                if metric in values
+            )
+            console.print(f"{variant}, {words}: {line}")
     console.print(f"Model: {result.model_path}")

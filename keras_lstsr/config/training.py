@@ -107,6 +107,9 @@ class CrossValidationConfig(Settings):
     Attributes:
         folds: Parts of the samples, by place, each of which is predicted by a model that has seen
             only the others.
+        test_degraded: Whether samples whose LST was made from their truth are tested, too, whole
+            places at a time; else they are in every training.
     """
 
     folds: int = Field(default=4, ge=2)
+    test_degraded: bool = False

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from keras_lstsr.config import GUIDED
 from keras_lstsr.errors import GridError
 from keras_lstsr.evaluation.compare import SampleSet, compare
-from keras_lstsr.evaluation.methods import Method, Refined, SharpeningMethod
+from keras_lstsr.evaluation.methods import Method, Refined, SharpeningMethod, parse_method
+from keras_lstsr.evaluation.places import PLACES, PlacesProtocol, is_classical
 from keras_lstsr.evaluation.protocols import AsterProtocol, NestedProtocol, ScoringProtocol
-from keras_lstsr.evaluation.result import BASELINE
+from keras_lstsr.evaluation.result import BASELINE, BenchmarkResult
 from keras_lstsr.evaluation.sources import RecordSamples
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.records.pairs import find_pairs
@@ -112,6 +113,93 @@ def records_scorer(folder: str | PathLike[str], name: str = GUIDED) -> Scorer:
         )
 
     return score
+
+
+PLACE_BASELINES = (BASELINE, "tsharp", "tsharp:regression=local")
+"""The classical methods beside which predictions of degraded samples are scored."""
+
+
+def places_scorer(folder: str | PathLike[str], name: str = GUIDED) -> Scorer:
+    """Returns what scores predictions of degraded samples by the protocol of places.
+
+    The scores' variants are places by day or by night, ``GROUP_day``, with means over their dates;
+    and ``places_day_guided``, ``places_day_alone``, …, with means over places: those with a guide
+    that classical methods can use, and those without.
+
+    Args:
+        folder: A records folder with truth.
+        name: Names the network among the methods.
+
+    Raises:
+        RecordsError: If the folder holds no records.
+    """
+    metadata = load_metadata(folder)
+    factor, splits = metadata.scale_factor, [s for s, count in metadata.counts.items() if count]
+
+    def score(predictions: Mapping[str, NDArray[np.floating]]) -> CrossValidationScores:
+        methods: dict[str, Method] = {each: parse_method(each, factor) for each in PLACE_BASELINES}
+        methods[name] = OutOfFold(predictions, factor)
+        samples = SampleSet(
+            "cross-validation",
+            _WithKnownGuides(RecordSamples(Path(folder), splits, names=predictions.keys())),
+            [PlacesProtocol()],
+            factor=factor,
+            some_unguided=True,
+        )
+        (result,) = compare(samples, methods).results
+        variant = {
+            image: f"{group}_{result.day_night[image]}"
+            for image, group in zip(result.images, result.group_of_images, strict=True)
+        }
+        return CrossValidationScores(
+            [SampleScore(variant[s.image], s.image, s.method, s.values) for s in result.scores],
+            _means_by_place(result, variant),
+            {each: dict(result.details) for each in variant.values()},
+        )
+
+    return score
+
+
+def _means_by_place(
+    result: BenchmarkResult, variant: Mapping[str, str]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Variant → method → metric → mean: over the images of a place, then over places."""
+    means: dict[str, dict[str, dict[str, float]]] = {}
+    kinds: dict[str, list[str]] = {}
+    for place in sorted(set(variant.values())):
+        own = [s for s in result.scores if variant[s.image] == place]
+        for method in dict.fromkeys(score.method for score in own):
+            rows = [score.values for score in own if score.method == method]
+            means.setdefault(place, {})[method] = {**_mean(rows), "images": float(len(rows))}
+        guided = any(is_classical(method) and method != BASELINE for method in means[place])
+        kind = f"{PLACES}_{result.day_night[own[0].image]}_{'guided' if guided else 'alone'}"
+        kinds.setdefault(kind, []).append(place)
+    for kind, places in kinds.items():
+        for method in result.methods:
+            rows = [means[place][method] for place in places if method in means[place]]
+            if rows:
+                whole = {**_mean(rows), "images": sum(row["images"] for row in rows)}
+                means.setdefault(kind, {})[method] = whole
+    return means
+
+
+def _mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Means of the finite values; a metric without any has none."""
+    found = {name: [row[name] for row in rows if name in row] for name in rows[0]}
+    finite = {name: [v for v in values if np.isfinite(v)] for name, values in found.items()}
+    return {name: float(np.mean(values)) for name, values in finite.items() if values}
+
+
+@dataclass(frozen=True)
+class _WithKnownGuides:
+    """Samples without the guides that are missing throughout, which records fill up with NaN."""
+
+    samples: Iterable[SceneSample]
+
+    def __iter__(self) -> Iterator[SceneSample]:
+        for sample in self.samples:
+            known = {n: g for n, g in sample.guides.items() if np.isfinite(g.values).any()}
+            yield replace(sample, guides=known)
 
 
 class OutOfFold:

@@ -37,6 +37,9 @@ from keras_lstsr.records.schema import SCALE_FACTOR
 LAND_COVER, WATER_CLASS = "land_cover", 1
 DRAWN_NOISE_KELVIN = 0.05
 
+# Between the name of a scene and the number of its draw.
+_DRAW = "#"
+
 # Fine pixels of MODIS are 231.656 m, those of UTM grids made for it 250 m.
 _FINE_PIXEL_M = (225.0, 255.0)
 # Full widths at half maximum that are drawn: MODIS's own is about 1 km at nadir, wider off it.
@@ -72,7 +75,7 @@ class PlaceScene:
     def name(self) -> str:
         """``place/date_half``, and ``#1`` for the first draw."""
         stem = _parts(self.path)[0]
-        return f"{self.path.parent.name}/{stem}" + (f"#{self.draw}" if self.draw else "")
+        return f"{self.path.parent.name}/{stem}" + (f"{_DRAW}{self.draw}" if self.draw else "")
 
     @property
     def paths(self) -> list[Path]:
@@ -181,6 +184,15 @@ def left_out(folder: str | PathLike[str], scenes: Sequence[PlaceScene]) -> list[
     kept = {scene.path for scene in scenes}
     paths = (p for roles in _rasters(Path(folder)).values() for p in roles["lst"].values())
     return [PlaceScene(path, "").name for path in paths if path not in kept]
+
+
+def without_draw(name: str) -> tuple[str, int]:
+    """Returns a scene's name without the number of its draw, and the number; 0 where there is none.
+
+    It is the name that the scene has where nothing is drawn.
+    """
+    stem, sign, number = name.rpartition(_DRAW)
+    return (stem, int(number)) if sign and number.isdecimal() else (name, 0)
 
 
 def _drawn(scene: PlaceScene, draw: int) -> PlaceScene:

@@ -6,6 +6,7 @@
       model.keras             trained on all samples, its standard deviations calibrated
       card.json               what it is, where it comes from, how good it is on unseen ground
       cross_validation.csv    the scores of each sample by a model that has not seen its ground
+      cross_validation_places.csv    those of samples whose LST was made from their truth, if tested
       dataset.json            a copy of the records' description
       folds/fold_N/           the run folder of each fold's training
       folds/fold_N.npz        its predictions of its tested samples: NAME:kelvin and NAME:std
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -32,13 +33,16 @@ from keras_lstsr.artifacts.model_folder import CardData, ModelCard, RunInfo
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.files import sha256_of, write_text_whole, written_whole
-from keras_lstsr.records.folds import fold_records, scene_folds
+from keras_lstsr.records.folds import degraded_folds, fold_records, scene_folds
 from keras_lstsr.records.reading import iterate_samples
 from keras_lstsr.records.sample import Sample
 from keras_lstsr.records.schema import (
     DATASET_FILE,
+    ORIGINS,
     SPLITS,
     DatasetMetadata,
+    Origin,
+    SceneInfo,
     load_metadata,
     require_truth,
 )
@@ -61,8 +65,10 @@ class FoldRecord(BaseModel):
 
     Attributes:
         fold: Counted from 1.
-        tested: The scenes whose samples were predicted.
-        trained_on: The scenes that the model has learnt from.
+        tested: The observed scenes whose samples were predicted.
+        trained_on: The observed scenes that the model has learnt from.
+        tested_degraded: The scenes whose LST was made from their truth and that were predicted.
+        trained_on_degraded: Those of them that the model has learnt from.
         truth_share: Part of the fine pixels of those that had truth, after masking; of what two
             instruments observed.
         loss: The last epoch's.
@@ -72,6 +78,8 @@ class FoldRecord(BaseModel):
     fold: int
     tested: list[str]
     trained_on: list[str]
+    tested_degraded: list[str] = []
+    trained_on_degraded: list[str] = []
     truth_share: float
     loss: float
     seconds: float
@@ -85,12 +93,15 @@ class CrossValidation:
         model_path: The calibrated model, trained on all samples.
         card: The content of ``card.json``.
         scores: Of the predictions on unseen ground.
+        place_scores: Of those of samples whose LST was made from their truth; None where none was
+            tested or scored.
         calibration: Of the standard deviations; None where the network gives none.
     """
 
     model_path: Path
     card: ModelCard
     scores: CrossValidationScores
+    place_scores: CrossValidationScores | None
     calibration: Calibration | None
 
 
@@ -100,6 +111,7 @@ def cross_validate(
     output_dir: str | PathLike[str],
     *,
     score: Scorer,
+    score_degraded: Scorer | None = None,
     tracker: Tracker | None = None,
     progress: TrainingProgress | None = None,
     overwrite: bool = False,
@@ -107,15 +119,18 @@ def cross_validate(
     """Cross-validates a network by place, then trains it on all samples.
 
     Each fold's model learns from the other folds' samples, and from no truth on ground that a
-    sample of its own fold covers. Samples whose LST was made from their own truth are never
-    tested. The standard deviations are calibrated on the predictions so made, and the final model
-    is trained with the same settings on everything. A killed run goes on where it stopped.
+    sample of its own fold covers. Samples whose LST was made from their own truth are tested only
+    with ``cross_validation.test_degraded``, and scored apart. The standard deviations are
+    calibrated on the predictions of observed samples, and the final model is trained with the same
+    settings on everything. A killed run goes on where it stopped.
 
     Args:
         config: The settings.
         records_dir: Folder of records with fine truth; their splits do not matter.
         output_dir: Folder for the results.
         score: Scores the predictions on unseen ground.
+        score_degraded: Scores those of samples whose LST was made from their truth; None leaves
+            them in ``folds/fold_N.npz``, unscored.
         tracker: MLflow's run, in which those of the trainings are nested; None trains without
             MLflow.
         progress: Shows the trainings; None shows nothing.
@@ -141,7 +156,7 @@ def cross_validate(
         if tracker is not None:
             tracker.begin(info, config, run.records_dir, {})
         folder.write_run(info)
-        return run.whole(score)
+        return run.whole(score, score_degraded)
 
 
 def _check(config: ExperimentConfig, metadata: DatasetMetadata, records_dir: Path) -> None:
@@ -171,9 +186,11 @@ class _Run:
     def folds_dir(self) -> Path:
         return self.folder.path / "folds"
 
-    def whole(self, score: Scorer) -> CrossValidation:
+    def whole(self, score: Scorer, score_degraded: Scorer | None) -> CrossValidation:
         count = self.config.cross_validation.folds
         assigned = scene_folds(self.metadata, count)
+        if self.config.cross_validation.test_degraded:
+            assigned |= degraded_folds(self.metadata, count)
         records: list[FoldRecord] = []
         predictions: Predictions = {}
         fold_of: dict[str, int] = {}
@@ -182,11 +199,16 @@ class _Run:
             records.append(record)
             predictions |= predicted
             fold_of |= dict.fromkeys(predicted, fold)
-        scores = score({name: kelvin for name, (kelvin, _) in predictions.items()})
-        write_text_whole(self.folder.scores, scores.as_csv(fold_of, self._groups(predictions)))
-        for line in scores.lines():
-            self.progress.note(line)
-        calibration = self._calibration(predictions, fold_of)
+        observed, degraded = (
+            {name: p for name, p in predictions.items() if self._scene(name).origin == origin}
+            for origin in ORIGINS
+        )
+        scores = self._scored(score, observed, fold_of, self.folder.scores)
+        of_places = None
+        if score_degraded is not None and degraded:
+            of_places = self._scored(score_degraded, degraded, fold_of, self.folder.place_scores)
+        every = [each for each in (scores, of_places) if each is not None]
+        calibration = self._calibration(observed, fold_of)
         with self._derived(None) as derived:
             final = self._trained(derived, self.folder.path / "final")
             card = training_card(self.config, derived, final.read_run(), final.model)
@@ -200,19 +222,29 @@ class _Run:
                 "data": card.data | {"observed": _also_for_validation(card.data["observed"])},
                 "dataset_fingerprint": self.metadata.fingerprint,
                 "folds": [record.model_dump() for record in records],
-                "scores": scores.as_json(fold_of),
+                "scores": {k: v for each in every for k, v in each.as_json(fold_of).items()},
                 "calibration": {} if calibration is None else calibration.as_json(),
             }
         )
         self.folder.write_card(card)
-        self._finish(records, scores, calibration, final.read_run())
-        return CrossValidation(self.folder.model, card, scores, calibration)
+        self._finish(records, every, calibration, final.read_run())
+        return CrossValidation(self.folder.model, card, scores, of_places, calibration)
 
-    def _groups(self, samples: Iterable[str]) -> dict[str, str]:
-        """Returns sample → group of its scene, from which it has its name."""
+    def _scored(
+        self, score: Scorer, predictions: Predictions, fold_of: Mapping[str, int], table: Path
+    ) -> CrossValidationScores:
+        """Scores predictions, writes the table and shows the means."""
+        scores = score({name: kelvin for name, (kelvin, _) in predictions.items()})
+        groups = {name: self._scene(name).group for name in predictions}
+        write_text_whole(table, scores.as_csv(fold_of, groups))
+        for line in scores.lines():
+            self.progress.note(line)
+        return scores
+
+    def _scene(self, sample: str) -> SceneInfo:
+        """Returns the scene of a sample, which has its name from it."""
         scenes = self.metadata.scenes
-        names = {name: name if name in scenes else name.rpartition("/")[0] for name in samples}
-        return {name: scenes[scene].group for name, scene in names.items()}
+        return scenes[sample if sample in scenes else sample.rpartition("/")[0]]
 
     def _fold(self, fold: int, assigned: Mapping[str, int]) -> tuple[FoldRecord, Predictions]:
         written = self.folds_dir / f"fold_{fold}.json"
@@ -224,11 +256,12 @@ class _Run:
             return found, _read_predictions(arrays)
         tested = [name for name, own in assigned.items() if own == fold - 1]
         with self._derived(fold) as derived:
-            learnt = self._learnt(derived, fold)
+            learnt, also_learnt = self._learnt(derived, fold)
             share = float(np.mean([valid for _, valid in learnt]))
             self.progress.note(
                 f"{title}: learns from {len(learnt)} samples, truth on {share:.1%} of their "
-                f"pixels; {len(tested)} of {len(assigned)} scenes are tested"
+                f"pixels, and {len(also_learnt)} degraded ones; {len(tested)} of {len(assigned)} "
+                "scenes are kept out"
             )
             run = self._trained(derived, self.folds_dir / f"fold_{fold}")
             model = keras.saving.load_model(run.model, compile=False)
@@ -238,8 +271,10 @@ class _Run:
             }
         record = FoldRecord(
             fold=fold,
-            tested=tested,
+            tested=[name for name in tested if self._scene(name).origin == "observed"],
             trained_on=sorted({scene for scene, _ in learnt}),
+            tested_degraded=[n for n in predictions if self._scene(n).origin == "degraded"],
+            trained_on_degraded=sorted({scene for scene, _ in also_learnt}),
             truth_share=round(share, 4),
             loss=run.read_history()[-1]["loss"],
             seconds=run.read_run().training_seconds,
@@ -248,13 +283,15 @@ class _Run:
         write_text_whole(written, record.model_dump_json(indent=2) + "\n")
         return record, predictions
 
-    def _learnt(self, derived: Path, fold: int) -> list[tuple[str, float]]:
-        """Returns scene and share of truth of each observed sample that a fold learns from."""
-        learnt = []
+    def _learnt(
+        self, derived: Path, fold: int
+    ) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
+        """Returns scene and share of truth of each observed, and degraded, sample of a training."""
+        found: dict[Origin, list[tuple[str, float]]] = {origin: [] for origin in ORIGINS}
         if load_metadata(derived).counts["train"]:
             for sample in iterate_samples(derived, "train"):
-                if sample.origin == "observed":
-                    learnt.append((sample.scene, sample.valid_share))
+                found[sample.origin].append((sample.scene, sample.valid_share))
+        learnt = found["observed"]
         if not learnt:
             raise ConfigError(
                 "no truth is left to learn from: it lies on the ground that the fold tests",
@@ -263,7 +300,7 @@ class _Run:
                 found=f"fold {fold} of {self.config.cross_validation.folds}",
                 action="Prepare records of more places.",
             )
-        return learnt
+        return learnt, found["degraded"]
 
     @contextlib.contextmanager
     def _derived(self, fold: int | None) -> Iterator[Path]:
@@ -272,7 +309,14 @@ class _Run:
         if not (path / DATASET_FILE).exists():
             shutil.rmtree(path, ignore_errors=True)
             number = None if fold is None else fold - 1
-            fold_records(self.records_dir, number, self.config.cross_validation.folds, path)
+            settings = self.config.cross_validation
+            fold_records(
+                self.records_dir,
+                number,
+                settings.folds,
+                path,
+                test_degraded=settings.test_degraded,
+            )
         yield path
         shutil.rmtree(path)
 
@@ -310,13 +354,13 @@ class _Run:
     def _finish(
         self,
         records: Sequence[FoldRecord],
-        scores: CrossValidationScores,
+        scores: Sequence[CrossValidationScores],
         calibration: Calibration | None,
         final: RunInfo,
     ) -> None:
         """Sums up in run.json and in MLflow."""
         info = self.info
-        summary = scores.figures()
+        summary = {name: value for each in scores for name, value in each.figures().items()}
         if calibration is not None:
             summary["calibration_factor"] = calibration.factor
             for record, share in zip(records, calibration.coverage_by_fold, strict=False):
@@ -332,7 +376,8 @@ class _Run:
         if self.tracker is not None:
             self.tracker.log_summary({**summary, "training_seconds": info.training_seconds})
             folder = self.folder
-            self.tracker.log_files([folder.model, folder.card, folder.scores, folder.config])
+            tables = [table for table in (folder.scores, folder.place_scores) if table.exists()]
+            self.tracker.log_files([folder.model, folder.card, *tables, folder.config])
 
 
 def predict_sample(model: keras.Model, sample: Sample) -> tuple[FloatArray, FloatArray | None]:

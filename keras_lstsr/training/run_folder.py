@@ -56,6 +56,7 @@ class RunFolder(ModelFolder):
         self.backup = self.path / "backup"
         self.figures = self.path / "figures"
         self.scores = self.path / "cross_validation.csv"
+        self.place_scores = self.path / "cross_validation_places.csv"
 
     def open(
         self, config: ExperimentConfig, fingerprint: str, dataset: Path, *, overwrite: bool = False

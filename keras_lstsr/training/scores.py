@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ CARD_METRICS = (
     "psnr_db",
     "ssim",
     "high_pass_correlation",
+    "ratio_to_bicubic",
 )
 """Those of the metrics that a model's card and the screen show."""
 
@@ -99,9 +101,12 @@ class CrossValidationScores:
         ]
 
     def figures(self) -> dict[str, float]:
-        """Returns the finite means by one name each, ``VARIANT_METHOD_METRIC``."""
+        """Returns the finite means by one name each, ``VARIANT_METHOD_METRIC``.
+
+        Characters that MLflow does not allow in a metric's name are ``-``.
+        """
         return {
-            f"{variant}_{method}_{name}": float(value)
+            re.sub(r"[^\w\-./: ]", "-", f"{variant}_{method}_{name}"): float(value)
             for variant, means in self.means.items()
             for method, values in means.items()
             for name, value in values.items()

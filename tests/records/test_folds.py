@@ -12,10 +12,11 @@ from pyproj import Transformer
 from keras_lstsr.errors import ConfigError, RecordsError
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.registration import Shift
-from keras_lstsr.records.folds import assign_folds, fold_records, scene_folds
+from keras_lstsr.records.folds import assign_folds, degraded_folds, fold_records, scene_folds
 from keras_lstsr.records.pairs import find_pairs
 from keras_lstsr.records.reading import iterate_samples
 from keras_lstsr.records.scene_sample import cropped_to_guides, nested
+from keras_lstsr.records.schema import load_metadata
 from keras_lstsr.testing.rasters import utm_grid
 from keras_lstsr.testing.records import coordinate_sample, write_samples
 from keras_lstsr.testing.samples import made_track
@@ -131,6 +132,64 @@ def test_a_fine_scene_elsewhere_is_in_every_training(tmp_path):
         fold_records(tmp_path / "records", fold, 3, tmp_path / f"fold{fold}")
         names = [sample.name for sample in iterate_samples(tmp_path / f"fold{fold}", "train")]
         assert "scene3" in names and len(names) == (4 if fold is None else 3)
+
+
+@pytest.fixture
+def places(track, tmp_path):
+    """Records of the track, and of degraded places elsewhere: a large one with two dates in two
+    draws, files of another name on a part of its ground, three small ones; and one on the track."""
+    _, whole = track
+    samples = [sample for sample in whole.values() if sample.origin == "observed"]
+    large = replace(samples[0], origin="degraded", group="large")
+    for date in ("1_day", "2_night"):
+        for draw in (1, 2):
+            name, grid = f"large/{date}#{draw}", large.grid.shifted(500, 0)
+            samples.append(replace(large, name=name, scene=name, grid=grid))
+    over = large.grid.shifted(507, 3)
+    samples.append(replace(large, name="file", scene="file", group="files", grid=over))
+    for number in range(3):
+        name, grid = f"small{number}/1_day#1", large.grid.shifted(700 + 50 * number, 0)
+        samples.append(
+            replace(large, name=name, scene=name, group=name.partition("/")[0], grid=grid)
+        )
+    half = samples[4].grid.shifted(10, 0)
+    samples.append(replace(large, name="beside", scene="beside", group="beside", grid=half))
+    write_samples(tmp_path / "places", samples)
+    return tmp_path / "places", {sample.name: sample for sample in samples}
+
+
+def test_places_are_dealt_out_whole_by_their_size(places):
+    metadata = load_metadata(places[0])
+    dealt = degraded_folds(metadata, 3)
+    assert list(dealt) == sorted(n for n in places[1] if places[1][n].origin == "degraded")
+    large = {fold for name, fold in dealt.items() if name.startswith(("large", "file"))}
+    assert large == {0}, "the largest comes first, with what lies on its ground"
+    # The other four are of one size and follow by name: to folds 1 and 2, and back again.
+    others = [dealt[name] for name in ("beside", *(f"small{n}/1_day#1" for n in range(3)))]
+    assert others == [1, 2, 2, 1]
+    assert degraded_folds(load_metadata(places[0]), 3) == dealt
+    only = metadata.model_copy(update={"scenes": {"0": metadata.scenes["0"]}})
+    assert degraded_folds(only, 3) == {}
+
+
+def test_no_point_of_training_lies_in_a_tested_place_or_pair(places, tmp_path):
+    folder, whole = places
+    hidden, seen = 0, []
+    for fold in range(2):
+        metadata = fold_records(folder, fold, 2, tmp_path / f"fold{fold}", test_degraded=True)
+        tested = list(iterate_samples(tmp_path / f"fold{fold}", "test"))
+        training = list(iterate_samples(tmp_path / f"fold{fold}", "train"))
+        hidden += hidden_points(training, tested, whole)
+        seen += [sample.name for sample in tested]
+        kept_out = {n for n, own in degraded_folds(load_metadata(folder), 2).items() if own == fold}
+        # Further draws of what is tested neither teach nor test.
+        assert not kept_out & {sample.name for sample in training}
+        assert {"large/1_day#2", "large/2_night#2"} <= kept_out or fold == 1
+        assert metadata.settings["test_degraded"] is True
+        for sample in tested:
+            np.testing.assert_array_equal(sample.truth_kelvin, whole[sample.name].truth_kelvin)
+    assert sorted(seen) == sorted(name for name in whole if not name.endswith("#2"))
+    assert hidden > 100
 
 
 def test_what_cannot_be_folded_is_named(records, track, tmp_path):

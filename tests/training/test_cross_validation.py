@@ -252,4 +252,56 @@ def test_the_settings_in_configs_are_those_of_the_shipped_weights():
     shipped = ModelFolder(shipped_folder(PRETRAINED))
     config = ExperimentConfig.from_yaml(ROOT / "configs" / "pretrain.yaml")
     assert shipped.read_config() == config
-    assert shipped.read_card().settings == json.loads(config.model_dump_json())
+    # Settings that came later have the defaults that they had without saying.
+    assert ExperimentConfig.from_dict(shipped.read_card().settings) == config
+
+
+def test_places_are_tested_and_scored_apart(tmp_path):
+    """Two degraded places, one of them in two draws, beside the four observed scenes."""
+    samples = made_samples()[:4]
+    for number, name in enumerate(("a/1_day#1", "a/1_day#2", "b/1_night#1")):
+        grid = samples[0].grid.shifted(1000 + 100 * (number // 2), 0)
+        made = vegetated_sample(20 + number, truth=True, side=14)
+        group = name.partition("/")[0]
+        samples.append(
+            replace(made, name=name, scene=name, group=group, grid=grid, origin="degraded")
+        )
+    write_samples(tmp_path / "records", samples, num_shards=1)
+    config = with_settings(CONFIG, "cross_validation", test_degraded=True)
+    seen = []
+
+    def score_degraded(predictions: Mapping[str, NDArray[np.floating]]) -> CrossValidationScores:
+        seen.append(predictions)
+        rows = [SampleScore("a", name, "guided", {"ratio_to_bicubic": 1.0}) for name in predictions]
+        return CrossValidationScores(rows, {"a": {"guided": {"ratio_to_bicubic": 1.0}}})
+
+    out = tmp_path / "out"
+    result = cross_validate(
+        config, tmp_path / "records", out, score=score, score_degraded=score_degraded
+    )
+    (predictions,) = seen
+    assert set(predictions) == {"a/1_day#1", "b/1_night#1"}
+    assert all(np.isfinite(kelvin).all() for kelvin in predictions.values())
+    assert {row.sample for row in result.scores.rows} == {f"train-{n}" for n in range(4)}
+    assert set(result.card.scores) == {"made", "a"}
+    folds = [json.loads((out / "folds" / f"fold_{n}.json").read_text()) for n in (1, 2)]
+    assert [fold["tested_degraded"] for fold in folds] == [["a/1_day#1"], ["b/1_night#1"]]
+    learnt = [fold["trained_on_degraded"] for fold in folds]
+    assert learnt == [["b/1_night#1"], ["a/1_day#1", "a/1_day#2"]]
+    assert sorted(name for fold in folds for name in fold["tested"]) == [
+        f"train-{n}" for n in range(4)
+    ]
+    with np.load(out / "folds" / "fold_1.npz") as arrays:
+        kelvin, std = arrays["a/1_day#1:kelvin"], arrays["a/1_day#1:std"]
+    np.testing.assert_array_equal(kelvin, predictions["a/1_day#1"])
+    assert std.shape == kelvin.shape == (56, 56) and (std > 0).all()
+    with (out / "cross_validation_places.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["sample"], row["fold"], row["group"]) for row in rows] == [
+        ("a/1_day#1", "1", "a"),
+        ("b/1_night#1", "2", "b"),
+    ]
+    with (out / "cross_validation.csv").open() as stream:
+        assert {row["group"] for row in csv.DictReader(stream)} == {f"train-{n}" for n in range(4)}
+    # The calibration is that of the observed samples alone.
+    assert len(result.calibration.coverage_by_fold) == 2
