@@ -17,7 +17,7 @@ from keras_lstsr.products import POLICIES
 from keras_lstsr.records.cutting import CutSettings
 from keras_lstsr.records.fine_scenes import find_fine_scenes
 from keras_lstsr.records.pairs import find_pairs
-from keras_lstsr.records.place_scenes import find_places
+from keras_lstsr.records.place_scenes import DEFAULT_DRAWS, find_places
 from keras_lstsr.records.places import SplitSettings
 from keras_lstsr.records.rasters import LST, TRUTH, RasterReader
 from keras_lstsr.records.scene_sample import FileSource
@@ -94,7 +94,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="folder of places: PLACE/DATE_day_lst_77m.tif and optionally …_ndvi_77m.tif; fine LST "
         "is the truth, and the input is what footprints of 0.9 to 2 km see of it",
     )
-    add("--draws", type=int, default=2, help="footprints drawn for each scene of --places")
+    add(
+        "--draws",
+        type=int,
+        default=DEFAULT_DRAWS,
+        help="footprints drawn for each scene of --places",
+    )
     add("--overwrite", action="store_true", help="replace records that are there")
     add("--patch_size", type=int, default=64, help="LST pixels along a sample's side")
     add("--stride", type=int, default=None, help="LST pixels between samples; default: patch_size")

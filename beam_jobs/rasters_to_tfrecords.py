@@ -106,6 +106,7 @@ def run(argv: Sequence[str] | None = None) -> DatasetMetadata | None:
     described: dict[str, Any] = {
         "readers": {role: asdict(reader) for role, reader in inputs.readers.items()},
         **asdict(inputs.settings),
+        "references": options.references,
     }
     publication = Publication(staging_folder(output), output, inputs.settings, described)
     ensure_folder(publication.staging)

@@ -59,7 +59,9 @@ def test_command_parses(project, name):
         "train": {"set": "training.epochs=5"},
         "prepare": {"ndvi": "scenes/*09*.hdf"},
         "cross-validate": {"pairs": "pairs"},
-        "pretrain": {"fine-scenes": "scenes"},
+        "pretrain": {
+            **{"fine-scenes": "scenes", "places": "places", "draws": "3", "references": "True"}
+        },
         "predict": {"ndvi": "ndvi.hdf"},
     }
     # Without a storage folder paths are not looked for.

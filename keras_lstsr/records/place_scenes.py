@@ -36,6 +36,7 @@ from keras_lstsr.records.schema import SCALE_FACTOR
 
 LAND_COVER, WATER_CLASS = "land_cover", 1
 DRAWN_NOISE_KELVIN = 0.05
+DEFAULT_DRAWS = 2
 
 # Between the name of a scene and the number of its draw.
 _DRAW = "#"

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from keras_lstsr.cli.main import cli
 from keras_lstsr.errors import ConfigError, ProductError
-from keras_lstsr.testing.samples import made_scene, moved, write_pair
+from keras_lstsr.records.schema import load_metadata
+from keras_lstsr.testing.samples import made_scene, moved, write_pair, write_places
 
 TINY = (
     "training.epochs=1",
@@ -66,6 +67,34 @@ def test_from_pairs_to_the_model(tmp_path):
     assert told.output.startswith("unseen_ground, bias-free error: guided")
     with (tmp_path / "again" / "cross_validation.csv").open() as stream:
         assert {row["method"] for row in csv.DictReader(stream)} == {"guided", "bicubic", "tsharp"}
+
+
+@pytest.mark.slow
+def test_places_and_references_reach_the_records(tmp_path, monkeypatch):
+    """What is trained on them is tested elsewhere: here the training is left out."""
+    pairs, places = write_pairs(tmp_path / "pairs", 2), write_places(tmp_path / "places")
+    trained = []
+    monkeypatch.setattr(
+        "keras_lstsr.cli.pretrain.run_cross_validation", lambda *given: trained.append(given[1])
+    )
+    given = ["pretrain", "--pairs", pairs, "--output", tmp_path / "out", "--no-mlflow"]
+    options = ["--places", places, "--draws", "1", "--references"]
+    for each in (options, ["--references", "true", *options[:-1]]):  # as `mlflow run -P` says it
+        told = invoke(*given, *each)
+        assert told.exit_code == 0, told.output
+    assert trained == [tmp_path / "out" / "records"] * 2
+    metadata = load_metadata(trained[0])
+    assert metadata.guides == ["ndvi", "water", "reference"]
+    degraded = {name for name, scene in metadata.scenes.items() if scene.origin == "degraded"}
+    assert degraded == {
+        *(f"coast/{stem}#1" for stem in ("20230601_day", "2023170201530_day")),
+        *("coast/20230620_morning#1", "coast/20230602_night#1", "river/unknown-warm_day#1"),
+    }
+    for other in ([*options[:2], "--draws", "2", "--references"], options[:-1]):
+        with pytest.raises(ConfigError, match="with other options"):
+            invoke(*given, *other)
+    with pytest.raises(ConfigError, match="from other files"):
+        invoke(*given, "--references")
 
 
 @pytest.mark.parametrize(
