@@ -6,23 +6,34 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_lstsr.config import GUIDED
-from keras_lstsr.errors import GridError
+from keras_lstsr.errors import ConfigError, GridError
 from keras_lstsr.evaluation.compare import SampleSet, compare
-from keras_lstsr.evaluation.methods import Method, Refined, SharpeningMethod, parse_method
+from keras_lstsr.evaluation.methods import (
+    Method,
+    PredictorMethod,
+    Refined,
+    SharpeningMethod,
+    parse_method,
+)
 from keras_lstsr.evaluation.places import PLACES, PlacesProtocol, is_classical
 from keras_lstsr.evaluation.protocols import AsterProtocol, NestedProtocol, ScoringProtocol
 from keras_lstsr.evaluation.result import BASELINE, BenchmarkResult
 from keras_lstsr.evaluation.sources import RecordSamples
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.records.pairs import find_pairs
+from keras_lstsr.records.place_scenes import place_of
 from keras_lstsr.records.scene_sample import Coregistration, SampleSource, SceneSample
 from keras_lstsr.records.schema import load_metadata
 from keras_lstsr.training.scores import CrossValidationScores, SampleScore, Scorer
+
+if TYPE_CHECKING:
+    from keras_lstsr.inference.predictor import Predictor
 
 
 def score_out_of_fold(
@@ -200,6 +211,78 @@ class _WithKnownGuides:
         for sample in self.samples:
             known = {n: g for n, g in sample.guides.items() if np.isfinite(g.values).any()}
             yield replace(sample, guides=known)
+
+
+class ModelsOfFolds:
+    """The networks of a cross-validation as one method: a place gets the one that left it out.
+
+    Their standard deviations have the calibration of the final model.
+
+    Args:
+        folder: What ``keras-lstsr cross-validate`` with ``cross_validation.test_degraded`` wrote.
+
+    Raises:
+        ConfigError: If no fold of it has left a place out.
+    """
+
+    def __init__(self, folder: str | PathLike[str]) -> None:
+        from keras_lstsr.training.cross_validation import read_folds
+
+        self._folder = Path(folder)
+        self._fold_of = {
+            place_of(scene): record.fold
+            for record in read_folds(folder)
+            for scene in record.tested_degraded
+            if place_of(scene)
+        }
+        if not self._fold_of:
+            raise ConfigError(
+                "no fold has left a place out",
+                path=folder,
+                field="cross_validation.test_degraded",
+                action="Train on records with places, with this setting true.",
+            )
+        self._methods: dict[int, PredictorMethod] = {}
+
+    def __call__(self, sample: SceneSample) -> Refined:
+        """See ``Method``.
+
+        Raises:
+            ConfigError: If no fold has left the sample's place out, or the cross-validation has
+                not finished.
+            ModelError: If the fold's model cannot be loaded.
+        """
+        fold = self._fold_of.get(place_of(sample.name))
+        if fold is None:
+            raise ConfigError(
+                "no fold has left this place out",
+                path=self._folder,
+                found=sample.name,
+                expected=", ".join(sorted(self._fold_of)),
+            )
+        if fold not in self._methods:
+            self._methods[fold] = PredictorMethod(self._predictor(fold))
+        return self._methods[fold](sample)
+
+    def _predictor(self, fold: int) -> Predictor:
+        from keras_lstsr.artifacts.loading import open_model
+        from keras_lstsr.artifacts.model_folder import ModelFolder
+        from keras_lstsr.inference.predictor import KerasPredictor
+        from keras_lstsr.training.network import calibrated
+
+        whole = ModelFolder(self._folder)
+        card, config = whole.read_card(), whole.read_config()
+        if card is None or config is None:
+            raise ConfigError(
+                "the cross-validation has not finished",
+                path=self._folder,
+                expected="card.json and config.yaml",
+                action="Run the same command again: it goes on where it stopped.",
+            )
+        model, provenance = open_model(self._folder / "folds" / f"fold_{fold}")
+        if "factor" in card.calibration:
+            model = calibrated(model, config, card.calibration["factor"])
+        return KerasPredictor(model, provenance)
 
 
 class OutOfFold:

@@ -196,6 +196,11 @@ def without_draw(name: str) -> tuple[str, int]:
     return (stem, int(number)) if sign and number.isdecimal() else (name, 0)
 
 
+def place_of(name: str) -> str:
+    """Returns the place of a scene of that name; "" where it is no place's."""
+    return name.rpartition("/")[0]
+
+
 def _drawn(scene: PlaceScene, draw: int) -> PlaceScene:
     scene = replace(scene, draw=draw)
     rng = np.random.default_rng([*scene.name.encode(), draw])

@@ -380,6 +380,13 @@ class _Run:
             self.tracker.log_files([folder.model, folder.card, *tables, folder.config])
 
 
+def read_folds(folder: str | PathLike[str]) -> list[FoldRecord]:
+    """Reads what a cross-validation has written of its folds, those that are finished, in order."""
+    paths = (Path(folder) / "folds").glob("fold_*.json")
+    records = (FoldRecord.model_validate_json(p.read_text(encoding="utf-8")) for p in paths)
+    return sorted(records, key=lambda record: record.fold)
+
+
 def predict_sample(model: keras.Model, sample: Sample) -> tuple[FloatArray, FloatArray | None]:
     """Predicts a whole sample at once; its truth is not read.
 

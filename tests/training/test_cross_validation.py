@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +19,14 @@ from keras_lstsr.artifacts.loading import PRETRAINED, shipped_folder
 from keras_lstsr.artifacts.model_folder import ModelFolder
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError, RecordsError
+from keras_lstsr.evaluation import cross_validation as unseen
+from keras_lstsr.evaluation.cross_validation import ModelsOfFolds
+from keras_lstsr.evaluation.methods import PredictorMethod
 from keras_lstsr.grids.resample import upsample_bicubic
-from keras_lstsr.inference.predictor import load_predictor
+from keras_lstsr.inference.predictor import KerasPredictor, load_predictor
 from keras_lstsr.records.sample import Sample
 from keras_lstsr.testing.records import vegetated_sample, write_made_records, write_samples
+from keras_lstsr.testing.samples import made_scene
 from keras_lstsr.testing.training import Killed, killing, with_settings
 from keras_lstsr.training import cross_validation as module
 from keras_lstsr.training.cross_validation import cross_validate
@@ -256,8 +261,11 @@ def test_the_settings_in_configs_are_those_of_the_shipped_weights():
     assert ExperimentConfig.from_dict(shipped.read_card().settings) == config
 
 
-def test_places_are_tested_and_scored_apart(tmp_path):
-    """Two degraded places, one of them in two draws, beside the four observed scenes."""
+@pytest.fixture(scope="module")
+def with_places(tmp_path_factory):
+    """Two degraded places, one of them in two draws, beside the four observed scenes: the result,
+    its folder, and the predictions of places that were scored."""
+    tmp_path = tmp_path_factory.mktemp("places")
     samples = made_samples()[:4]
     for number, name in enumerate(("a/1_day#1", "a/1_day#2", "b/1_night#1")):
         grid = samples[0].grid.shifted(1000 + 100 * (number // 2), 0)
@@ -279,7 +287,11 @@ def test_places_are_tested_and_scored_apart(tmp_path):
     result = cross_validate(
         config, tmp_path / "records", out, score=score, score_degraded=score_degraded
     )
-    (predictions,) = seen
+    return result, out, *seen
+
+
+def test_places_are_tested_and_scored_apart(with_places):
+    result, out, predictions = with_places
     assert set(predictions) == {"a/1_day#1", "b/1_night#1"}
     assert all(np.isfinite(kelvin).all() for kelvin in predictions.values())
     assert {row.sample for row in result.scores.rows} == {f"train-{n}" for n in range(4)}
@@ -305,3 +317,39 @@ def test_places_are_tested_and_scored_apart(tmp_path):
         assert {row["group"] for row in csv.DictReader(stream)} == {f"train-{n}" for n in range(4)}
     # The calibration is that of the observed samples alone.
     assert len(result.calibration.coverage_by_fold) == 2
+
+
+def test_a_place_gets_the_model_that_left_it_out(with_places, monkeypatch):
+    result, out, _ = with_places
+    loaded = []
+
+    def recorded(predictor: KerasPredictor) -> PredictorMethod:
+        loaded.append(predictor.provenance["run_name"])
+        return PredictorMethod(predictor)
+
+    monkeypatch.setattr(unseen, "PredictorMethod", recorded)
+    method = ModelsOfFolds(out)
+    scene = made_scene("a/2_day", coarse_pixels=14)
+    for name, known in (("a/2_day", 1), ("b/3_day", 2), ("a/9_night", 2)):
+        ours = method(replace(scene, name=name)).lst_kelvin
+        assert loaded == ["fold_1", "fold_2"][:known]
+    own = PredictorMethod(load_predictor(out / "folds" / "fold_1"))(scene).lst_kelvin
+    np.testing.assert_allclose(ours.values, own.values, atol=1e-3)
+    # The models of folds are not calibrated; the whole is.
+    ratio = ours.coords["lst_std_kelvin"].values / own.coords["lst_std_kelvin"].values
+    np.testing.assert_allclose(ratio, result.calibration.factor, rtol=1e-3)
+    with pytest.raises(ConfigError, match=r"left this place out.*found c/1_day; expected a, b"):
+        method(replace(scene, name="c/1_day"))
+
+
+def test_places_of_an_unfinished_run_are_not_scored(with_places, tmp_path):
+    _, out, _ = with_places
+    shutil.copytree(out / "folds", tmp_path / "folds")
+    with pytest.raises(ConfigError, match="has not finished"):
+        ModelsOfFolds(tmp_path)(made_scene("a/1_day"))
+    # Nor are those of a run whose folds have tested pairs alone.
+    for path in (tmp_path / "folds").glob("fold_*.json"):
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({**content, "tested_degraded": []}))
+    with pytest.raises(ConfigError, match="test_degraded"):
+        ModelsOfFolds(tmp_path)
