@@ -15,6 +15,7 @@ import argparse
 import json
 import logging
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -204,6 +205,12 @@ def _result(output: str) -> DatasetMetadata | None:
 def describe(metadata: DatasetMetadata) -> str:
     """Returns a few lines for the operator."""
     lines = [f"{split}: {count} records" for split, count in metadata.counts.items()]
+    for kind, counts in (
+        ("sensor", metadata.counts_by_sensor),
+        ("season", metadata.counts_by_season),
+    ):
+        total = sum((Counter(own) for own in counts.values()), Counter())
+        lines += [f"{kind} {name or 'unknown'}: {count} records" for name, count in total.items()]
     lines += [f"rejected, {reason}: {count}" for reason, count in metadata.rejected.items()]
     lines.append(f"unusable inputs: {metadata.dead_letters}")
     lines += [f"Warning: {warning}" for warning in metadata.warnings]

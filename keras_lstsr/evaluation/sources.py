@@ -73,6 +73,7 @@ class RecordSamples:
                 product=sample.product,
                 tile=sample.tile,
                 acquisition_date=sample.acquisition_date,
+                sensor=sample.sensor,
             )
 
 

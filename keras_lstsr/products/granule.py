@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from keras_lstsr.errors import ConfigError, unknown
 from keras_lstsr.grids.modis import tile_of_bounds
@@ -42,6 +43,18 @@ _COMPOSITE_PERIOD = re.compile(
     r"(?<!\d)(?<!\d\d[-_.])(?:8|16)[- ]?days?(?![A-Za-z])", re.IGNORECASE
 )
 _TILE_NAME = re.compile(r"(?<![A-Za-z0-9])h\d{2}v\d{2}(?!\d)")
+# What names and short names of products begin with, or hold as a word, by instrument.
+_SENSOR_WORDS = {
+    "ECOSTRESS": r"ecostress|ECO_L(?:\d|ST)|ECOv\d",
+    "ASTER": r"aster|ast_(?:08|l\d)",
+    "MODIS": r"modis|m[oy]d(?:09|11|21|13)",
+    "VIIRS": r"viirs|v(?:np|j1|j2)(?:09|21|13)",
+    "Landsat": r"landsat|l[cet]0[4-9]_l2sp",
+}
+_SENSORS = {
+    sensor: re.compile(rf"(?<![A-Za-z0-9])(?:{words})", re.IGNORECASE)
+    for sensor, words in _SENSOR_WORDS.items()
+}
 _PLATFORM_OF_PREFIX = {"MOD": "Terra", "MYD": "Aqua", "MCD": "Terra+Aqua"}
 
 
@@ -156,6 +169,24 @@ def day_night_from_text(text: str) -> str:
     text = _COMPOSITE_PERIOD.sub("", text)
     words = {match["day_night"].lower() for match in _DAY_NIGHT_WORD.finditer(text)}
     return words.pop() if len(words) == 1 else "unknown"
+
+
+def sensor_from_texts(*texts: str) -> str:
+    """Finds the instrument that names, short names or platforms tell, else returns empty text.
+
+    The first text that tells one decides.
+
+    Returns:
+        ``ECOSTRESS``, ``ASTER``, ``MODIS``, ``VIIRS`` or ``Landsat``.
+    """
+    named = (sensor for text in texts for sensor, words in _SENSORS.items() if words.search(text))
+    return next(named, "")
+
+
+def sensor_of(attributes: Mapping[Any, Any]) -> str:
+    """Finds the instrument by a scene's product, platform and file name, else empty text."""
+    told = (attributes.get(name, "") for name in ("product", "platform", "granule_id"))
+    return sensor_from_texts(*map(str, told))
 
 
 def tile_from_name(name: str) -> str:

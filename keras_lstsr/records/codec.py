@@ -127,6 +127,9 @@ def encode_sample(sample: Sample) -> bytes:
     }
     features |= {name: [getattr(sample, name)] for name in Feature.NUMBERS}
     features |= {name: getattr(sample, name).encode() for name in Feature.TEXTS}
+    # What is not known is left out, so that such records stay what they were.
+    known = {name: getattr(sample, name) for name in Feature.OPTIONAL}
+    features |= {name: text.encode() for name, text in known.items() if text}
     rasters = {Feature.LST: (Feature.LST, sample.lst_kelvin)}
     rasters |= {name: (Feature.GUIDE.format(name), g) for name, g in sample.guides.items()}
     if sample.truth_kelvin is not None:
@@ -171,6 +174,7 @@ def decode_sample(serialized: bytes) -> Sample:
     transform = np.frombuffer(_bytes(features, Feature.TRANSFORM), "<f8").tolist()
     crs = _crs(_text(features, Feature.CRS_WKT))
     own: dict[str, Any] = {name: _text(features, name) for name in Feature.IDENTITY}
+    own |= {name: _text(features, name) for name in Feature.OPTIONAL if name in features}
     own |= {name: _int64(features, name)[0] for name in Feature.NUMBERS}
     return Sample(
         lst_kelvin=lst,

@@ -15,6 +15,7 @@ from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.resample import finer_window, upsample_nearest
 from keras_lstsr.grids.warp import guide_on_fine_grid
 from keras_lstsr.products import REASONS, rejection_reason
+from keras_lstsr.products.granule import sensor_of
 from keras_lstsr.records.places import (
     RasterWindow,
     SplitSettings,
@@ -205,6 +206,7 @@ def cut_patches(
                 product=scene.attrs["product"],
                 tile=scene.attrs.get("tile", ""),
                 acquisition_date=date,
+                sensor=sensor_of(scene.attrs),
                 place=place,
                 split=split,
                 scene=name,

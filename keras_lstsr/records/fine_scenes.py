@@ -23,6 +23,7 @@ from keras_lstsr.grids.degradation import GOOD_PIXEL_NOISE_KELVIN, PointSpread, 
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.warp import warp_area
 from keras_lstsr.products import open_product
+from keras_lstsr.products.granule import sensor_of
 from keras_lstsr.records.scene_sample import SceneSample
 from keras_lstsr.records.schema import SCALE_FACTOR
 
@@ -106,6 +107,7 @@ class FineSceneFile:
             product=scene.attrs["product"],
             tile=scene.attrs["tile"],
             acquisition_date=scene.attrs["acquisition_date"],
+            sensor=sensor_of(scene.attrs),
         )
 
 

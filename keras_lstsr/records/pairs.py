@@ -28,6 +28,7 @@ from keras_lstsr.grids.registration import shifted
 from keras_lstsr.grids.warp import guide_on_fine_grid
 from keras_lstsr.grids.water import water_from_ndvi
 from keras_lstsr.products import open_product
+from keras_lstsr.products.granule import sensor_of
 from keras_lstsr.records.rasters import TRUTH
 from keras_lstsr.records.scene_sample import (
     SceneSample,
@@ -96,17 +97,19 @@ class PairFiles:
             if known:
                 fine = Grid.of(lst).finer(SCALE_FACTOR)
                 guides[REFERENCE] = mean_detail(known, fine)[REFERENCE]
+        true_scene, truth = _open(self.truth, "lst_kelvin")
         return SceneSample(
             self.name,
             self.group,
             day_night=str(lst.attrs.get("day_night", "unknown")),
             lst=lst,
             guides=guides,
-            truth=_open(self.truth, "lst_kelvin")[1],
+            truth=truth,
             files={path.name: sha256_of(path) for path in self.paths},
             product=scene.attrs["product"],
             tile=scene.attrs["tile"],
             acquisition_date=scene.attrs["acquisition_date"],
+            sensor=sensor_of(true_scene.attrs),
         )
 
     def detail(self) -> xr.DataArray | None:

@@ -28,7 +28,7 @@ from keras_lstsr.grids.resample import block_mean
 from keras_lstsr.grids.warp import guide_on_fine_grid
 from keras_lstsr.grids.water import water_from_ndvi
 from keras_lstsr.products import open_product
-from keras_lstsr.products.granule import date_from_name, day_night_from_text
+from keras_lstsr.products.granule import date_from_name, day_night_from_text, sensor_of
 from keras_lstsr.records.fine_scenes import coarse_lst
 from keras_lstsr.records.planning import connected_groups
 from keras_lstsr.records.scene_sample import SceneSample
@@ -131,6 +131,7 @@ class PlaceScene:
             origin="degraded",
             product=truth.attrs["product"],
             acquisition_date=_date(self.path),
+            sensor=truth.attrs["sensor"],
         )
 
 
@@ -293,7 +294,7 @@ def fine_lst(path: Path) -> xr.DataArray:
         )
     side = pixels * SCALE_FACTOR
     values = lst.values[: coarse.height * side, : coarse.width * side]
-    attrs = {**lst.attrs, "product": scene.attrs["product"]}
+    attrs = {**lst.attrs, "product": scene.attrs["product"], "sensor": sensor_of(scene.attrs)}
     mean = block_mean(values, pixels).astype(np.float32)
     return coarse.finer(SCALE_FACTOR).raster(mean, name="lst_kelvin", attrs=attrs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.records.schema import SCALE_FACTOR, Origin, Split
+
+_SEASONS = ("winter", "spring", "summer", "autumn")
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Sample:
         product: E.g. ``MOD11A1``.
         tile: E.g. ``h18v04``; "" outside MODIS tiles.
         acquisition_date: ISO date; "" if unknown.
+        sensor: Instrument that measured the truth or, without truth, LST; "" if unknown.
         place: Name of the ground it lies on (see ``keras_lstsr.records.places``).
         split: ``train``, ``validation`` or ``test``.
         origin: ``observed`` where LST and truth are of two instruments, or there is no truth;
@@ -83,6 +87,7 @@ class Sample:
     product: str = ""
     tile: str = ""
     acquisition_date: str = ""
+    sensor: str = ""
     place: str = ""
     split: Split = "train"
     origin: Origin = "observed"
@@ -96,6 +101,18 @@ class Sample:
     def fine_grid(self) -> Grid:
         """The grid of guides and truth."""
         return self.grid.finer(self.scale_factor)
+
+    @property
+    def season(self) -> str:
+        """``spring``, ``summer``, ``autumn`` or ``winter`` where it lies; "" without a date.
+
+        Whole months, winter from December in the north and from June in the south.
+        """
+        if not self.acquisition_date:
+            return ""
+        months = dt.date.fromisoformat(self.acquisition_date).month % 12
+        south = self.grid.longitude_latitude[1] < 0
+        return _SEASONS[(months // 3 + 2 * south) % 4]
 
     @property
     def valid_share(self) -> float:

@@ -73,6 +73,7 @@ class SceneSample:
         product: E.g. ``MOD11A1``.
         tile: E.g. ``h18v04``; "" outside MODIS tiles.
         acquisition_date: ISO date; "" if unknown.
+        sensor: Instrument that measured the truth or, without truth, LST; "" if unknown.
     """
 
     name: str
@@ -86,6 +87,7 @@ class SceneSample:
     product: str = ""
     tile: str = ""
     acquisition_date: str = ""
+    sensor: str = ""
 
     def load(self) -> SceneSample:
         """Returns itself: a scene that is in memory is a source of its own."""
@@ -201,6 +203,7 @@ def nested(scene: SceneSample, factor: int, shift: Shift | None = None) -> Sampl
         product=scene.product,
         tile=scene.tile,
         acquisition_date=scene.acquisition_date,
+        sensor=scene.sensor,
         origin=scene.origin,
         scene=scene.name,
         group=scene.group,

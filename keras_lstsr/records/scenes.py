@@ -18,6 +18,7 @@ from keras_lstsr.errors import LstsrError, ProductError
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.ground import covered
 from keras_lstsr.grids.registration import Shift
+from keras_lstsr.products.granule import sensor_from_texts
 from keras_lstsr.records.cutting import (
     CutSettings,
     CutTally,
@@ -105,6 +106,9 @@ class RasterScene:
             product=item.lst.product,
             tile=item.lst.tile,
             acquisition_date=item.lst.acquisition_date or item.truth.acquisition_date,
+            sensor=sensor_from_texts(
+                item.truth.product, item.truth.platform, item.truth.granule_id
+            ),
         )
 
     def _layer(self, role: str, path: str, name: str) -> xr.DataArray:

@@ -51,7 +51,7 @@ class Feature:
     ``float32(integer * scale + offset)``, computed in float64; kelvin for LST and truth, the
     guide's own unit for guides. The integer ``fill`` (NaN for float32) marks missing pixels. The
     truth's features are absent where there is no truth. ``TEXTS`` (bytes) and ``NUMBERS`` (int64)
-    are attributes of a sample.
+    are attributes of a sample; those of ``OPTIONAL`` (bytes) are left out where they are empty.
     """
 
     SCHEMA_VERSION = "schema_version"
@@ -72,6 +72,7 @@ class Feature:
         "place",
     )
     TEXTS = (*IDENTITY, ORIGIN, SPLIT)
+    OPTIONAL = ("sensor",)
     NUMBERS = ("row", "column", "scale_factor")
 
 
@@ -261,6 +262,9 @@ class DatasetMetadata(_Document):
         counts: Records by split.
         counts_by_day_night: Records by split and ``day``, ``night`` or ``unknown``.
         counts_by_origin: Records by split and origin.
+        counts_by_sensor: Records by split and instrument, see ``Sample.sensor``; "" where it is
+            not known. Empty in records of before.
+        counts_by_season: Records by split and season, likewise.
         places: Distinct places by split.
         rejected: Samples by reason over all sources.
         dead_letters: Inputs that could not be used; ``dead_letter.json`` says why.
@@ -287,6 +291,8 @@ class DatasetMetadata(_Document):
     counts: dict[Split, int]
     counts_by_day_night: dict[Split, dict[str, int]]
     counts_by_origin: dict[Split, dict[Origin, int]]
+    counts_by_sensor: dict[Split, dict[str, int]] = Field(default_factory=dict)
+    counts_by_season: dict[Split, dict[str, int]] = Field(default_factory=dict)
     places: dict[Split, int]
     rejected: dict[str, int]
     dead_letters: int

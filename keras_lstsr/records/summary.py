@@ -43,6 +43,8 @@ class SceneReport:
         places: Records by split and place.
         by_day_night: Records by split and ``day``, ``night`` or ``unknown``.
         by_origin: Records by split and origin.
+        by_sensor: Records by split and instrument.
+        by_season: Records by split and season.
         scenes: Entries of the scenes that its records show, by name.
         longest_side: LST pixels along the longest side of its samples; 0 without any.
     """
@@ -52,6 +54,8 @@ class SceneReport:
     places: Mapping[tuple[Split, str], int] = field(default_factory=dict)
     by_day_night: Mapping[tuple[Split, str], int] = field(default_factory=dict)
     by_origin: Mapping[tuple[Split, Origin], int] = field(default_factory=dict)
+    by_sensor: Mapping[tuple[Split, str], int] = field(default_factory=dict)
+    by_season: Mapping[tuple[Split, str], int] = field(default_factory=dict)
     scenes: Mapping[str, SceneInfo] = field(default_factory=dict)
     longest_side: int = 0
 
@@ -86,6 +90,8 @@ class SceneReport:
             Counter((sample.split, sample.place) for sample in samples),
             Counter((sample.split, sample.day_night) for sample in samples),
             Counter((sample.split, sample.origin) for sample in samples),
+            Counter((sample.split, sample.sensor) for sample in samples),
+            Counter((sample.split, sample.season) for sample in samples),
             {
                 name: scenes[name].model_copy(update={"records": dict(counts)})
                 for name, counts in shown.items()
@@ -190,6 +196,8 @@ def dataset_metadata(
     """
     by_time = _by_split(report.by_day_night for report in reports)
     by_origin = _by_split(report.by_origin for report in reports)
+    by_sensor = _by_split(report.by_sensor for report in reports)
+    by_season = _by_split(report.by_season for report in reports)
     places = _by_split(report.places for report in reports)
     scenes = {name: scene for report in reports for name, scene in report.scenes.items()}
     counts = {split: by_time[split].total() for split in SPLITS}
@@ -211,6 +219,8 @@ def dataset_metadata(
         counts=counts,
         counts_by_day_night={split: dict(sorted(by_time[split].items())) for split in SPLITS},
         counts_by_origin={split: dict(by_origin[split]) for split in SPLITS},
+        counts_by_sensor={split: dict(sorted(by_sensor[split].items())) for split in SPLITS},
+        counts_by_season={split: dict(sorted(by_season[split].items())) for split in SPLITS},
         places={split: len(places[split]) for split in SPLITS},
         rejected=rejected_by_reason(sources),
         dead_letters=dead_letters,

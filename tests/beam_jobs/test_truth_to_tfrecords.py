@@ -140,6 +140,11 @@ def test_metadata_tells_of_scenes_groups_and_files(prepared, pairs_dir, fine_dir
     assert sum(metadata.counts.values()) == 6
     origins = [metadata.counts_by_origin[split] for split in metadata.counts]
     assert sum(counts.get("degraded", 0) for counts in origins) == 1
+    sensors = [metadata.counts_by_sensor[split] for split in metadata.counts]
+    assert sum(counts.get("ASTER", 0) for counts in sensors) == 5
+    assert sum(counts.get("ECOSTRESS", 0) for counts in sensors) == 1
+    seasons = [metadata.counts_by_season[split] for split in metadata.counts]
+    assert sum(sum(counts.values()) for counts in seasons) == 6
     # 20 × 24 LST pixels of 1 km are the largest.
     assert metadata.patch_size == 24
     assert list(metadata.scenes) == ["000", "001", "002", "003", "004", "ECO_LST_2020"]

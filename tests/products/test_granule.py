@@ -97,3 +97,25 @@ def test_date_and_day_night_options_are_checked():
         granule.check_date("15.08.2021")
     with pytest.raises(ConfigError, match="day, night, unknown"):
         granule.check_day_night("noon")
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (("MOD11A1", "Terra", "MOD11A1.A2019305.h14v09.006.2019306084028.hdf"), "MODIS"),
+        (("ASTER_LST", "Terra", "000_aster_lst_232m.tif"), "ASTER"),
+        (("LST_GEOTIFF", "", "AST_08_00307132001101853.tif"), "ASTER"),
+        (("LST_GEOTIFF", "", "ECO_L2_LSTE.002_LST_doy2023175112358_aid0001.tif"), "ECOSTRESS"),
+        (("LST_GEOTIFF", "", "ECOv002_L2T_LSTE_1_LST.tif"), "ECOSTRESS"),
+        (("LST_GEOTIFF", "Landsat 8", "lst.tif"), "Landsat"),
+        (("LST_GEOTIFF", "", "VNP21A1D.A2020001.h18v04.tif"), "VIIRS"),
+        (("LST_GEOTIFF", "", "20220308_day_lst_77m.tif"), ""),
+        (("LST_GEOTIFF", "", "plaster_decomposed.tif"), ""),
+    ],
+)
+def test_sensor_by_product_platform_or_name(texts, expected):
+    assert granule.sensor_from_texts(*texts) == expected
+    assert (
+        granule.sensor_of(dict(zip(("product", "platform", "granule_id"), texts, strict=True)))
+        == expected
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from pyproj import CRS
 
 from keras_lstsr.errors import RecordsError
 from keras_lstsr.grids.grid import Grid
@@ -42,6 +43,34 @@ def make_sample(lst, guides=None, truth=None, lst_encoding=None) -> Sample:
         column=128,
         encodings={"lst_kelvin": lst_encoding or Encoding()},
     )
+
+
+def test_sensor_is_kept_and_may_lack():
+    sample = make_sample(np.full((4, 4), 300, np.float32))
+    assert codec.decode_sample(codec.encode_sample(replace(sample, sensor="ASTER"))).sensor == (
+        "ASTER"
+    )
+    # Records of before have no such feature: it is written only where there is something to say.
+    serialized = codec.encode_sample(sample)
+    assert b"sensor" not in serialized and codec.decode_sample(serialized).sensor == ""
+
+
+@pytest.mark.parametrize(
+    ("date", "north", "south"),
+    [
+        ("2020-02-29", "winter", "summer"),
+        ("2020-03-01", "spring", "autumn"),
+        ("2020-06-15", "summer", "winter"),
+        ("2020-11-30", "autumn", "spring"),
+        ("2020-12-01", "winter", "summer"),
+        ("", "", ""),
+    ],
+)
+def test_seasons_follow_the_hemisphere(date, north, south):
+    for latitude, season in ((48.0, north), (-33.0, south)):
+        grid = Grid(CRS.from_epsg(4326), Affine(0.01, 0, 12, 0, -0.01, latitude), (4, 4))
+        sample = replace(make_sample(np.ones((4, 4), np.float32)), grid=grid)
+        assert replace(sample, acquisition_date=date).season == season
 
 
 MODIS = Encoding("uint16", 0.02, 0.0, 0.0)
