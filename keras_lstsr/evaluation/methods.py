@@ -73,7 +73,7 @@ class Method(Protocol):
 
 
 class SharpeningMethod:
-    """A classical method with its options; it gets the guides of a sample that it can regress on.
+    """A classical method with its options; it gets the guides that it can regress on, and water.
 
     Args:
         name: One of ``sharpening.METHODS``.
@@ -101,11 +101,19 @@ class SharpeningMethod:
             ConfigError: If the method has no such option, the option has no such value, or the
                 method needs a guide and there is none.
         """
-        guides = [g for name, g in sample.guides.items() if is_regressor(name)] or None
+        guides = [g.rename(n) for n, g in sample.guides.items() if is_regressor(n)] or None
+        water = sample.guides.get("water")
         with warnings.catch_warnings():
             # What a warning says stands in the attributes as well, and goes into the note.
             warnings.simplefilter("ignore", SharpeningWarning)
-            fine = sharpen(sample.lst, guides, method=self.name, factor=self.factor, **self.options)
+            fine = sharpen(
+                sample.lst,
+                guides,
+                method=self.name,
+                factor=self.factor,
+                water=water,
+                **self.options,
+            )
         return Refined(fine, _said(fine))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.sparse import csr_array
 
 from keras_lstsr.errors import ConfigError, GridError
 
@@ -162,19 +163,28 @@ def phase_weights(factor: int, method: str) -> NDArray[np.floating]:
 
 
 def _upsample(values: NDArray[np.floating], factor: int, method: str) -> NDArray[np.floating]:
-    weights = phase_weights(factor, method)
-    result = values.astype(np.float64)
-    for axis in (-2, -1):
-        moved = np.moveaxis(result, axis, 0)
-        length = moved.shape[0]
-        padding = [(2, 2)] + [(0, 0)] * (moved.ndim - 1)
-        padded = np.pad(moved, padding, mode="edge")
-        taps = np.stack([padded[k : k + length] for k in range(5)])
-        # A zero weight must not spread the NaN of a pixel that it does not use.
-        phases = [np.tensordot(row[row != 0], taps[row != 0], axes=1) for row in weights]
-        fine = np.stack(phases, axis=1).reshape(length * factor, *moved.shape[1:])
-        result = np.moveaxis(fine, 0, axis)
-    return result.astype(values.dtype)
+    rows, columns = (_fine_weights(side, factor, method) for side in values.shape[-2:])
+    planes = values.reshape(-1, *values.shape[-2:]).astype(np.float64)
+    result = np.empty((len(planes), rows.shape[0], columns.shape[0]), values.dtype)
+    strip = _STRIP_ROWS * factor
+    for plane, fine in zip(planes, result, strict=True):
+        wide = np.ascontiguousarray((columns @ plane.T).T)
+        for top in range(0, len(fine), strip):
+            fine[top : top + strip] = rows[top : top + strip] @ wide
+    return result.reshape(*values.shape[:-2], *result.shape[-2:])
+
+
+def _fine_weights(length: int, factor: int, method: str) -> csr_array:
+    """Weights ``[fine, coarse]`` along one axis; beyond the border stands the outermost pixel.
+
+    Weights of zero are left out: they must not spread the NaN of a pixel that they do not use.
+    """
+    fine = np.arange(length * factor)
+    weight = phase_weights(factor, method)[fine % factor]
+    coarse = np.clip(fine[:, None] // factor + np.arange(-2, 3), 0, length - 1)
+    used = weight != 0
+    row = np.broadcast_to(fine[:, None], coarse.shape)
+    return csr_array((weight[used], (row[used], coarse[used])), shape=(fine.size, length))
 
 
 def upsample_bicubic(values: NDArray[np.floating], factor: int) -> NDArray[np.floating]:

@@ -12,8 +12,10 @@ from scipy import ndimage
 
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.grids.resample import coarse_guide, coarse_guide_and_share
+from keras_lstsr.sharpening.bounds import bound
 from keras_lstsr.sharpening.model_trees import fit_bagged_trees, predict_bagged_trees
 from keras_lstsr.sharpening.regression import (
+    COHERENT,
     global_fit,
     guide_bands,
     pixels_of_fit,
@@ -23,6 +25,8 @@ from keras_lstsr.sharpening.regression import (
 # Leaves of a tree at most, for the scene and for a window.
 _LEAVES_OF_SCENE = 30
 _LEAVES_OF_WINDOW = 5
+# The part of a pixel that the guides cover, in samples.
+_LEAST_SHARE = 0.5
 # Samples of a model at least, where there are so many; a window with fewer has none.
 _SAMPLES_PER_MODEL = 40
 # Neighbouring windows overlap by a third; each has a third of the scene's trees.
@@ -45,6 +49,7 @@ def data_mining(
     window_pixels: int = 15,
     homogeneous_share: float = 0.8,
     residual: str = "bicubic",
+    bounded: bool = True,
     seed: int = 0,
     n_jobs: int = 1,
 ) -> NDArray[np.floating]:
@@ -74,6 +79,8 @@ def data_mining(
         residual: How the residual is brought to the fine grid: ``"block"``, ``"bilinear"``,
             ``"bicubic"`` or ``"kriging"``. With ``"block"`` and ``"kriging"`` the means over
             LST's pixels are LST.
+        bounded: Keeps the result within the range of LST around and three quarters of its width;
+            see ``bounds.bound``.
         seed: The same seed gives the same result, for any ``n_jobs``.
         n_jobs: Processes; −1 takes all cores.
 
@@ -106,6 +113,8 @@ def data_mining(
         fine += share * (local - fine)
     unexplained = lst_kelvin - coarse_guide(fine, factor)[0]
     fine += upsampled_residual(unexplained.astype(fine.dtype), factor, residual)
+    if bounded:
+        bound(fine, lst_kelvin, factor, keep_means=residual in COHERENT)
     return fine
 
 
@@ -133,8 +142,11 @@ class _Scene:
         homogeneous_share: float,
     ) -> _Scene:
         coarse, share = coarse_guide_and_share(bands, factor)
-        usable = pixels_of_fit(lst_kelvin, coarse, share=share)
-        fit = global_fit(lst_kelvin, coarse, usable=usable)
+        usable = pixels_of_fit(lst_kelvin, coarse)
+        fit = global_fit(lst_kelvin, coarse, usable=usable, weights=share)
+        # A tree's sample counts whole or not at all.
+        covered = usable & (share >= _LEAST_SHARE)
+        usable = covered if covered.sum() >= len(bands) + 2 else usable
         varying = ~fit.constant
         means, deviations = fit.means, np.where(varying, fit.deviations, 1.0)
         x = np.moveaxis(coarse - means[:, None, None], 0, -1) / deviations

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.grids.resample import coarse_guide, coarse_guide_and_share
+from keras_lstsr.sharpening.bounds import bound
 from keras_lstsr.sharpening.fallback import warn
 from keras_lstsr.sharpening.regression import (
+    COHERENT,
     global_fit,
     guide_bands,
     pixels_of_fit,
@@ -56,13 +58,16 @@ class Polynomial:
 
 
 def fit_polynomial(
-    lst_kelvin: NDArray[np.floating], guide: NDArray[np.floating], degree: int
+    lst_kelvin: NDArray[np.floating],
+    guide: NDArray[np.floating],
+    degree: int,
+    weights: NDArray[np.floating] | None = None,
 ) -> Polynomial:
     """Fits LST ``[N]`` to a polynomial of guides ``[K, N]`` by least squares; all are finite.
 
     No guide is constant. A lower degree is taken if there are less than five pixels for each term.
     If the terms depend linearly on each other, it is the solution with the smallest standardised
-    coefficients.
+    coefficients. ``weights`` ``[N]`` of 0 to 1 tell how much each pixel counts, by default whole.
     """
     count, pixels = guide.shape
     powers = _powers(count, degree)
@@ -72,11 +77,14 @@ def fit_polynomial(
     lowest, highest = guide.min(axis=1), guide.max(axis=1)
     # The constant term is the mean, so that the other terms are centred for the solution.
     terms = _terms(guide.astype(np.float64), lowest, highest, powers)[:, 1:]
-    means, deviations = terms.mean(axis=0), terms.std(axis=0)
-    scale = np.where(deviations > 0, deviations, 1.0)
+    w = np.ones(pixels) if weights is None else weights.astype(np.float64)
     y = lst_kelvin.astype(np.float64)
-    slopes = np.linalg.lstsq((terms - means) / scale, y - y.mean(), rcond=1e-8)[0] / scale
-    coefficients = np.concatenate([[y.mean() - slopes @ means], slopes])
+    means, level = np.average(terms, axis=0, weights=w), np.average(y, weights=w)
+    deviations = np.sqrt(np.average((terms - means) ** 2, axis=0, weights=w))
+    root, scale = np.sqrt(w), np.where(deviations > 0, deviations, 1.0)
+    design = root[:, None] * (terms - means) / scale
+    slopes = np.linalg.lstsq(design, root * (y - level), rcond=1e-8)[0] / scale
+    coefficients = np.concatenate([[level - slopes @ means], slopes])
     return Polynomial(degree, lowest, highest, powers, coefficients)
 
 
@@ -87,14 +95,16 @@ def huts(
     *,
     degree: int = 4,
     residual: str = "bicubic",
+    bounded: bool = True,
 ) -> NDArray[np.floating]:
     """Sharpens LST with a polynomial of the guides, fitted over the whole scene.
 
     The paper's guides are NDVI and albedo, and its polynomial is of 4th order with cross terms;
     any guides will do, and with one the polynomial is in that one. It is fitted to the guides'
-    means over LST's pixels. On the fine grid the guides are clipped to the range that they have
-    at LST's resolution: beyond it nothing is known of the polynomial, and it grows fast. What
-    the polynomial leaves unexplained at LST's resolution is added back.
+    means over LST's pixels; a pixel counts by the part of it that the guides cover. On the fine
+    grid the guides are clipped to the range that they have at LST's resolution: beyond it nothing
+    is known of the polynomial, and it grows fast. What the polynomial leaves unexplained at LST's
+    resolution is added back.
 
     Args:
         lst_kelvin: Coarse LST ``[h, w]``; NaN where missing.
@@ -105,6 +115,8 @@ def huts(
         residual: How the residual is brought to the fine grid: ``"block"``, ``"bilinear"``,
             ``"bicubic"`` or ``"kriging"``. With ``"block"`` and ``"kriging"`` the means over
             LST's pixels are LST.
+        bounded: Keeps the result within the range of LST around and three quarters of its width;
+            see ``bounds.bound``.
 
     Returns:
         ``[h · factor, w · factor]`` in kelvin of LST's float type. NaN over the gaps of LST and
@@ -121,9 +133,11 @@ def huts(
     ConfigError.unless(degree >= 1, "degree", degree, "at least 1")
     bands = guide_bands(lst_kelvin, guide, factor)
     coarse, share = coarse_guide_and_share(bands, factor)
-    usable = pixels_of_fit(lst_kelvin, coarse, share=share)
-    varying = ~global_fit(lst_kelvin, coarse, usable=usable).constant
-    polynomial = fit_polynomial(lst_kelvin[usable], coarse[varying][:, usable], degree)
+    usable = pixels_of_fit(lst_kelvin, coarse)
+    varying = ~global_fit(lst_kelvin, coarse, usable=usable, weights=share).constant
+    polynomial = fit_polynomial(
+        lst_kelvin[usable], coarse[varying][:, usable], degree, share[usable]
+    )
     if polynomial.degree < degree:
         warn(
             f"HUTS took a polynomial of degree {polynomial.degree} instead of {degree}: "
@@ -137,6 +151,8 @@ def huts(
         fine[rows] = np.where(np.isfinite(bands[:, rows]).all(axis=0), strip, np.nan)
     unexplained = lst_kelvin - coarse_guide(fine, factor)[0]
     fine += upsampled_residual(unexplained, factor, residual)
+    if bounded:
+        bound(fine, lst_kelvin, factor, keep_means=residual in COHERENT)
     return fine
 
 

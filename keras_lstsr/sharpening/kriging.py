@@ -171,6 +171,21 @@ def kriged_residual(
     Raises:
         ConfigError: If an option is out of its range.
     """
+    kriging = weights_for(
+        residual_kelvin, factor, radius=radius, range_pixels=range_pixels, report=report
+    )
+    return apply_weights(residual_kelvin, kriging, border=report is None)
+
+
+def weights_for(
+    residual_kelvin: NDArray[np.floating],
+    factor: int,
+    *,
+    radius: int = 2,
+    range_pixels: float | None = None,
+    report: Deconvolution | None = None,
+) -> KrigingWeights:
+    """Returns the weights that ``kriged_residual`` applies; see there for arguments and errors."""
     ConfigError.unless(radius >= 1, "radius", radius, "at least 1")
     ConfigError.unless(
         range_pixels is None or range_pixels > 0, "range_pixels", range_pixels, "> 0"
@@ -179,8 +194,7 @@ def kriged_residual(
         raise unknown("option", report, get_args(Deconvolution), field="report")
     if range_pixels is None:
         range_pixels = residual_variogram(residual_kelvin, factor, radius, report).range_pixels
-    kriging = kriging_weights(range_pixels, factor, radius)
-    return apply_weights(residual_kelvin, kriging, border=report is None)
+    return kriging_weights(range_pixels, factor, radius)
 
 
 def residual_variogram(

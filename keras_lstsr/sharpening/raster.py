@@ -6,6 +6,7 @@ import inspect
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,16 @@ from numpy.typing import NDArray
 
 from keras_lstsr.errors import ConfigError, GridError, unknown
 from keras_lstsr.grids.axes import checked_raster, spatial_axes
-from keras_lstsr.grids.grid import placed
+from keras_lstsr.grids.grid import Grid, placed
 from keras_lstsr.grids.resample import INTERPOLATIONS, interpolated, upsample_nearest
 from keras_lstsr.grids.warp import guide_over_lst
+from keras_lstsr.grids.water import water_from_ndvi, water_share
 from keras_lstsr.registration import Code, code_of, register
+from keras_lstsr.sharpening.bounds import bound
 from keras_lstsr.sharpening.fallback import ConstantGuideError, recorded, warn
+
+# The argument by which a method gets the share of water.
+_WATER = "water"
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,8 @@ class Sharpener:
             ``[h · factor, w · factor]`` in kelvin of coarse LST ``[h, w]`` and guides
             ``[K, h · factor, w · factor]``; NaN where one of them is missing. Where the guides
             cannot explain LST it raises ``ConstantGuideError``, and bicubic stands in. Its
-            arguments by keyword alone are the method's options.
+            arguments by keyword alone are the method's options; but one called ``water`` gets the
+            share of water ``[h · factor, w · factor]``, or ``None`` where nothing is known of it.
         needs_guide: Whether it takes guides; if not, it is ``function(lst_kelvin, factor)``.
     """
 
@@ -76,6 +83,7 @@ def sharpen(
     *,
     method: str = "atprk",
     factor: int = 4,
+    water: xr.DataArray | None = None,
     **options: object,
 ) -> xr.DataArray:
     """Sharpens LST with one or several guides by a classical method.
@@ -88,6 +96,9 @@ def sharpen(
             and ``"bicubic"``, which ignore it.
         method: One of ``METHODS``.
         factor: Fine pixels along an LST pixel's side.
+        water: The share of water, 0 to 1, or a mask of 0 and 1, on any grid; methods of local
+            regression tell water from land by it. Where it is unknown, or not given, a guide named
+            ``ndvi`` tells.
         **options: Further arguments of the method's function, e.g. ``residual="block"`` of
             ``keras_lstsr.sharpening.linear.tsharp``.
 
@@ -103,7 +114,8 @@ def sharpen(
     Raises:
         ConfigError: If the method or an option is unknown or unusable, or no guide is given.
         GridError: If a raster has no CRS or no regular north-up grid, a guide is clearly coarser
-            than the fine grid or does not overlap LST, or LST holds no valid pixel.
+            than the fine grid or does not overlap LST, LST holds no valid pixel, or ``water`` is
+            not within 0 to 1.
     """
     function = _function(method, factor, options)
     given = placed(lst, "lst")
@@ -117,12 +129,18 @@ def sharpen(
         else:
             stacked = aligned[0][None] if len(aligned) == 1 else np.stack(aligned)
             _check_overlap(coarse, stacked, factor, bands)
+            if _WATER in inspect.signature(function).parameters:
+                names = (str(band.name).lower() for band in bands)
+                guides = dict(zip(names, aligned, strict=True))
+                known = _water(water, given.grid.finer(factor), guides)
+                function = partial(function, water=known)
             try:
                 values = function(coarse, stacked, factor, **options)
             except ConstantGuideError as problem:
                 fallback = f"bicubic, since {problem.problem}"
                 values = interpolated(coarse, factor, "bicubic")
                 values[~np.isfinite(stacked).all(axis=0)] = np.nan
+                bound(values, coarse, factor, keep_means=False)
                 warn(f"{method} falls back to {fallback}")
                 notes.clear()
     provenance = _provenance(method, factor, options, bands, fallback, notes)
@@ -142,11 +160,23 @@ def _function(method: str, factor: int, options: dict[str, object]) -> Callable[
     ConfigError.unless(whole, "factor", factor, "a whole number of 2 or more")
     function = code_of(METHODS[method].function)
     parameters = inspect.signature(function).parameters.values()
-    known = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    by_keyword = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    known = [name for name in by_keyword if name != _WATER]
     for name in options:
         if name not in known:
             raise unknown(f"option of {method}", name, known or ["no options"], field=name)
     return function
+
+
+def _water(
+    water: xr.DataArray | None, grid: Grid, guides: dict[str, NDArray[np.floating]]
+) -> NDArray[np.floating] | None:
+    """What is known of water on the fine grid: as given, else by NDVI, else nothing."""
+    by_ndvi = water_from_ndvi(guides["ndvi"]) if "ndvi" in guides else None
+    if water is None:
+        return by_ndvi
+    share = water_share(checked_raster(water, "water"), grid).values
+    return share if by_ndvi is None else np.where(np.isfinite(share), share, by_ndvi)
 
 
 def _kelvin(lst: xr.DataArray) -> NDArray[np.float32]:

@@ -15,6 +15,8 @@ from keras_lstsr.grids.resample import interpolated, upsample_nearest
 from keras_lstsr.sharpening.fallback import ConstantGuideError
 
 RESIDUALS = ("block", "bilinear", "bicubic", "kriging")
+COHERENT = ("block", "kriging")
+"""Ways to upsample whose block means are the coarse pixels."""
 
 # A guide whose standard deviation is this small beside its size is constant but for rounding.
 _CONSTANT = 1e-6
@@ -44,7 +46,8 @@ class LinearFit:
 
     def trend(self, guide: NDArray[np.floating]) -> NDArray[np.float64]:
         """Applies the fit to guides ``[K, ..., ...]``; NaN where a guide is NaN."""
-        return self.intercept_kelvin + np.tensordot(self.slopes, guide, axes=1)
+        # A product of matrices may leave a slope of 0 out, and with it the guide's NaN.
+        return self.intercept_kelvin + np.einsum("k,k...->...", self.slopes, guide)
 
 
 @dataclass(frozen=True)
@@ -71,21 +74,15 @@ def pixels_of_fit(
     guide: NDArray[np.floating],
     *,
     min_lst_kelvin: float | None = None,
-    share: NDArray[np.floating] | None = None,
-    min_share: float = 0.5,
 ) -> NDArray[np.bool_]:
     """Says which coarse pixels ``[h, w]`` a fit may use: those that have LST and all guides.
 
-    Pixels as cold as ``min_lst_kelvin`` or colder are left out; and, unless that leaves too few,
-    those of which the guides cover less than ``min_share``, where ``share`` tells how much.
+    Pixels as cold as ``min_lst_kelvin`` or colder are left out.
     """
     usable = np.isfinite(lst_kelvin) & np.isfinite(guide).all(axis=0)
     if min_lst_kelvin is not None:
         usable &= np.nan_to_num(lst_kelvin, nan=-np.inf) > min_lst_kelvin
-    if share is None:
-        return usable
-    covered = usable & (share >= min_share)
-    return covered if covered.sum() >= len(guide) + 2 else usable
+    return usable
 
 
 def global_fit(
@@ -93,12 +90,14 @@ def global_fit(
     guide: NDArray[np.floating],
     *,
     usable: NDArray[np.bool_] | None = None,
+    weights: NDArray[np.floating] | None = None,
 ) -> LinearFit:
-    """Fits LST ``[h, w]`` to coarse guides ``[K, h, w]`` by ordinary least squares.
+    """Fits LST ``[h, w]`` to coarse guides ``[K, h, w]`` by least squares.
 
     Constant guides get slope 0; of guides that depend linearly on each other, the solution with
     the smallest standardised slopes is taken. Pixels of the fit are the usable ones, by default
-    all where LST and guides are there.
+    all where LST and guides are there; ``weights`` ``[h, w]`` of 0 to 1, such as the part of a
+    pixel that the guides cover, tell how much of a pixel each of them counts, by default whole.
 
     Raises:
         ConstantGuideError: If all guides are constant, or fewer than ``K + 2`` pixels are usable.
@@ -114,7 +113,9 @@ def global_fit(
             found=f"{y.size} coarse pixels",
             expected=f"at least {count + 2}",
         )
-    means, deviations = x.mean(axis=1), x.std(axis=1)
+    w = np.ones(y.size) if weights is None else weights[usable].astype(np.float64)
+    means, level = np.average(x, axis=1, weights=w), np.average(y, weights=w)
+    deviations = np.sqrt(np.average((x - means[:, None]) ** 2, axis=1, weights=w))
     constant = deviations <= _CONSTANT * np.abs(x).max(axis=1)
     if constant.all():
         raise ConstantGuideError(
@@ -122,8 +123,9 @@ def global_fit(
         )
     scale = np.where(constant, 1.0, deviations)
     standardised = np.where(constant[:, None], 0.0, (x - means[:, None]) / scale[:, None])
-    slopes = np.linalg.lstsq(standardised.T, y - y.mean(), rcond=1e-8)[0] / scale
-    return LinearFit(float(y.mean() - slopes @ means), slopes, constant, means, deviations)
+    root = np.sqrt(w)
+    slopes = np.linalg.lstsq((root * standardised).T, root * (y - level), rcond=1e-8)[0] / scale
+    return LinearFit(float(level - slopes @ means), slopes, constant, means, deviations)
 
 
 def local_fits(
@@ -135,7 +137,6 @@ def local_fits(
     radius_pixels: int = 2,
     min_share: float = 2 / 3,
     whole_windows: bool = False,
-    prior_pixels: float = 0.0,
 ) -> LocalFits:
     """Fits LST to guides in a square window around each coarse pixel.
 
@@ -148,20 +149,17 @@ def local_fits(
         min_share: A window counts if more than this part of its pixels inside the raster is
             usable.
         whole_windows: Windows that reach beyond the raster do not count.
-        prior_pixels: Draws a window's slopes towards the scene's, as that many further pixels
-            with the scene's slopes and spread of guides would; 0 is ordinary least squares.
 
     Returns:
         The fits, everywhere finite.
 
     Raises:
-        ConfigError: If ``radius_pixels`` or ``prior_pixels`` is out of its range.
+        ConfigError: If ``radius_pixels`` is out of its range.
 
     Source: Wang, Shi & Atkinson (2016), "Area-to-point regression kriging for pan-sharpening":
     the adaptive scheme.
     """
     ConfigError.unless(radius_pixels >= 1, "regression_radius", radius_pixels, "at least 1")
-    ConfigError.unless(prior_pixels >= 0, "prior_pixels", prior_pixels, "at least 0")
     usable = pixels_of_fit(lst_kelvin, guide) if usable is None else usable
     count, height, width = guide.shape
     # A guide that is constant over the scene decides nothing in a window either.
@@ -176,7 +174,7 @@ def local_fits(
     local = np.zeros((height, width), bool)
     for top in range(0, height, _STRIP_ROWS):
         rows = slice(top, min(top + _STRIP_ROWS, height))
-        good, departure, level = _Strip(x, y, usable, rows, radius_pixels).solve(prior_pixels)
+        good, departure, level = _Strip(x, y, usable, rows, radius_pixels).solve()
         good &= enough[rows]
         local[rows] = good
         # Back from standardised departures to slopes of the guides themselves.
@@ -189,14 +187,14 @@ def local_fits(
 def _windows_that_count(
     usable: NDArray[np.bool_], radius: int, min_share: float, guides: int, whole: bool
 ) -> NDArray[np.bool_]:
-    pixels = _window_sums(usable.astype(np.float64), radius)
-    inside = _window_sums(np.ones(usable.shape), radius)
+    pixels = window_sums(usable.astype(np.float64), radius)
+    inside = window_sums(np.ones(usable.shape), radius)
     # Sums of ones are whole numbers; the small margin keeps a share of just 2/3 out.
     enough = (pixels > min_share * inside + 1e-9) & (pixels >= guides + 2)
     return enough & (inside == (2 * radius + 1) ** 2) if whole else enough
 
 
-def _window_sums(values: NDArray[np.floating], radius: int) -> NDArray[np.float64]:
+def window_sums(values: NDArray[np.floating], radius: int) -> NDArray[np.float64]:
     """Sums windows over the last two axes; beyond the raster there is nothing."""
     result = np.asarray(values, np.float64)
     for axis in (-2, -1):
@@ -225,30 +223,27 @@ class _Strip:
         top, bottom = max(rows.start - radius, 0), min(rows.stop + radius, x.shape[1])
         inner = slice(rows.start - top, rows.stop - top)
         x, y = x[:, top:bottom], y[top:bottom]
-        pixels = _window_sums(usable[top:bottom].astype(np.float64), radius)[inner]
+        pixels = window_sums(usable[top:bottom].astype(np.float64), radius)[inner]
         self.pixels = np.maximum(pixels, 1.0)
-        sum_x = np.moveaxis(_window_sums(x, radius)[:, inner], 0, -1)
-        sum_y = _window_sums(y, radius)[inner]
-        sum_xy = np.moveaxis(_window_sums(x * y, radius)[:, inner], 0, -1)
+        sum_x = np.moveaxis(window_sums(x, radius)[:, inner], 0, -1)
+        sum_y = window_sums(y, radius)[inner]
+        sum_xy = np.moveaxis(window_sums(x * y, radius)[:, inner], 0, -1)
         sum_xx = np.moveaxis(
-            _window_sums(x[:, None] * x[None], radius)[..., inner, :], (0, 1), (2, 3)
+            window_sums(x[:, None] * x[None], radius)[..., inner, :], (0, 1), (2, 3)
         )
         self.mean_x = sum_x / self.pixels[..., None]
         self.mean_y = sum_y / self.pixels
         self.xy = sum_xy - sum_x * self.mean_y[..., None]
         self.xx = sum_xx - sum_x[..., :, None] * self.mean_x[..., None, :]
 
-    def solve(
-        self, prior_pixels: float
-    ) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
+    def solve(self) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
         """Returns which windows have a solution, departures of slopes, and of the intercept."""
         count = self.xx.shape[-1]
-        matrix = self.xx + prior_pixels * np.eye(count)
-        spread = np.sqrt(np.maximum(np.diagonal(matrix, axis1=-2, axis2=-1), 0.0))
+        spread = np.sqrt(np.maximum(np.diagonal(self.xx, axis1=-2, axis2=-1), 0.0))
         # x is in units of the scene's spread: smaller ones in a window are rounding.
         varies = np.all(spread > 1e-5 * np.sqrt(self.pixels)[..., None], axis=-1, keepdims=True)
         spread = np.where(varies, spread, 1.0)
-        correlation = matrix / (spread[..., :, None] * spread[..., None, :])
+        correlation = self.xx / (spread[..., :, None] * spread[..., None, :])
         good = varies[..., 0] & (np.linalg.det(correlation) > _SMALLEST_DETERMINANT)
         correlation = np.where(good[..., None, None], correlation, np.eye(count))
         departure = np.linalg.solve(correlation, (self.xy / spread)[..., None])[..., 0] / spread

@@ -13,21 +13,23 @@ from keras_lstsr.sharpening.linear import aatprk, atprk
 
 
 @pytest.mark.parametrize("guides", [1, 2, 3])
-@pytest.mark.parametrize("prior_pixels", [0.0, 2.0])
+@pytest.mark.parametrize("prior_pixels", [0.0, 16.0])
 def test_lst_that_is_linear_in_the_guides_is_recovered(linear_scene, guides, prior_pixels):
     lst, guide, fine = linear_scene(guides)
-    found = aatprk(lst, guide, 4, prior_pixels=prior_pixels)
+    found = aatprk(lst, guide, 4, prior_pixels=prior_pixels, bounded=False)
     np.testing.assert_allclose(found, fine, rtol=0, atol=1e-8)
 
 
 def test_two_relations_are_recovered_away_from_their_seam(block_means, linear_scene):
     _, guide, _ = linear_scene(shape=(12, 24))
     fine = 300.0 + np.where(np.arange(96) < 48, -12.0, 4.0) * (guide[0] - 0.5)
-    found = aatprk(block_means(fine), guide, 4, prior_pixels=0.0, range_pixels=5.0)
+    options = {"range_pixels": 5.0, "bounded": False}
+    found = aatprk(block_means(fine), guide, 4, prior_pixels=0.0, **options)
     # Windows of 5 for the regression and of 5 for its residual reach 4 coarse pixels.
-    np.testing.assert_allclose(found[:, :32], fine[:, :32], rtol=0, atol=1e-8)
-    np.testing.assert_allclose(found[:, -32:], fine[:, -32:], rtol=0, atol=1e-8)
-    off = np.std(atprk(block_means(fine), guide, 4) - fine)
+    # What the windows on the seam leave unexplained draws all slopes to 0 by a little.
+    np.testing.assert_allclose(found[:, :32], fine[:, :32], rtol=0, atol=0.1)
+    np.testing.assert_allclose(found[:, -32:], fine[:, -32:], rtol=0, atol=0.1)
+    off = np.std(atprk(block_means(fine), guide, 4, bounded=False) - fine)
     assert np.std(found - fine) < 0.4 * off
 
 

@@ -75,7 +75,7 @@ def test_two_guides_split_what_one_cannot(block_means):
     guide[:, :, 2:] = guide[:, :, :-2].copy()
     fine[:, 2:] = fine[:, :-2].copy()
     lst = block_means(fine)
-    options = {"trees": 5, "window_pixels": 0, "homogeneous_share": 0.3}
+    options = {"trees": 5, "window_pixels": 0, "homogeneous_share": 0.3, "bounded": False}
     both = data_mining(lst, guide, 4, **options)
     one = data_mining(lst, guide[0], 4, **options)
     assert _rmse(fine, both) < 0.05

@@ -57,16 +57,14 @@ def test_each_windows_fit_is_lstsq(seed, guides, gaps):
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_a_prior_acts_as_pixels_of_the_scenes_relation():
-    lst, guide = scene()
-    whole = global_fit(lst, guide)
-    plain = local_fits(lst, guide, whole, prior_pixels=0.0)
-    drawn = local_fits(lst, guide, whole, prior_pixels=7.0)
-    window = (slice(2, 7), slice(3, 8))
-    spread = ((guide[0][window] - guide[0][window].mean()) ** 2).sum()
-    share = spread / (spread + 7.0 * whole.deviations[0] ** 2)
-    expected = whole.slopes[0] + share * (plain.slopes[0, 4, 5] - whole.slopes[0])
-    assert drawn.slopes[0, 4, 5] == pytest.approx(expected, rel=1e-9)
+def test_a_weight_of_two_is_two_pixels():
+    lst, guide = scene(guides=2, gaps=0.3)
+    weights = np.random.default_rng(1).integers(1, 4, lst.shape)
+    found = global_fit(lst, guide, weights=weights / 3)
+    twice = np.repeat(lst.ravel(), weights.ravel())[None]
+    expected = global_fit(twice, np.repeat(guide.reshape(2, 1, -1), weights.ravel(), axis=2))
+    for name in ("intercept_kelvin", "slopes", "means", "deviations"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-9)
 
 
 def test_a_window_without_contrast_takes_the_scenes_fit():
@@ -76,11 +74,6 @@ def test_a_window_without_contrast_takes_the_scenes_fit():
     fits = local_fits(lst, guide, whole)
     assert not fits.local[4, 5] and fits.local[0, 0]
     assert fits.slopes[0, 4, 5] == whole.slopes[0]
-    # Drawn to the scene's slope it still follows the window's level.
-    drawn = local_fits(lst, guide, whole, prior_pixels=2.0)
-    assert drawn.slopes[0, 4, 5] == pytest.approx(whole.slopes[0])
-    level = lst[2:7, 3:8].mean()
-    assert drawn.intercepts_kelvin[4, 5] + drawn.slopes[0, 4, 5] * 0.5 == pytest.approx(level)
 
 
 def test_windows_beyond_the_border_can_be_left_out():
@@ -124,16 +117,6 @@ def test_pixels_of_fit():
     assert cold.tolist() == [[False, True, False, False]]
 
 
-def test_pixels_that_guides_hardly_cover_are_left_out():
-    lst, guide = scene()
-    share = np.where(np.arange(lst.size) % 3 == 0, 0.4, 0.5).reshape(lst.shape)
-    np.testing.assert_array_equal(pixels_of_fit(lst, guide, share=share), share == 0.5)
-    # Where too few pixels are covered well, all serve.
-    share = np.full(lst.shape, 0.4)
-    share[0, :2] = 1.0
-    assert pixels_of_fit(lst, guide, share=share).all()
-
-
 def test_local_trend_on_the_fine_grid_repeats_the_coefficients():
     lst, guide = scene(shape=(70, 5))  # more rows than a strip
     fits = local_fits(lst, guide, global_fit(lst, guide))
@@ -142,11 +125,10 @@ def test_local_trend_on_the_fine_grid_repeats_the_coefficients():
     np.testing.assert_allclose(fine_trend(fits, fine, 3), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("options", [{"radius_pixels": 0}, {"prior_pixels": -1.0}])
-def test_unusable_options(options):
+def test_unusable_options():
     lst, guide = scene()
     with pytest.raises(ConfigError):
-        local_fits(lst, guide, global_fit(lst, guide), **options)
+        local_fits(lst, guide, global_fit(lst, guide), radius_pixels=0)
 
 
 def test_strips_make_no_difference(monkeypatch):

