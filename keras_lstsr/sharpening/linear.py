@@ -65,8 +65,8 @@ def tsharp(
             side.
         prior_pixels: Draws local slopes towards the scene's.
         min_lst_kelvin: Pixels as cold as this or colder are left out of the regression.
-        bounded: Whether the result is bounded; ``None``: unless it is as published, by
-            ``"scene"`` and ``"block"``.
+        bounded: Whether the result is bounded; ``None``: with local regression alone, since one
+            relation for the scene is as published.
         water: The share of water, 0 to 1, ``[H, W]``, which local regressions tell from land.
 
     Raises:
@@ -99,8 +99,7 @@ def tsharp(
             lambda left: upsampled_residual(left, factor, residual),
             min_lst_kelvin=min_lst_kelvin,
         )
-    published = regression == "scene" and residual == "block"
-    if not published if bounded is None else bounded:
+    if regression == "local" if bounded is None else bounded:
         bound(result, lst_kelvin, factor, keep_means=residual in COHERENT)
     return result
 
@@ -114,7 +113,7 @@ def atprk(
     range_pixels: float | None = None,
     min_lst_kelvin: float | None = None,
     report: Deconvolution | None = None,
-    bounded: bool | None = None,
+    bounded: bool = False,
 ) -> NDArray[np.floating]:
     """Sharpens LST by area-to-point regression kriging; see the module for arrays.
 
@@ -129,7 +128,7 @@ def atprk(
         min_lst_kelvin: Pixels as cold as this or colder are left out of the regression.
         report: ``"averaged"`` or ``"verbatim"`` works as the routines of the two papers do; see
             ``kriging.kriged_residual``.
-        bounded: Whether the result is bounded; ``None``: unless by ``report``.
+        bounded: Whether the result is bounded; as published it is not.
 
     Raises:
         ConfigError: If an option is out of its range.
@@ -147,7 +146,7 @@ def atprk(
         ),
         min_lst_kelvin=min_lst_kelvin,
     )
-    if report is None if bounded is None else bounded:
+    if bounded:
         bound(result, lst_kelvin, factor, keep_means=True)
     return result
 
@@ -181,7 +180,7 @@ def aatprk(
         report: As of ``atprk``; then it is ordinary least squares in the windows, as published,
             and the outer ``regression_radius`` coarse rows and columns have the scene's
             regression.
-        bounded: As of ``atprk``.
+        bounded: Whether the result is bounded; ``None``: unless by ``report``.
         water: As of ``tsharp``; of no effect with ``report``.
 
     Source: Wang, Shi & Atkinson (2016), "Area-to-point regression kriging for pan-sharpening":
