@@ -86,49 +86,54 @@ def kriging_weights(range_pixels: float, factor: int, radius: int = 2) -> Krigin
 def apply_weights(
     residual_kelvin: NDArray[np.floating], kriging: KrigingWeights, *, border: bool = True
 ) -> NDArray[np.floating]:
-    """Kriges every fine pixel from the coarse pixels ``[h, w]`` of its window that are there.
+    """Kriges every fine pixel from the coarse pixels of its window that are there.
 
-    Without ``border`` windows that reach beyond the raster are not solved for the pixels inside:
-    the outer ``radius`` coarse rows and columns get 0, as in the two papers.
+    ``residual_kelvin`` is ``[h, w]``, or ``[N, h, w]`` for several rasters with the same gaps,
+    whose systems are then solved at once. Without ``border`` windows that reach beyond the raster
+    are not solved for the pixels inside: the outer ``radius`` coarse rows and columns get 0, as in
+    the two papers.
 
     Returns:
-        ``[h · factor, w · factor]`` of the same float type. NaN over the fine pixels of a gap and
-        nowhere else; the block means are the coarse residual.
+        ``[h · factor, w · factor]``, or several, of the same float type. NaN over the fine pixels
+        of a gap and nowhere else; the block means are the coarse residual.
     """
     radius, factor = kriging.radius, kriging.factor
-    height, width = residual_kelvin.shape
-    padded = np.pad(residual_kelvin.astype(np.float64), radius, constant_values=np.nan)
-    windows = sliding_window_view(padded, (2 * radius + 1, 2 * radius + 1))
-    result = np.empty((height, factor, width, factor), residual_kelvin.dtype)
+    height, width = residual_kelvin.shape[-2:]
+    planes = residual_kelvin.reshape(-1, height, width)
+    margin = ((0, 0), (radius, radius), (radius, radius))
+    padded = np.pad(planes.astype(np.float64), margin, constant_values=np.nan)
+    side = 2 * radius + 1
+    windows = sliding_window_view(padded, (side, side), axis=(1, 2))
+    result = np.empty((len(planes), height, factor, width, factor), residual_kelvin.dtype)
     rows_at_a_time = max(1, _WINDOWS_AT_A_TIME // max(width, 1))
     for top in range(0, height, rows_at_a_time):
         rows = slice(top, min(top + rows_at_a_time, height))
-        pixels = _krige(windows[rows].reshape(-1, (2 * radius + 1) ** 2), kriging)
-        blocks = pixels.reshape(-1, width, factor, factor)
-        result[rows] = np.swapaxes(blocks, 1, 2)
+        pixels = _krige(windows[:, rows].reshape(len(planes), -1, side**2), kriging)
+        blocks = pixels.reshape(len(planes), -1, width, factor, factor)
+        result[:, rows] = np.swapaxes(blocks, 2, 3)
     if not border:
         inside = np.zeros((height, width), bool)
         inside[radius : height - radius, radius : width - radius] = True
-        outside = ~inside & ~np.isnan(residual_kelvin)
-        result[np.broadcast_to(outside[:, None, :, None], result.shape)] = 0.0
-    return result.reshape(height * factor, width * factor)
+        outside = ~inside & ~np.isnan(planes)
+        result[np.broadcast_to(outside[:, :, None, :, None], result.shape)] = 0.0
+    return result.reshape(*residual_kelvin.shape[:-2], height * factor, width * factor)
 
 
 def _krige(windows: NDArray[np.float64], kriging: KrigingWeights) -> NDArray[np.float64]:
-    """Kriges the middle pixels of windows ``[N, n]``; returns ``[N, factor²]``."""
-    result = np.full((len(windows), len(kriging.weights)), np.nan)
-    there = ~np.isnan(windows[:, windows.shape[1] // 2])
-    values = windows[there]
-    missing = np.isnan(values)
+    """Kriges the middle pixels of windows ``[K, N, n]``; returns ``[K, N, factor²]``."""
+    result = np.full((*windows.shape[:2], len(kriging.weights)), np.nan)
+    there = ~np.isnan(windows[0, :, windows.shape[2] // 2])
+    values = windows[:, there]
+    missing = np.isnan(values[0])
     counts = missing.sum(axis=1)
-    values[missing] = 0.0
+    values[:, missing] = 0.0
     for count in np.unique(counts[counts > 0]):
         members = np.flatnonzero(counts == count)
         batch = max(1, _NUMBERS_AT_A_TIME // int(count) ** 2)
         for start in range(0, len(members), batch):
             chosen = members[start : start + batch]
-            values[chosen] = _completed(values[chosen], missing[chosen], kriging.inverse)
-    result[there] = values @ kriging.weights.T
+            values[:, chosen] = _completed(values[:, chosen], missing[chosen], kriging.inverse)
+    result[:, there] = values @ kriging.weights.T
     return result
 
 
@@ -139,9 +144,10 @@ def _completed(
     count = int(missing[0].sum())
     where = np.nonzero(missing)[1].reshape(-1, count)
     systems = inverse[where[:, :, None], where[:, None, :]]
-    right = np.take_along_axis(values @ inverse, where, axis=1)
+    right = np.take_along_axis(values @ inverse, where[None], axis=2)
+    found = -np.linalg.solve(systems, np.moveaxis(right, 0, -1))
     filled = values.copy()
-    filled[missing] = -np.linalg.solve(systems, right[..., None])[..., 0].ravel()
+    filled[:, missing] = np.moveaxis(found, -1, 0).reshape(len(values), -1)
     return filled
 
 

@@ -245,13 +245,20 @@ def _with_trend(
 def _upsampling(
     residual: str, factor: int, range_pixels: float | None = None
 ) -> Callable[[NDArray[np.floating]], Upsampling]:
-    """Returns what makes of a residual the way to upsample that suits it; it is linear."""
+    """Returns what makes of a residual the way to upsample ``[N, h, w]`` that suits it.
+
+    That is linear.
+    """
     if residual != "kriging":
-        return lambda _: lambda values: upsampled_residual(values, factor, residual)
+        return lambda _: (
+            lambda planes: np.stack(
+                [upsampled_residual(plane, factor, residual) for plane in planes]
+            )
+        )
 
     def kriging(left: NDArray[np.floating]) -> Upsampling:
         weights = weights_for(left, factor, range_pixels=range_pixels)
-        return lambda values: apply_weights(values, weights)
+        return lambda planes: apply_weights(planes, weights)
 
     return kriging
 
@@ -271,10 +278,10 @@ def _with_detail(
     level = np.nanmean(seen, axis=(1, 2), keepdims=True)
     trend = np.sum(detail.slopes * (seen - level), axis=0)
     upsample = upsampling(lst_kelvin - trend)
-    result = upsample(np.where(there, lst_kelvin, np.nan).astype(lst_kelvin.dtype))
-    for band, mean, slope in zip(detail.bands, seen, detail.slopes, strict=True):
-        smooth = upsample(mean.astype(lst_kelvin.dtype))
-        for top in range(0, len(mean), _STRIP_ROWS):
+    level = np.where(there, lst_kelvin, np.nan)[None]
+    result, *rest = upsample(np.concatenate([level, seen]).astype(lst_kelvin.dtype))
+    for band, smooth, slope in zip(detail.bands, rest, detail.slopes, strict=True):
+        for top in range(0, len(slope), _STRIP_ROWS):
             rows = slice(top, top + _STRIP_ROWS)
             fine = slice(top * factor, (top + _STRIP_ROWS) * factor)
             result[fine] += upsample_nearest(slope[rows], factor) * (band[fine] - smooth[fine])
