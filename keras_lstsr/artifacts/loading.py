@@ -259,19 +259,24 @@ def _guided_factor(model: keras.Model) -> int:
 
 def _statistics_margin(model: keras.Model) -> int:
     """Coarse pixels from which on a window's statistics lack nothing; bilinear adds the one."""
-    from keras_lstsr.models.guidance import LocalRegression
+    from keras_lstsr.models.guidance import LocalRegression, LocalSpread
 
-    return int(_layer_of(model, LocalRegression).wide_window_pixels) // 2 + 1
+    layer = _layer_of(model, LocalSpread, LocalRegression)
+    margin = int(layer.wide_window_pixels) // 2 + 1
+    # Windows of what is left of narrow ones.
+    return margin + (layer.narrow_window_pixels // 2 if isinstance(layer, LocalSpread) else 0)
 
 
-def _layer_of(model: keras.Model, kind: type) -> Any:
-    for layer in model.layers:
-        if isinstance(layer, kind):
-            return layer
+def _layer_of(model: keras.Model, *kinds: type) -> Any:
+    """Returns the first layer of the first kind of which there is one."""
+    for kind in kinds:
+        for layer in model.layers:
+            if isinstance(layer, kind):
+                return layer
     raise ModelError(
         "the model takes a guide, but is not one of build_guided",
         field=model.name,
-        found=f"no layer {kind.__name__}",
+        found=f"no layer {kinds[0].__name__}",
         action="Build it with keras_lstsr.models.guided.build_guided.",
     )
 

@@ -31,6 +31,8 @@ class Guide:
         hint: What to do with values outside the valid range, a sentence.
         regressor: Whether classical methods regress LST on it. To the coarse pixels that such a
             guide covers whole a scene is cropped; others may be missing on parts of it.
+        typical_spread: How far it departs from its mean over a coarse pixel, in ``units``.
+        is_detail: Whether it is detail of LST already, in kelvin, and its level says nothing.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Guide:
     stand_in: float = 0.0
     hint: str = "Convert it to its unit first, and mark fill values as NaN."
     regressor: bool = True
+    typical_spread: float = 1.0
+    is_detail: bool = False
 
 
 _REGISTERED = (
@@ -53,6 +57,7 @@ _REGISTERED = (
         when_missing="NaN; without NDVI the result is about bicubic there. NaN throughout means "
         "that there is no NDVI",
         stand_in=0.5,
+        typical_spread=0.1,
         hint="Multiply integers by their scale (0.0001 for MODIS vegetation indices) and mark "
         "fill values as NaN.",
     ),
@@ -65,6 +70,7 @@ _REGISTERED = (
         hint="Choose one of several classes with the option class. Divide percent by 100, and mark "
         "fill values as NaN.",
         regressor=False,
+        typical_spread=0.1,
     ),
     Guide(
         name="elevation",
@@ -74,6 +80,7 @@ _REGISTERED = (
         valid_range=(-500.0, 9000.0),
         when_missing="NaN; elevation is not used there",
         hint="Convert it to metres, and mark fill values as NaN.",
+        typical_spread=100.0,
     ),
     Guide(
         name=REFERENCE,
@@ -84,6 +91,7 @@ _REGISTERED = (
         hint="It is the fine LST of other dates minus its mean over each coarse pixel, in kelvin, "
         "and not LST itself.",
         regressor=False,
+        is_detail=True,
     ),
 )
 

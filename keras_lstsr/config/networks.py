@@ -210,8 +210,8 @@ class GuidedModelConfig(Settings):
             correction is kept at a mean of zero, so that the level of LST stays MODIS's; odd.
         full_explained_share: Share of LST's variance in the wide window that the guide must
             explain for the result to follow it in full; below, it fades to bicubic.
-        full_slope_kelvin: Kelvin per unit of the guide that the wide window's slope must have for
-            the same, by its size.
+        full_slope_kelvin: Kelvin per typical spread of a guide that the wide window's slope must
+            have for the same, by its size.
     """
 
     architecture: Literal["guided"] = "guided"
@@ -223,7 +223,7 @@ class GuidedModelConfig(Settings):
     slope_prior: float = Field(default=0.3, ge=0)
     level_window_pixels: int = Field(default=7, ge=1)
     full_explained_share: float = Field(default=0.3, gt=0, le=1)
-    full_slope_kelvin: float = Field(default=12.0, gt=0)
+    full_slope_kelvin: float = Field(default=1.2, gt=0)
 
     @field_validator("guides")
     @classmethod

@@ -3,6 +3,6 @@
 Importing this room registers its layers, so that Keras can load models that hold them.
 """
 
-from keras_lstsr.models import guidance, guided, layers
+from keras_lstsr.models import guidance, guided, guided_1, layers
 
-__all__ = ["guidance", "guided", "layers"]
+__all__ = ["guidance", "guided", "guided_1", "layers"]

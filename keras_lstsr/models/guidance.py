@@ -27,6 +27,9 @@ _LEAST_GUIDE_VARIANCE = 1e-4
 _LEAST_LST_VARIANCE = 1e-4
 # Of a window's weight: less is rounding.
 _LEAST_SHARE = 1e-4
+# Of a coarse pixel, that a guide covers, for it to take part in a regression.
+_LEAST_COVER = 0.25
+_WATER_SHARE = 0.5
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -69,21 +72,142 @@ class WindowMean(KelvinLayer):
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class CoarseWeight(ScaleFactorLayer):
-    """Weight of each coarse pixel in a regression: 1 where LST and all of the guide are there.
+class CoverWeight(ScaleFactorLayer):
+    """Weight of each coarse pixel in a regression: the share of it in which the guide is known.
+
+    A pixel of which less than a quarter is known, or whose LST is missing, has no weight.
 
     Inputs: ``[lst_kelvin, guide]``: ``[B, h, w, 1]`` and ``[B, h·f, w·f, 1]``, NaN where missing.
-    Output: ``[B, h, w, 1]``, 0 or 1.
+    Output: ``[B, h, w, 1]``, 0 to 1.
     """
 
     def call(self, inputs: list[Any]) -> Any:
         """Weighs ``[lst_kelvin, guide]``."""
         lst_kelvin, guide = inputs
         factor = self.scale_factor
-        missing = ops.cast(ops.isnan(guide), self.compute_dtype)
-        touched = ops.max_pool(missing, factor, strides=factor, padding="valid")
-        usable = ops.logical_and(ops.logical_not(ops.isnan(lst_kelvin)), touched < 0.5)
-        return ops.cast(usable, self.compute_dtype)
+        known = ops.cast(ops.logical_not(ops.isnan(guide)), self.compute_dtype)
+        share = ops.average_pool(known, factor, strides=factor, padding="valid")
+        usable = ops.logical_and(ops.logical_not(ops.isnan(lst_kelvin)), share > _LEAST_COVER)
+        return ops.where(usable, share, 0.0)
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class LandAlone(KelvinLayer):
+    """Marks water as missing in a guide, so that it sets no slope of land.
+
+    Inputs: ``[guide, water]``, ``[B, H, W, 1]`` each, NaN where missing; where ``water`` is
+    missing all is land. Output: the guide, NaN where more than half is water.
+    """
+
+    def call(self, inputs: list[Any]) -> Any:
+        """See the class."""
+        guide, water = inputs
+        return ops.where(water > _WATER_SHARE, float("nan"), guide)
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class LocalSpread(KelvinLayer):
+    """What LST alone says around each coarse pixel.
+
+    Args:
+        narrow_window_pixels: Side of the narrow window, odd.
+        wide_window_pixels: Side of the wide window, odd.
+
+    Inputs: ``[lst_filled, lst_kelvin]``, ``[B, h, w, 1]`` each; NaN in the second where missing.
+    Output: ``[B, h, w, 4]`` in kelvin: means in the narrow and in the wide window, the wide
+    window's standard deviation, and that of what is left of LST without the narrow means, the
+    contrast between neighbours, in the wide window.
+    """
+
+    def __init__(
+        self, narrow_window_pixels: int = 5, wide_window_pixels: int = 25, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.narrow_window_pixels = int(narrow_window_pixels)
+        self.wide_window_pixels = int(wide_window_pixels)
+
+    def call(self, inputs: list[Any]) -> Any:
+        """See the class."""
+        filled, lst_kelvin = inputs
+        weight = ops.cast(ops.logical_not(ops.isnan(lst_kelvin)), self.compute_dtype)
+        # Anomalies of the filled image keep the digits of squares.
+        middle = ops.mean(filled, axis=(1, 2), keepdims=True)
+        lst = filled - middle
+        narrow = weighted_mean(lst, weight, self.narrow_window_pixels)
+        wide = weighted_mean(
+            ops.concatenate([lst, lst**2, (lst - narrow) ** 2], axis=-1),
+            weight,
+            self.wide_window_pixels,
+        )
+        variance = ops.maximum(wide[..., 1:2] - wide[..., :1] ** 2, 0.0)
+        spread, contrast = (
+            ops.sqrt(ops.maximum(each, _LEAST_LST_VARIANCE)) for each in (variance, wide[..., 2:])
+        )
+        return ops.concatenate([narrow + middle, wide[..., :1] + middle, spread, contrast], axis=-1)
+
+    def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
+        """``[B, h, w, 4]``."""
+        return (*input_shape[0][:3], 4)
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class DetailAgreement(KelvinLayer):
+    """Finds how LST's differences between neighbours go with those of a guide.
+
+    Both without their means in the narrow window, regressed in the wide one: what holds there holds
+    closer to the size of a coarse pixel than a regression of the levels does, which a shore or a
+    mountain may rule.
+
+    Args:
+        narrow_window_pixels: Side of the narrow window, odd.
+        wide_window_pixels: Side of the wide window, odd.
+        least_spread: Spread of a guide below which it says nothing, in its unit.
+
+    Inputs: ``[lst_filled, guide, weight]``, ``[B, h, w, 1]`` each, without NaN.
+    Output: ``[B, h, w, 2]``: slope in kelvin per unit of the guide, and correlation, −1 to 1.
+    """
+
+    def __init__(
+        self,
+        narrow_window_pixels: int = 5,
+        wide_window_pixels: int = 25,
+        least_spread: float = 1e-3,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.narrow_window_pixels = int(narrow_window_pixels)
+        self.wide_window_pixels = int(wide_window_pixels)
+        self.least_spread = float(least_spread)
+
+    def call(self, inputs: list[Any]) -> Any:
+        """See the class."""
+        lst, guide, weight = inputs
+        lst = lst - ops.mean(lst, axis=(1, 2), keepdims=True)
+        lst = lst - weighted_mean(lst, weight, self.narrow_window_pixels)
+        guide = guide - weighted_mean(guide, weight, self.narrow_window_pixels)
+        products = ops.concatenate([lst * guide, guide**2, lst**2], axis=-1)
+        means = weighted_mean(products, weight, self.wide_window_pixels)
+        variance = means[..., 1:2] + self.least_spread**2
+        slope = means[..., :1] / variance
+        correlation = means[..., :1] / ops.sqrt(
+            variance * ops.maximum(means[..., 2:], _LEAST_LST_VARIANCE)
+        )
+        return ops.concatenate([slope, correlation], axis=-1)
+
+    def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
+        """``[B, h, w, 2]``."""
+        return (*input_shape[0][:3], 2)
+
+
+def weighted_mean(values: Any, weight: Any, window: int) -> Any:
+    """Means of ``[B, h, w, C]`` in each pixel's window, weighted by ``[B, h, w, 1]``.
+
+    0 where the window has no weight; beyond the border there is none.
+    """
+    sums = window_mean(ops.concatenate([weight * values, weight], axis=-1), window)
+    share = sums[..., -1:]
+    some = share > _LEAST_SHARE
+    return ops.where(some, sums[..., :-1] / ops.where(some, share, 1.0), 0.0)
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
