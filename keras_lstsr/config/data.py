@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from keras_lstsr.config.settings import Settings
 
 Task = Literal["4km_to_1km", "1km_to_250m"]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class AugmentationConfig(Settings):
@@ -32,7 +33,8 @@ class AugmentationConfig(Settings):
         guide_gap_share: Share of samples with gaps put into a guide.
         guide_scatter_share: Share of samples with gaps of single pixels scattered over a guide.
         guide_absent_share: Share of samples without a guide, each guide on its own, from which the
-            model learns what to do without it.
+            model learns what to do without it: a number, or numbers by the guides' names, 0 for
+            those that are not named.
         all_absent_share: Share of samples without any guide.
         decoy_share: Share of the crops of degraded samples whose guides are those of a random crop
             of other ground: the model is to read from the scene whether guides tell anything.
@@ -53,11 +55,16 @@ class AugmentationConfig(Settings):
     cloud_share: float = Field(default=0.15, ge=0, le=1)
     guide_gap_share: float = Field(default=0.1, ge=0, le=1)
     guide_scatter_share: float = Field(default=0.0, ge=0, le=1)
-    guide_absent_share: float = Field(default=0.1, ge=0, le=1)
+    guide_absent_share: Share | dict[str, Share] = 0.1
     all_absent_share: float = Field(default=0.0, ge=0, le=1)
     decoy_share: float = Field(default=0.0, ge=0, le=1)
     gap_cover: tuple[float, float] = (0.05, 0.4)
     clip_guides: bool = False
+
+    def absent_share(self, guide: str) -> float:
+        """Share of samples without that guide."""
+        shares = self.guide_absent_share
+        return shares.get(guide, 0.0) if isinstance(shares, dict) else shares
 
     @field_validator("gap_cover")
     @classmethod
@@ -83,9 +90,11 @@ class DataConfig(Settings):
         min_valid_share: Part of a crop's target pixels that have a value, at least.
         degraded_share: Share of the crops that are drawn from samples whose LST was made from
             their own fine truth, where there are such; None lets all samples count alike.
-        group_power: Among the crops of a kind, a group of samples that share ground is drawn with
-            a probability proportional to this power of the number of its crops: 1 lets all crops
-            count alike, 0 all groups. Crops of one group always count alike.
+        group_power: Among degraded samples, a group of those that share ground is drawn with a
+            probability proportional to this power of the number of its crops: 1 lets all crops
+            count alike, 0 all groups. Crops of one group, and observed ones, always count alike.
+        degraded_spread: Whether degraded samples teach the standard deviation, too; their errors
+            are smaller than those between two instruments.
         variation: How crops are varied; None leaves them as they are.
         licences: Under which the data may be used, for the model's card: of ``"observed"`` LST,
             guides and truth, and of ``"degraded"`` fine LST.
@@ -99,6 +108,7 @@ class DataConfig(Settings):
     min_valid_share: float = Field(default=0.3, gt=0, le=1)
     degraded_share: float | None = Field(default=None, ge=0, lt=1)
     group_power: float = Field(default=1.0, ge=0, le=1)
+    degraded_spread: bool = False
     variation: AugmentationConfig | None = None
     licences: dict[Literal["observed", "degraded"], str] = Field(default_factory=dict)
 

@@ -131,7 +131,9 @@ def batch_of(
     channels = [np.stack([each.target(factor) for each in seen])]
     for name in settings.target_channels:
         if name == SPREAD:
-            observed = np.array([each.observed for each in seen], np.float32)
+            observed = np.array(
+                [each.observed or settings.degraded_spread for each in seen], np.float32
+            )
             channels.append(np.broadcast_to(observed[:, None, None], channels[0].shape))
         else:
             channels.append(np.stack([each.guides[name] for each in before or seen]))

@@ -34,6 +34,7 @@ class BatchSettings:
     min_valid_share: float = 0.3
     degraded_share: float | None = None
     group_power: float = 1.0
+    degraded_spread: bool = False
     variation: AugmentationConfig | None = None
     augment: bool = True
     shuffle_buffer: int = 2048

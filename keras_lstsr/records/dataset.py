@@ -218,7 +218,7 @@ def _inputs_and_target(
 
     lst, *guides, fine, observed = parts
     known = dict(zip(settings.guides, guides, strict=True)) | {
-        SPREAD: tf.fill(fine.shape, observed)
+        SPREAD: tf.fill(fine.shape, 1.0 if settings.degraded_spread else observed)
     }
     inputs = {"lst_kelvin": lst[..., None]}
     inputs |= {name: known[name][..., None] for name in settings.model_guides}

@@ -29,7 +29,8 @@ class CropSampler:
     """Draws crops at random; smaller samples are filled up with NaN.
 
     Groups of samples on the same ground are drawn by the number of their crops with enough target,
-    to a power; within a group every place of a crop is as likely as any other.
+    those of degraded samples by a power of it; within a group every place of a crop is as likely as
+    any other.
 
     Args:
         samples: Of one kind, or of both.
@@ -71,7 +72,8 @@ class CropSampler:
         self._groups, self._power = numbered, group_power
         self._grouped = np.argsort(of_corner, kind="stable")
         self._counts = np.bincount(of_corner, minlength=len(numbered))
-        weights = self._counts.astype(np.float64) ** group_power
+        powers = [1.0 if observed else group_power for observed, _ in numbered]
+        weights = self._counts.astype(np.float64) ** powers
         self._weights = np.where(self._counts > 0, weights, 0.0)
 
     def __len__(self) -> int:
@@ -189,7 +191,7 @@ def varied(rasters: Rasters, settings: AugmentationConfig, rng: np.random.Genera
     if rng.random() < settings.cloud_share:
         lst = np.where(_blobs(lst.shape, settings, rng), np.nan, lst)
     for name, guide in guides.items():
-        if rng.random() < settings.guide_absent_share:
+        if rng.random() < settings.absent_share(name):
             guides[name] = np.full_like(guide, np.nan)
         elif rng.random() < settings.guide_gap_share:
             guides[name] = np.where(_blobs(guide.shape, settings, rng), np.nan, guide)
