@@ -249,6 +249,7 @@ _TAGGED = (
     "self_check_alone_kelvin",
     "self_check_guided_kelvin",
     "self_check_mean_trust",
+    "self_check_mean_std_factor",
     "sharpening_notes",
 )
 _STD_TAGS = {

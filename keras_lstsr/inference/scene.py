@@ -17,6 +17,7 @@ from keras_lstsr.artifacts.contract import (
     Contract,
     check_range,
 )
+from keras_lstsr.config.guides import GUIDES
 from keras_lstsr.errors import GridError, ModelError
 from keras_lstsr.grids.grid import Grid, placed
 from keras_lstsr.grids.resample import upsample_bilinear
@@ -62,7 +63,8 @@ def predict_scene(
     receptive field, the result does not depend on the tiles.
 
     With ``check`` the model is asked without its guides, too, where a part of a tile does not trust
-    them; the results are mixed by the trust.
+    them; the results are mixed by the trust. Detail of other dates cannot be checked that way and
+    is in both.
 
     Where tiles overlap, their standard deviations are averaged with the weights of their
     temperatures: one network seeing the same ground errs alike in both, and the standard
@@ -121,6 +123,7 @@ def predict_scene(
         batch_size=settings.batch_size,
         guides=given_guides,
         trust=None if found is None else found.trust,
+        std_factor=None if found is None else found.std_factor,
         outputs=[name for name in beside if contract.gives(name)],
         progress=progress,
     )
@@ -159,16 +162,24 @@ def _checked(
     values: Array, predictor: Predictor, guides: Mapping[str, Array], settings: TileSettings
 ) -> SelfCheck | None:
     contract = predictor.contract
-    if not guides or not all(tensor.optional for tensor in contract.guides.values()):
+    if not contract.guides or not all(tensor.optional for tensor in contract.guides.values()):
         return None
+    beside = [STD_NAME] if contract.gives(STD_NAME) else []
 
-    def refine(lst: Array, fine_guides: Mapping[str, Array]) -> Array:
-        plan = settings.tiling((lst.shape[0], lst.shape[1]), contract)
-        size = settings.batch_size
-        found = predict_tiles(lst, predictor, plan, plan, batch_size=size, guides=fine_guides)
-        return found[OUTPUT_NAME]
+    def refine(lst: Array, fine_guides: Mapping[str, Array]) -> tuple[Array, Array | None]:
+        plan, size = settings.tiling((lst.shape[0], lst.shape[1]), contract), settings.batch_size
+        found = predict_tiles(
+            lst, predictor, plan, plan, batch_size=size, guides=fine_guides, outputs=beside
+        )
+        return found[OUTPUT_NAME], found.get(STD_NAME)
 
-    return self_check(values, guides, contract.scale_factor, refine)
+    checked = {name: guide for name, guide in guides.items() if not _untold(name)}
+    return self_check(values, checked, contract.scale_factor, refine)
+
+
+def _untold(guide: str) -> bool:
+    """Tells whether a guide says nothing one scale coarser: it is detail of LST's own pixels."""
+    return guide in GUIDES and GUIDES[guide].is_detail
 
 
 def _taken(
@@ -254,7 +265,7 @@ class TileSettings:
         overlap by two margins and a strip in which they are blended, so that no statistics differ
         from those of the whole scene where they count.
 
-        By default tiles are of 128 pixels, and of 228 for a model that takes guides; they overlap
+        By default tiles are of 128 pixels, and of 232 for a model that takes guides; they overlap
         by 32, or by what the margin asks for; and 4 go into a call, or 1 with guides.
         """
         margin, guided = contract.margin_pixels, bool(contract.guides)
@@ -299,6 +310,7 @@ def predict_tiles(
     batch_size: int,
     guides: Mapping[str, Array] | None = None,
     trust: Array | None = None,
+    std_factor: Array | None = None,
     outputs: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> dict[str, Array]:
@@ -312,7 +324,8 @@ def predict_tiles(
         batch_size: Windows per call.
         guides: By name, NaN where missing.
         trust: How far to follow them, ``[H, W]``, 0 to 1; None means whole. Where that is less,
-            the model is asked without guides, too.
+            the model is asked without guides, too, but for detail of other dates.
+        std_factor: What standard deviations are multiplied with, ``[H, W]``; None means 1.
         outputs: What to blend beside LST, by its name in the contract, which must give it.
         progress: See ``predict_scene``.
 
@@ -342,8 +355,12 @@ def predict_tiles(
             if trust is not None:
                 share = np.stack([trust[tile.index()] for tile in batch])
                 if share.min() < _WHOLE_TRUST:
-                    alone = _predict_batch(patches, {}, predictor, tuple(blended))
+                    kept = {name: guide for name, guide in under.items() if _untold(name)}
+                    alone = _predict_batch(patches, kept, predictor, tuple(blended))
                     fine = _mixed(fine, alone, upsample_bilinear(share, factor))
+            if std_factor is not None and STD_NAME in fine:
+                own = np.stack([std_factor[tile.index()] for tile in batch])
+                fine[STD_NAME] = fine[STD_NAME] * upsample_bilinear(own, factor)
             fine[OUTPUT_NAME] -= reference
             for number, tile in enumerate(batch):
                 index, weight = tiling.fine_index(tile), tiling.weight(tile)

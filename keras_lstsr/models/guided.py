@@ -1,9 +1,9 @@
 """The guided network: 1 km LST and guides of 250 m in, 250 m LST and its uncertainty out.
 
-A local regression of LST on each guide, such as NDVI, gives a first guess, as TsHARP does but window
-by window; a small U-Net corrects it. What a guide says is given to the network in kelvin and in units
-of the contrast that LST itself has around, so that it works where contrasts are far from those that
-it has learnt from. Any guide may be missing: without one the network rests on LST alone.
+A local regression of LST on each guide, such as NDVI, gives a first guess, as TsHARP does but
+window by window; a small U-Net corrects it. What a guide says is given to the network in kelvin and
+in units of the contrast that LST itself has around, so that it works where contrasts are far from
+those that it has learnt from. Any guide may be missing: without one the network rests on LST alone.
 """
 
 from __future__ import annotations
@@ -276,7 +276,8 @@ def build_guided(config: GuidedModelConfig, *, calibration: float = 1.0) -> kera
     )([filled_lst, lst])
     spread = Upsample(factor, "bilinear", name="upsample_spread")(spread)
     own, contrast = LstFeatures(name="lst_features")([bicubic, spread])
-    features, guesses, followed = [own], [], []
+    features, followed = [own], []
+    guesses: list[Any] = []
     for name, fine_guide in fine_guides.items():
         if name != WATER and not guide_named(name).is_detail and WATER in fine_guides:
             fine_guide = LandAlone(name=f"{name}_of_land")([fine_guide, fine_guides[WATER]])
@@ -332,9 +333,9 @@ class _GuideStage:
         if guide.is_detail:
             smooth = layers.Rescaling(0.0, dtype="float32", name=f"{name}_whole")(smooth)
         detail = DetailOfGuide(name=f"{name}_detail")([filled, smooth, fine_guide])
-        agreement = DetailAgreement(
-            *windows, 0.1 * guide.typical_spread, name=f"{name}_agreement"
-        )([self._filled_lst, coarse, weight])
+        agreement = DetailAgreement(*windows, 0.1 * guide.typical_spread, name=f"{name}_agreement")(
+            [self._filled_lst, coarse, weight]
+        )
         agreement = Upsample(factor, "bilinear", name=f"upsample_{name}_agreement")(agreement)
         if guide.is_detail:
             layer = DetailGuideFeatures(name=f"{name}_features")
@@ -369,9 +370,9 @@ def guided_network(width: int, channels: int) -> keras.Model:
         channels: Channels of the features.
 
     Returns:
-        A model ``[B, H, W, channels] → ([B, H, W, 1], [B, H, W, 1])``: correction in units of LST's contrast,
-        zero before training, and the logit of the standard deviation. H and W are multiples of 8. The second
-        output sends no gradient into what makes the first.
+        A model ``[B, H, W, channels] → ([B, H, W, 1], [B, H, W, 1])``: correction in units of LST's
+        contrast, zero before training, and the logit of the standard deviation. H and W are
+        multiples of 8. The second output sends no gradient into what makes the first.
     """
     features = keras.Input((None, None, channels), dtype="float32", name="features")
     means = layers.AveragePooling2D(2**COARSE_LEVEL, name="coarse_features")(features)

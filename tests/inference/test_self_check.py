@@ -20,14 +20,16 @@ def field(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(300, 3, (32, 40)).astype(np.float32)
 
 
-def erring(lst, alone_kelvin, guided_kelvin):
+def erring(lst, alone_kelvin, guided_kelvin, std_kelvin=None):
     """A model whose errors at the coarser scale are these everywhere, by turns up and down."""
     signs = np.where(np.indices(lst.shape).sum(axis=0) % 2, 1.0, -1.0)
 
     def refine(coarser, guides):
         assert coarser.shape == (8, 10)
         assert all(guide.shape == lst.shape for guide in guides.values())
-        return (lst + signs * (guided_kelvin if guides else alone_kelvin)).astype(np.float32)
+        std = None if std_kelvin is None else np.full(lst.shape, std_kelvin, np.float32)
+        error = signs * (guided_kelvin if guides else alone_kelvin)
+        return (lst + error).astype(np.float32), std
 
     return refine
 
@@ -47,6 +49,27 @@ def test_trust_is_that_of_the_errors(alone, guided, trust):
     assert bool(found.notes()) == (trust < 0.8)
 
 
+@pytest.mark.parametrize(
+    ("error", "std", "factor"),
+    [(1.0, 1.0, 1.0), (0.5, 1.0, 0.66), (2.0, 1.0, 1.51), (0.1, 9, 1 / 3)],
+)
+def test_standard_deviations_follow_the_errors_one_scale_coarser(error, std, factor):
+    lst = field()
+    found = self_check(lst, {}, 4, erring(lst, error, np.nan, std))
+    assert found.trust is None and np.isnan(found.guided_kelvin)
+    np.testing.assert_allclose(found.std_factor, factor, atol=0.02)
+    names = {"bicubic_kelvin", "alone_kelvin", "mean_std_factor"}
+    assert set(found.as_attributes()) == {f"self_check_{name}" for name in names}
+    assert found.notes() == []
+
+
+def test_the_factor_is_that_of_the_estimate_that_is_trusted():
+    lst = field()
+    for guided, expected in ((0.5, 0.5), (2.0, 1.0)):
+        found = self_check(lst, GUIDE, 4, erring(lst, 1.0, guided, 1.0))
+        np.testing.assert_allclose(found.std_factor, expected**0.6, atol=0.02)
+
+
 def test_each_part_of_a_scene_is_checked_by_itself():
     lst = np.random.default_rng(1).normal(300, 3, (32, 160)).astype(np.float32)
     guides = {"ndvi": np.zeros((128, 640), np.float32)}
@@ -54,7 +77,7 @@ def test_each_part_of_a_scene_is_checked_by_itself():
 
     def refine(coarser, under):
         error = np.where(west, 2.0, 0.5) if under else np.ones(160)
-        return (lst + error).astype(np.float32)
+        return (lst + error).astype(np.float32), None
 
     trust = self_check(lst, guides, 4, refine).trust
     assert trust[:, :40].max() < 0.01 and trust[:, -40:].min() > 0.99

@@ -315,7 +315,9 @@ def test_how_far_the_guide_is_followed_against_brute_force(untrained):
         slope[row, column] = covariance / variance
         explained[row, column] = covariance**2 / (variance * max(y.var(), 1e-4))
     # What is filled in has no weight but is there for the pixel itself.
-    own, _ = agreement_by_hand(np.where(usable, lst, 300), np.where(usable, coarse, 0.5), usable * 1)
+    own, _ = agreement_by_hand(
+        np.where(usable, lst, 300), np.where(usable, coarse, 0.5), usable * 1
+    )
     share, steep, own = (upsample_bilinear(values, 4) for values in (explained, slope, own))
     kept = own * steep / (steep**2 + 4)
     expected = np.minimum(share / 0.3, 1) * np.minimum(np.abs(steep) / 12, 1)
@@ -350,7 +352,9 @@ def many():
 def predict_many(model, lst, **guides):
     shape = tuple(4 * side for side in lst.shape)
     inputs = {name: guides.get(name, np.full(shape, np.nan, "float32")) for name in ALL}
-    batch = {name: values[None, ..., None] for name, values in {"lst_kelvin": lst, **inputs}.items()}
+    batch = {
+        name: values[None, ..., None] for name, values in {"lst_kelvin": lst, **inputs}.items()
+    }
     return ops.convert_to_numpy(model(batch)["lst_kelvin_fine"])[0, ..., 0]
 
 
@@ -424,7 +428,6 @@ def test_local_spread_against_brute_force():
 
 def test_scattered_gaps_of_a_guide_change_little(untrained):
     """A third of the pixels of NDVI missing: most of the detail stays, and nothing stands out."""
-    lst, ndvi = day_scene(24, 24, seed=15)
     smooth = np.repeat(np.repeat(ndvi_field(48, 48, seed=16), 2, 0), 2, 1)
     lst = (300 - 30 * (block_mean(smooth, 4) - 0.5)).astype("float32")
     holes = np.random.default_rng(17).uniform(size=smooth.shape) < 0.3
