@@ -36,7 +36,7 @@ _FEWEST_PIXELS = 100
 _SCENE_SHARE = 0.01
 _SHARE_TO_TELL = 0.8
 # Errors at the coarser scale foretell those at the finer one by halves.
-_STD_POWER, _STD_FACTORS = 0.6, (1 / 3, 3.0)
+_STD_POWER, _STD_FACTORS = 0.4, (1 / 3, 3.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ def self_check(
     The trust is ``1 / (1 + (g / a)¹⁶)`` with the root mean square errors g with guides and a
     without, both in a Gaussian window of 10 LST pixels: a half where they are alike, above 0.97
     where guides take a fifth of the error away. Standard deviations are multiplied with
-    ``(e / s)^0.6``, a third to three, with the root mean square error e and the root mean square
+    ``(e / s)^0.4``, a third to three, with the root mean square error e and the root mean square
     standard deviation s of the result at the coarser scale.
 
     Args:
