@@ -7,6 +7,7 @@ each method, and what its intervals cover. Writes the HTML report and the README
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -25,6 +26,31 @@ def out_of_fold(folder: Path) -> dict[str, np.ndarray]:
             for name in arrays.files:
                 if name.endswith(":kelvin"):
                     found[name.removesuffix(":kelvin")] = arrays[name]
+    return found
+
+
+def predicted(folder: Path, guides: set[str]) -> dict[str, np.ndarray]:
+    """Predicts each pair by the model of its fold, with those guides alone, from the records."""
+    from keras_lstsr.artifacts.loading import load_keras_model
+    from keras_lstsr.artifacts.model_folder import ModelFolder
+    from keras_lstsr.records.reading import iterate_samples
+    from keras_lstsr.records.schema import load_metadata
+    from keras_lstsr.training.cross_validation import predict_sample
+
+    folds = {
+        n: fold["fold"] for fold in ModelFolder(folder).read_card().folds for n in fold["tested"]
+    }
+    models = {
+        fold: load_keras_model(folder / "folds" / f"fold_{fold}" / "model.keras")
+        for fold in set(folds.values())
+    }
+    found = {}
+    for split, count in load_metadata(folder / "records").counts.items():
+        for sample in iterate_samples(folder / "records", split) if count else ():
+            if sample.origin == "observed":
+                own = {name: guide for name, guide in sample.guides.items() if name in guides}
+                model = models[folds[sample.scene]]
+                found[sample.name], _ = predict_sample(model, replace(sample, guides=own))
     return found
 
 
@@ -100,8 +126,13 @@ def draw(evaluation, result, samples, predictions, best: str, path: Path) -> str
     type=click.Path(path_type=Path),
     help="Folder that keras-lstsr pretrain has written.",
 )
+@click.option(
+    "--guides",
+    default=None,
+    help="Guides that the network gets, e.g. ndvi,water; all that the pairs have by default.",
+)
 @click.option("--output", default=Path("guided_benchmark"), type=click.Path(path_type=Path))
-def main(pairs: Path, pretrained: Path, output: Path) -> None:
+def main(pairs: Path, pretrained: Path, guides: str | None, output: Path) -> None:
     """Prints the tables and writes report and picture."""
     from keras_lstsr.evaluation.compare import compare
     from keras_lstsr.evaluation.cross_validation import OutOfFold
@@ -109,7 +140,10 @@ def main(pairs: Path, pretrained: Path, output: Path) -> None:
     from keras_lstsr.evaluation.run import write_evaluation
     from keras_lstsr.evaluation.sources import pairs_set
 
-    predictions = out_of_fold(pretrained)
+    if guides is None:
+        predictions = out_of_fold(pretrained)
+    else:
+        predictions = predicted(pretrained, set(guides.split(",")))
     methods = {name: parse_method(name) for name in CLASSICAL}
     methods["guided"] = OutOfFold(predictions)
     for coregister in ("pixel", "subpixel"):

@@ -388,17 +388,17 @@ def read_folds(folder: str | PathLike[str]) -> list[FoldRecord]:
 
 
 def predict_sample(model: keras.Model, sample: Sample) -> tuple[FloatArray, FloatArray | None]:
-    """Predicts a whole sample at once; its truth is not read.
+    """Predicts a whole sample at once; its truth is not read. Guides that it lacks are missing.
 
     Returns:
         Fine LST ``[h · f, w · f]`` in kelvin and, where the model gives it, its standard deviation;
         NaN where LST is missing.
     """
     inputs = {"lst_kelvin": sample.lst_kelvin[None, ..., None]}
-    taken = {each.name for each in model.inputs}
-    inputs |= {
-        name: values[None, ..., None] for name, values in sample.guides.items() if name in taken
-    }
+    fine = tuple(side * sample.scale_factor for side in sample.lst_kelvin.shape)
+    for name in {each.name for each in model.inputs} - {"lst_kelvin"}:
+        guide = sample.guides.get(name, np.full(fine, np.nan, np.float32))
+        inputs[name] = guide[None, ..., None]
     outputs = model(inputs, training=False)
     if not isinstance(outputs, dict):
         outputs = {"lst_kelvin_fine": outputs}

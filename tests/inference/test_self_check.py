@@ -139,9 +139,10 @@ def test_a_guide_that_tells_all_is_followed_whole(guided):
 
 
 @pytest.mark.real_data
-def test_at_a_real_shore_the_result_is_never_worse_than_bicubic(lstsr_data):
-    """Los Angeles with its sea, where the shipped network by itself errs 1.6 times as much."""
-    predictor = load_predictor("pretrained")
+@pytest.mark.parametrize(("name", "harm"), [("guided-1", 1.3), ("guided-2", 0.0)])
+def test_at_a_real_shore_the_result_is_never_worse_than_bicubic(name, harm, lstsr_data):
+    """Los Angeles with its sea, where guided-1 by itself errs 1.6 times as much."""
+    predictor = load_predictor(name)
     scenes = [s for s in find_places(lstsr_data / "places") if s.name.startswith("los_angeles")]
     ratios = {}
     for scene in (scenes[6], scenes[9], scenes[12]):
@@ -158,7 +159,7 @@ def test_at_a_real_shore_the_result_is_never_worse_than_bicubic(lstsr_data):
         )
         ratios[scene.name] = (checked / plain, unchecked / plain)
     assert max(checked for checked, _ in ratios.values()) < 1.01, ratios
-    assert max(unchecked for _, unchecked in ratios.values()) > 1.3, ratios
+    assert max(unchecked for _, unchecked in ratios.values()) > harm, ratios
 
 
 def test_the_bicubic_of_the_check_is_that_of_grids():

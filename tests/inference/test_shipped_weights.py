@@ -19,12 +19,14 @@ from keras_lstsr.evaluation.sources import pairs_set
 from keras_lstsr.files import sha256_of
 from keras_lstsr.grids.resample import interpolated
 from keras_lstsr.grids.warp import guide_on_fine_grid
+from keras_lstsr.grids.water import water_from_ndvi
 from keras_lstsr.inference.predictor import load_predictor
 from keras_lstsr.inference.scene import predict_scene
 from keras_lstsr.records.pairs import find_pairs
 
-FOLDER = ModelFolder(shipped_folder("guided-1"))
-ON_PAIRS = Path(__file__).with_name("guided_1_on_pairs.csv")
+FOLDER = ModelFolder(shipped_folder("guided-2"))
+
+GUIDES = ("ndvi", "water", "reference")
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +65,8 @@ def test_small_enough_to_ship():
 
 
 def test_the_newest_weights_are_these(predictor):
-    assert shipped_weights() == ["guided-1"]
-    assert predictor.provenance["run_name"] == "guided-1"
+    assert shipped_weights() == ["guided-1", "guided-2"]
+    assert predictor.provenance["run_name"] == "guided-2"
 
 
 def test_the_card_is_of_these_weights(card):
@@ -72,13 +74,13 @@ def test_the_card_is_of_these_weights(card):
     assert card.model_sha256 == sha256_of(FOLDER.model)
     assert card.parameters == run.parameters > 0
     assert card.dataset_fingerprint == run.dataset_fingerprint != ""
-    assert card.guides == FOLDER.read_config().model.guides == ("ndvi",)
-    assert len(card.data["modis_aster"].files) == 3 * 54
-    assert len(card.data["ecostress"].files) == 20
+    assert card.guides == FOLDER.read_config().model.guides == GUIDES
+    assert len(card.data["observed"].files) == 3 * 54
+    assert len(card.data["degraded"].files) == 85
     pairs = {name: files for name, files in card.learnt_from.items() if name.isdecimal()}
     assert len(pairs) == 54
     assert {sha256 for files in pairs.values() for sha256 in files} == set(
-        card.data["modis_aster"].files.values()
+        card.data["observed"].files.values()
     )
     for file in (FOLDER.card, FOLDER.run, FOLDER.config):
         text = file.read_text(encoding="utf-8")
@@ -87,7 +89,7 @@ def test_the_card_is_of_these_weights(card):
 
 def test_the_settings_are_those_of_the_network_by_default(card):
     config = FOLDER.read_config()
-    assert config.model == GuidedModelConfig()
+    assert config.model == GuidedModelConfig(guides=GUIDES)
     assert ExperimentConfig.from_dict(card.settings) == config
 
 
@@ -157,27 +159,30 @@ def test_intervals_hold_at_least_what_they_promise_on_simulated_days(scored):
 
 
 @pytest.mark.real_data
-def test_the_pairs_come_out_as_when_the_weights_were_made(predictor, lstsr_data):
+@pytest.mark.parametrize("name", ["guided-1", "guided-2"])
+def test_the_pairs_come_out_as_when_the_weights_were_made(name, lstsr_data):
     """Means over each pair and single pixels, as the graph gave them that the weights came with."""
-    with ON_PAIRS.open(encoding="utf-8") as stream:
+    predictor = load_predictor(name)
+    on_pairs = Path(__file__).with_name(f"{name.replace('-', '_')}_on_pairs.csv")
+    with on_pairs.open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert len({row["pair"] for row in rows}) == 54
     for source in find_pairs(lstsr_data / "modis_aster"):
         pair = source.load()
         ndvi = guide_on_fine_grid(pair.guides["ndvi"], pair.lst, 4).values
-        result = predictor.predict(
-            pair.lst.values[None, ..., None], {"ndvi": ndvi[None, ..., None]}
-        )
+        guides = {"ndvi": ndvi, "water": water_from_ndvi(ndvi)}
+        taken = {n: guides[n][None, ..., None] for n in predictor.contract.guides if n in guides}
+        result = predictor.predict(pair.lst.values[None, ..., None], taken)
         kelvin, std = result.lst_kelvin[0, ..., 0], result.std_kelvin[0, ..., 0]
         for row in (row for row in rows if row["pair"] == source.name):
             at = (int(row["row"]), int(row["column"])) if row["row"] != "mean" else ...
             found = [np.nanmean(values[at], dtype=np.float64) for values in (kelvin, std)]
-            expected = [float(row[name]) for name in ("kelvin", "std_kelvin")]
+            expected = [float(row[column]) for column in ("kelvin", "std_kelvin")]
             assert found == pytest.approx(expected, abs=1e-3), row
 
 
 @pytest.mark.real_data
 def test_the_checksums_are_those_of_the_pairs(card, lstsr_data):
     for name in ("000_lst_1km.tif", "216_aster_lst_232m.tif"):
-        expected = card.data["modis_aster"].files[name]
+        expected = card.data["observed"].files[name]
         assert sha256_of(lstsr_data / "modis_aster" / name) == expected
