@@ -335,9 +335,10 @@ def test_a_place_gets_the_model_that_left_it_out(with_places, monkeypatch):
         assert loaded == ["fold_1", "fold_2"][:known]
     own = PredictorMethod(load_predictor(out / "folds" / "fold_1"))(scene).lst_kelvin
     np.testing.assert_allclose(ours.values, own.values, atol=1e-3)
-    # The models of folds are not calibrated; the whole is.
+    # The models of folds are not calibrated; the whole is, and the scene's check takes a part back.
     ratio = ours.coords["lst_std_kelvin"].values / own.coords["lst_std_kelvin"].values
-    np.testing.assert_allclose(ratio, result.calibration.factor, rtol=1e-3)
+    low, high = sorted((result.calibration.factor, result.calibration.factor**0.5))
+    assert low < ratio.min() <= ratio.max() < high
     with pytest.raises(ConfigError, match=r"left this place out.*found c/1_day; expected a, b"):
         method(replace(scene, name="c/1_day"))
 

@@ -167,7 +167,7 @@ def test_learns_what_ndvi_does_not_tell(tmp_path):
         config, "data", crop_pixels=12, variation={"guide_absent_share": 0, "cloud_share": 0}
     )
     config = with_settings(
-        config, "training", epochs=6, steps_per_epoch=5, batch_size=4, ema_momentum=0.8
+        config, "training", epochs=12, steps_per_epoch=10, batch_size=4, ema_momentum=0.8
     )
     history = train(config, tmp_path / "records", tmp_path / "run").history
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]
