@@ -245,6 +245,7 @@ def test_gaps_of_lst_are_gaps_and_gaps_of_ndvi_are_none(guided):
         guided,
         {"ndvi": guide},
         tiles=TileSettings.for_contract(guided.contract, tile_pixels=40, overlap_pixels=16),
+        check=False,
         outputs=(),
     )
     assert list(only) == ["lst_kelvin_fine"]
