@@ -48,8 +48,9 @@ if TYPE_CHECKING:
     is_flag=False,
     flag_value=True,
     type=bool,
-    default=False,
-    help="Make the guides water and reference for the pairs, too.",
+    default=None,
+    help="Make the guides water and reference for the pairs, too  [default: if the settings' "
+    "network takes one of them]",
 )
 @click.option("--folds", type=int, help="Parts of the pairs, by place  [default: the settings']")
 @run_options
@@ -60,7 +61,7 @@ def command(
     fine_scenes: Path | None,
     places: Path | None,
     draws: int | None,
-    references: bool,
+    references: bool | None,
     folds: int | None,
     options: RunOptions,
 ) -> None:
@@ -70,12 +71,15 @@ def command(
     `keras-lstsr cross-validate` on them, scored as `keras-lstsr evaluate --pairs` scores.
     """
     from keras_lstsr.artifacts.loading import PRETRAINED, shipped_folder
+    from keras_lstsr.config.guides import REFERENCE
 
     if config_path is None:
         shipped = shipped_folder(PRETRAINED)
         assert shipped is not None
         config_path = shipped / "config.yaml"
     config = apply_settings(config_path, options.with_folds(folds))
+    if references is None:
+        references = bool({"water", REFERENCE} & set(config.model.guides))
     data = TrainingData(pairs, fine_scenes, places, draws, references)
     records = prepared(data, output, options)
     run_cross_validation(config, records, output, pairs, options)

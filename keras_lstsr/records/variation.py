@@ -138,7 +138,10 @@ class CropBatches:
             if kind
         ]
         self._shares = [1 - share, share] if share is not None and all(kinds) else [1.0]
-        self._decoy_share = settings.variation.decoy_share if settings.variation else 0.0
+        degraded = not all(sample.observed for sample in samples)
+        self._decoy_share = 0.0
+        if settings.variation is not None and degraded:
+            self._decoy_share = settings.variation.decoy_share
         if self._decoy_share and sum(source.groups_beside() for source in self._sources) < 2:
             raise ConfigError(
                 "guides of other ground are wanted, and all crops lie on the same",

@@ -193,7 +193,7 @@ def test_a_model_of_ones_own_warns_of_pairs_that_it_has_learnt_from(tmp_path):
         for number in numbers:
             scene = made_scene(f"{number:03d}", seed=number, noise_kelvin=0.3)
             write_pair(folders[name], moved(scene, rows=100 * number))
-    run("prepare", "--pairs", folders["learnt"], "--output", tmp_path / "records")
+    run("prepare", "--pairs", folders["learnt"], "--references", "--output", tmp_path / "records")
     settings = {
         "training.epochs": 1,
         "training.steps_per_epoch": 1,

@@ -90,7 +90,12 @@ def test_places_and_references_reach_the_records(tmp_path, monkeypatch):
         *(f"coast/{stem}#1" for stem in ("20230601_day", "2023170201530_day")),
         *("coast/20230620_morning#1", "coast/20230602_night#1", "river/unknown-warm_day#1"),
     }
-    for other in ([*options[:2], "--draws", "2", "--references"], options[:-1]):
+    assert "reference" in load_metadata(trained[0]).guides  # without the option: the network's
+    invoke(*given, *options[:-1])
+    for other in (
+        [*options[:2], "--draws", "2", "--references"],
+        [*options, "false"],
+    ):
         with pytest.raises(ConfigError, match="with other options"):
             invoke(*given, *other)
     with pytest.raises(ConfigError, match="from other files"):
