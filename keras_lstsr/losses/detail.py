@@ -85,7 +85,10 @@ class DetailLoss(MaskedLoss):
 
     def _unit(self, target: Any, valid: Any) -> Any:
         """The divisor of squared errors, ``[B, 1, 1, 1]``."""
-        factor, there = self.scale_factor, ops.cast(valid, "float32")
+        factor, there = (
+            self.scale_factor,
+            ops.cast(valid, keras.backend.standardize_dtype(target.dtype)),
+        )
 
         def means(values: Any) -> Any:
             return ops.average_pool(values, factor, strides=factor, padding="valid")

@@ -119,3 +119,41 @@ def test_comes_back_from_its_configuration():
     assert again.std_weight == 0.3
     with pytest.raises(ConfigError, match="std_weight"):
         DetailLoss(-0.1)
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_squared_errors_are_divided_by_a_power_of_the_truths_detail(power):
+    y_true, y_pred = case()
+    expected = []
+    for truth, kelvin in zip(y_true[:2, ..., 0], y_pred[:2, ..., 0], strict=True):
+        error = kelvin - truth
+        variance, pixels = 0.0, 0
+        for row in (0, 4):
+            for column in (0, 4):
+                block = truth[row : row + 4, column : column + 4]
+                known = block[np.isfinite(block)]
+                if known.size:
+                    variance += known.size * known.var()
+                    pixels += known.size
+        unit = (variance / pixels + 0.09) ** power
+        expected.append(np.nanmean((error - np.nanmean(error)) ** 2) / unit)
+    loss = DetailLoss(std_weight=0.0, detail_power=power)
+    found = values(loss, y_true, y_pred)
+    np.testing.assert_allclose(found[:2], expected, rtol=1e-5)
+    assert found[2] == 0
+
+
+def test_a_smooth_image_counts_as_much_as_its_detail_is_small():
+    rng = np.random.default_rng(6)
+    truth = rng.normal(300, 4, (1, 16, 16, 1))
+    error = rng.normal(0, 1, truth.shape)
+    std = np.ones_like(truth)
+
+    def loss(scale, power):
+        smooth = 300 + scale * (truth - 300)
+        prediction = np.concatenate([smooth + scale * error, std], axis=-1)
+        return values(DetailLoss(std_weight=0.0, detail_power=power), smooth, prediction)[0]
+
+    assert loss(0.2, 0.0) == pytest.approx(0.04 * loss(1.0, 0.0), rel=1e-3)
+    # Alike but for the least detail of 0.3 K beside 0.8 K.
+    assert loss(0.2, 1.0) == pytest.approx(loss(1.0, 1.0), rel=0.15)

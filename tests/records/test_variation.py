@@ -180,6 +180,22 @@ def test_gaps_are_blobs_in_one_input(crop, share, changed):
         assert min(covers) >= 0.03 and max(covers) <= 0.42 and np.std(covers) > 0.03
 
 
+def test_guides_are_absent_by_shares_of_their_own(crop):
+    both = replace(crop, guides={**crop.guides, "water": np.full_like(crop.guides["ndvi"], 0.5)})
+    asked = settings(guide_absent_share={"water": 1.0})
+    other = varied(both, asked, np.random.default_rng(0))
+    assert np.isnan(other.guides["water"]).all()
+    assert np.isfinite(other.guides["ndvi"]).all()
+
+
+def test_degraded_crops_teach_the_spread_where_they_are_to():
+    samples = [ground(0, "a"), ground(1, "b")]
+    for teaches in (False, True):
+        asked = replace(ASKED, target_channels=("spread",), degraded_spread=teaches)
+        target = CropBatches(samples, asked, 4, seed=0).batch(0)[1]
+        assert set(np.unique(target[..., 1])) == {float(teaches)}
+
+
 def test_without_truth_the_input_counts():
     made = replace(rasters(16), truth_kelvin=None)
     made.lst_kelvin[:, 12:] = np.nan
