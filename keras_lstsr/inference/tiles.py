@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -153,25 +154,10 @@ def predict_tiles(
                 for name, guide in (guides or {}).items()
             }
             fine = _predict_batch(patches, under, predictor, tuple(blended))
-            if check is not None and check.guided is not None:
-                parts = {
-                    name: np.stack([values[tile.index()] for tile in batch])
-                    for name, values in (("guided", check.guided), ("classical", check.classical))
-                    if values is not None
-                }
-                mixture = [(fine, parts["guided"])]
-                rest = np.subtract(1, sum(parts.values()), dtype=np.float32)
-                if rest.max() > _LEAST_WEIGHT:
-                    kept = {name: guide for name, guide in under.items() if untold(name)}
-                    alone = _predict_batch(patches, kept, predictor, tuple(blended))
-                    mixture.append((alone, rest))
-                if classical is not None:
-                    own = np.stack([classical[tiling.fine_index(tile)] for tile in batch])
-                    mixture.append((_beside(fine, own), parts["classical"]))
-                fine = _mixed(mixture, factor)
-            if check is not None and check.std_factor is not None and STD_NAME in fine:
-                own = np.stack([check.std_factor[tile.index()] for tile in batch])
-                fine[STD_NAME] = fine[STD_NAME] * upsample_bilinear(own, factor)
+            if check is not None:
+                kept = {name: guide for name, guide in under.items() if untold(name)}
+                ask_alone = partial(_predict_batch, patches, kept, predictor, tuple(blended))
+                fine = _with_check(fine, batch, tiling, check, classical, ask_alone)
             fine[OUTPUT_NAME] -= reference
             for number, tile in enumerate(batch):
                 index, weight = tiling.fine_index(tile), tiling.weight(tile)
@@ -186,10 +172,33 @@ def predict_tiles(
     return blended
 
 
-def _beside(fine: dict[str, Array], classical: Array) -> dict[str, Array]:
-    """Returns a result of the classical method, and of the model's where that has none."""
-    kelvin = np.where(np.isfinite(classical), classical, fine[OUTPUT_NAME])
-    return {**fine, OUTPUT_NAME: np.where(fine[OUTPUT_NAME] == 0, 0, kelvin).astype(np.float32)}
+def _with_check(
+    fine: dict[str, Array],
+    batch: Sequence[Tile],
+    tiling: Tiling,
+    check: SelfCheck,
+    classical: Array | None,
+    ask_alone: Callable[[], dict[str, Array]],
+) -> dict[str, Array]:
+    """Mixes the guided result of a batch with what else the check weighs, and scales its spread."""
+
+    def cut(weight: Array) -> Array:
+        return np.stack([weight[tile.index()] for tile in batch])
+
+    if check.guided is not None:
+        mixture = [(fine, cut(check.guided))]
+        if classical is not None and check.classical is not None:
+            own = np.stack([classical[tiling.fine_index(tile)] for tile in batch])
+            kelvin = np.where(np.isfinite(own), own, fine[OUTPUT_NAME])
+            mixture.append(({**fine, OUTPUT_NAME: kelvin}, cut(check.classical)))
+        rest = 1 - np.sum([weight for _, weight in mixture], axis=0)
+        if rest.max() > _LEAST_WEIGHT:
+            mixture.append((ask_alone(), rest))
+        fine = _mixed(mixture, tiling.factor)
+    if check.std_factor is not None and STD_NAME in fine:
+        spread = fine[STD_NAME] * upsample_bilinear(cut(check.std_factor), tiling.factor)
+        fine = {**fine, STD_NAME: spread}
+    return fine
 
 
 def _mixed(estimates: Sequence[tuple[dict[str, Array], Array]], factor: int) -> dict[str, Array]:

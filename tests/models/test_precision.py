@@ -12,16 +12,19 @@ from keras_lstsr.models.precision import in_bfloat16
 from keras_lstsr.testing.models import tiny_guided_model, tiny_model
 
 
-@pytest.fixture(scope="module")
-def shipped():
-    return open_model("guided-1")[0]
+@pytest.fixture(scope="module", params=["guided-1", "guided-2"])
+def shipped(request):
+    return open_model(request.param)[0]
 
 
 def result(model, seed=0):
     rng = np.random.default_rng(seed)
     ndvi = rng.uniform(0.1, 0.9, (1, 96, 96, 1)).astype(np.float32)
     lst = 305 - 15 * ndvi.reshape(1, 24, 4, 24, 4, 1).mean(axis=(2, 4)) + rng.normal(0, 1, 1)
-    answer = model({"lst_kelvin": lst.astype(np.float32), "ndvi": ndvi}, training=False)
+    others = {each.name for each in model.inputs} - {"lst_kelvin", "ndvi"}
+    inputs = {name: np.full_like(ndvi, np.nan) for name in others}
+    inputs |= {"lst_kelvin": lst.astype(np.float32), "ndvi": ndvi}
+    answer = model(inputs, training=False)
     return {name: ops.convert_to_numpy(values) for name, values in answer.items()}
 
 
