@@ -27,9 +27,12 @@ from tensorflow_serving.apis import (
 
 from keras_lstsr.errors import ServingError
 from keras_lstsr.inference.predictor import DEFAULT_MODEL_NAME, DEFAULT_PORT
-from serving.versions import RequestError, VersionWatcher, invalid
+from serving.requests import RequestError, RequestLimits, invalid
+from serving.versions import VersionWatcher
 
 _SIGNATURE_DEF = "signature_def"
+# They travel in a header, up to nine bytes a character, and gRPC takes 8 KiB of headers.
+_LONGEST_DETAILS = 800
 
 
 class _Servicer:
@@ -54,7 +57,15 @@ def _answer(context: grpc.ServicerContext, work: Callable[[Any], Any], request: 
     try:
         return work(request)
     except RequestError as error:
-        context.abort(error.code, error.details)
+        code, details = error.code, error.details
+    except MemoryError:
+        code, details = grpc.StatusCode.RESOURCE_EXHAUSTED, "this server lacks the memory for it"
+    # Nothing that a client sends may come back as a traceback.
+    except Exception as error:
+        code, details = grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}"
+    if len(details) > _LONGEST_DETAILS:
+        details = details[:_LONGEST_DETAILS] + " …"
+    context.abort(code, details)
 
 
 class _PredictionService(_Servicer, prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -119,7 +130,7 @@ class LocalServer:
         port: Port to listen at; 0 takes a free one.
         model_name: Name that clients ask for.
         poll_seconds: Pause between looks for new versions.
-        workers: Requests that run at a time.
+        limits: What one request may ask, and all of them together.
         announce: Called with one line per event.
 
     Raises:
@@ -135,16 +146,18 @@ class LocalServer:
         port: int = DEFAULT_PORT,
         model_name: str = DEFAULT_MODEL_NAME,
         poll_seconds: float = 2.0,
-        workers: int = 4,
+        limits: RequestLimits | None = None,
         announce: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.model_name = model_name
-        self._versions = VersionWatcher(Path(models_dir), announce)
+        limits = limits or RequestLimits()
+        self._versions = VersionWatcher(Path(models_dir), announce, limits)
         self._server = grpc.server(
-            ThreadPoolExecutor(workers, thread_name_prefix="lstsr-request"),
+            ThreadPoolExecutor(limits.running, thread_name_prefix="lstsr-request"),
+            maximum_concurrent_rpcs=limits.open,
             options=[
-                ("grpc.max_send_message_length", -1),
-                ("grpc.max_receive_message_length", -1),
+                ("grpc.max_send_message_length", -1),  # the limit of pixels holds for answers
+                ("grpc.max_receive_message_length", limits.message_bytes),
                 # Otherwise Linux lets two servers share a port, and clients get either.
                 ("grpc.so_reuseport", 0),
             ],
@@ -180,10 +193,7 @@ class LocalServer:
 
     def _poll(self, poll_seconds: float) -> None:
         while not self._stopping.wait(poll_seconds):
-            try:
-                self._versions.refresh()
-            except OSError as error:  # the folder may be away for a while, e.g. a mount
-                self._versions.announce(f"cannot look for versions: {error}")
+            self._versions.look()
 
     def wait(self) -> None:
         """Blocks until ``stop`` is called."""

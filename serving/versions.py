@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import grpc
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow_serving.apis import (
     get_model_status_pb2,
@@ -24,22 +26,9 @@ from keras_lstsr.artifacts.saved_model import (
     newest_version_dir,
 )
 from keras_lstsr.errors import LstsrError, ModelError
+from serving.requests import RequestError, RequestLimits, input_tensors, invalid, wanted_outputs
 
 _State = get_model_status_pb2.ModelVersionStatus.State
-
-
-class RequestError(Exception):
-    """A request that is refused, with the gRPC status that says why."""
-
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
-        super().__init__(details)
-        self.code = code
-        self.details = details
-
-
-def invalid(details: str) -> RequestError:
-    """Returns the refusal of a request that does not fit the model."""
-    return RequestError(grpc.StatusCode.INVALID_ARGUMENT, details)
 
 
 class ServedVersion:
@@ -47,20 +36,24 @@ class ServedVersion:
 
     Args:
         path: The version's folder; its name is the number.
+        limits: What one request may ask.
 
     Raises:
         ModelError: If the SavedModel is damaged or has no contract.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limits: RequestLimits) -> None:
         self.number = int(path.name)
+        self.limits = limits
         self.contract = Contract.read(path)
         self._loaded = load_saved_model(path)  # the signatures die with it
         self.signature_defs = _signature_defs(path)
         self._replay_warmup(path / WARMUP_FILE)
 
-    def run(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
-        """Answers a Predict request.
+    def run(
+        self, request: predict_pb2.PredictRequest, limits: RequestLimits | None = None
+    ) -> predict_pb2.PredictResponse:
+        """Answers a Predict request, within these limits or by default the server's.
 
         Raises:
             RequestError: If signature, tensors or values do not fit.
@@ -73,8 +66,8 @@ class ServedVersion:
                 f"{', '.join(sorted(self._loaded.signatures))}.",
             )
         definition = self.signature_defs[name]
-        wanted = _wanted_outputs(definition, request.output_filter)
-        inputs = _input_tensors(definition, request)
+        wanted = wanted_outputs(definition, request.output_filter)
+        inputs = input_tensors(name, definition, request, self.contract, limits or self.limits)
         try:
             outputs = self._loaded.signatures[name](**inputs)
         except tf.errors.OpError as error:
@@ -99,8 +92,9 @@ class ServedVersion:
         try:
             for record in tf.data.TFRecordDataset(str(path)):
                 log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
-                self.run(log.predict_log.request)
-        except (tf.errors.OpError, RequestError) as error:
+                # A server with narrow limits serves what was exported, all the same.
+                self.run(log.predict_log.request, RequestLimits())
+        except (tf.errors.OpError, DecodeError, RequestError) as error:
             raise ModelError(
                 "the warm-up requests of the SavedModel fail",
                 path=path,
@@ -119,121 +113,145 @@ def _signature_defs(path: Path) -> dict[str, meta_graph_pb2.SignatureDef]:
     return dict(saved.meta_graphs[0].signature_def)
 
 
-def _wanted_outputs(
-    definition: meta_graph_pb2.SignatureDef, output_filter: Sequence[str]
-) -> list[str]:
-    known = sorted(definition.outputs)
-    for alias in output_filter:
-        if alias not in known:
-            raise invalid(
-                f"output tensor alias not found in signature: {alias} Outputs expected to be in "
-                f"the set {{{','.join(known)}}}."
-            )
-    if len(set(output_filter)) < len(output_filter):
-        raise invalid("duplicate output tensor alias")
-    return list(output_filter) or known
+def _cause(error: BaseException) -> str:
+    """Returns an error's first line, with its kind where it is not one of ours."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _input_tensors(
-    definition: meta_graph_pb2.SignatureDef, request: predict_pb2.PredictRequest
-) -> dict[str, tf.Tensor]:
-    """Decodes the request's tensors after checking names, types and shapes."""
-    known, sent = set(definition.inputs), set(request.inputs)
-    if known != sent:
-        raise invalid(
-            f"input size does not match signature: {len(sent)}!={len(known)}. "
-            f"Sent extra: {{{','.join(sorted(sent - known))}}}. "
-            f"Missing but required: {{{','.join(sorted(known - sent))}}}."
-        )
-    tensors = {}
-    for name, info in definition.inputs.items():
-        proto = request.inputs[name]
-        expected = tf.dtypes.as_dtype(info.dtype)
-        if proto.dtype != info.dtype:
-            found = _dtype_name(proto.dtype)
-            raise invalid(f"{name}: expected data type {expected.name}, found {found}.")
-        try:
-            values = tf.make_ndarray(proto)
-        except (ValueError, TypeError) as error:
-            problem = f"{name}: the tensor's content does not fit its shape: {error}"
-            raise invalid(problem) from error
-        shape = tf.TensorShape(info.tensor_shape)
-        if not shape.is_compatible_with(values.shape) or 0 in values.shape:
-            wanted, found = _shape_text(shape.as_list()), _shape_text(values.shape)
-            raise invalid(f"{name}: expected shape {wanted}, found {found}.")
-        tensors[name] = tf.constant(values)
-    return tensors
-
-
-def _dtype_name(number: int) -> str:
-    try:
-        return str(tf.dtypes.as_dtype(number).name)
-    except (TypeError, KeyError):
-        return f"unknown type {number}"
-
-
-def _shape_text(shape: Any) -> str:
-    return "[" + ", ".join("any" if side is None else str(side) for side in shape) + "]"
+def _load_failure(error: Exception, path: Path) -> LstsrError:
+    if isinstance(error, LstsrError):
+        return error
+    return ModelError(
+        "the version cannot be loaded",
+        path=path,
+        found=_cause(error),
+        action="It is damaged, partly copied or not readable: export it again.",
+    )
 
 
 def _files_state(path: Path) -> list[tuple[str, int, int]]:
-    """Names, sizes and times of a version's files: changes while the version is being copied."""
-    return sorted(
-        (str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns)
-        for file in path.rglob("*")
-        if file.is_file()
-    )
+    """Names, sizes and times of a version's files: changes while the version is being copied.
+
+    Raises:
+        ModelError: If there is something that is neither file nor folder, such as a pipe, which
+            would keep its reader waiting.
+        OSError: If a file or folder cannot be looked at.
+    """
+
+    def refused(error: OSError) -> None:
+        raise error
+
+    states = []
+    for folder, _, names in os.walk(path, onerror=refused):
+        for name in names:
+            file = Path(folder, name)
+            known = file.stat()
+            if not stat.S_ISREG(known.st_mode):
+                raise ModelError("a version holds only files and folders", path=file)
+            states.append((str(file.relative_to(path)), known.st_size, known.st_mtime_ns))
+    return sorted(states)
 
 
 class VersionWatcher:
     """Keeps the versions under a folder loaded, and looks for changes.
 
+    Whatever lies in the folder, looking goes on: what cannot be served is announced once, and
+    tried again when its files have changed.
+
     Args:
         models_dir: The model's folder, with versions 1, 2, … in it.
         announce: Called with one line per version that comes, goes or fails.
+        limits: What one request may ask.
 
     Raises:
         ModelError: If there is no version, or none can be loaded.
     """
 
-    def __init__(self, models_dir: Path, announce: Callable[[str], None]) -> None:
+    def __init__(
+        self, models_dir: Path, announce: Callable[[str], None], limits: RequestLimits
+    ) -> None:
         self.models_dir = models_dir
         self.announce = announce
+        self.limits = limits
         self._served: dict[int, ServedVersion] = {}
         self._status: dict[int, tuple[int, str]] = {}
         self._failed: dict[int, object] = {}
-        newest_version_dir(models_dir)  # says what is missing
+        self._odd_names: set[str] = set()
+        self._trouble = ""
+        if newest_version_dir(models_dir) == models_dir:
+            raise ModelError(
+                "this is one version of a model",
+                path=models_dir,
+                expected="the folder that holds versions 1, 2, …",
+                action=f"Give {models_dir.resolve().parent}.",
+            )
         failures = self.refresh()
         if not self._served:
             raise failures[-1]
 
+    def look(self) -> None:
+        """Refreshes; what the folder itself puts in the way is announced, once."""
+        try:
+            self.refresh()
+            trouble = ""
+        except Exception as error:  # the folder may be away for a while, e.g. a mount
+            trouble = f"cannot look for versions: {_cause(error)}"
+        if trouble and trouble != self._trouble:
+            self.announce(trouble)
+        self._trouble = trouble
+
     def refresh(self) -> list[LstsrError]:
-        """Loads versions that came and drops those that went; returns what failed to load."""
+        """Loads versions that came and drops those that went; returns what failed to load.
+
+        Raises:
+            OSError: If the folder cannot be read.
+        """
         failures: list[LstsrError] = []
         present = existing_versions(self.models_dir)
+        self._tell_odd_names(present)
         served, status = dict(self._served), dict(self._status)
-        for number in set(served) - set(present):
-            del served[number]
+        for number in set(status) - set(present):
+            self._failed.pop(number, None)
+            if served.pop(number, None) is not None:
+                self.announce(f"version {number} is gone")
             status[number] = (_State.END, "")
-            self.announce(f"version {number} is gone")
-        for number in present:
+        for number in set(present) - set(served):
             path = self.models_dir / str(number)
-            files = _files_state(path)
-            if number in served or self._failed.get(number) == files:
-                continue  # a failed version is tried again only when its files have changed
+            files: object = None
             try:
-                served[number] = ServedVersion(path)
-            except LstsrError as error:
-                failures.append(error)
-                self._failed[number] = files
-                status[number] = (_State.END, str(error))
-                self.announce(f"version {number} cannot be served: {error}")
+                files = _files_state(path)
+                if self._failed.get(number) == files:
+                    continue  # a failed version is tried again only when its files have changed
+                served[number] = ServedVersion(path, self.limits)
+            # Anything may lie there, and what TensorFlow makes of it is not told by its documents.
+            except Exception as error:
+                failure = _load_failure(error, path)
+                if self._failed.get(number) == (seen := files or str(failure)):
+                    continue
+                self._failed[number] = seen
+                failures.append(failure)
+                status[number] = (_State.END, str(failure))
+                self.announce(f"version {number} cannot be served: {failure}")
             else:
+                self._failed.pop(number, None)
                 status[number] = (_State.AVAILABLE, "")
                 self.announce(f"version {number} is available")
         # Readers take a whole dict at a time: no lock, and a running request keeps its version.
         self._served, self._status = served, status
         return failures
+
+    def _tell_odd_names(self, present: list[int]) -> None:
+        """Tells once of names that look like versions and are none."""
+        with os.scandir(self.models_dir) as entries:
+            odd = {entry.name for entry in entries if entry.name.isdecimal()}
+        odd -= set(map(str, present))
+        for name in sorted(odd - self._odd_names):
+            self.announce(
+                f"{name} is no version: a version is a folder whose name is a number below 2^63, "
+                "without leading zeros"
+            )
+        self._odd_names = odd
 
     def get(self, model_spec: model_pb2.ModelSpec) -> ServedVersion:
         """Finds the version that a request asks for.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 WARMUP_SIZES_PIXELS = (16, 64)
+_MOST_VERSION = 2**63 - 1
 
 
 def write_archive(model: keras.Model, contract: Contract, folder: Path) -> None:
@@ -157,11 +159,21 @@ def write_warmup_requests(path: Path, contract: Contract) -> None:
 
 
 def existing_versions(models_dir: str | PathLike[str]) -> list[int]:
-    """Lists the version numbers under a model's folder, ascending."""
+    """Lists the version numbers under a model's folder, ascending.
+
+    A version is a folder whose name is a number that fits 64 bits, without leading zeros.
+    """
     with os.scandir(models_dir) as entries:
-        return sorted(
-            int(entry.name) for entry in entries if entry.name.isdecimal() and entry.is_dir()
-        )
+        return sorted(int(entry.name) for entry in entries if _is_version(entry))
+
+
+def _is_version(entry: os.DirEntry[str]) -> bool:
+    if not re.fullmatch("0|[1-9][0-9]{0,18}", entry.name) or int(entry.name) > _MOST_VERSION:
+        return False
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads in a circle, or to where nobody may look
+        return False
 
 
 def newest_version_dir(path: str | PathLike[str]) -> Path:
@@ -171,9 +183,17 @@ def newest_version_dir(path: str | PathLike[str]) -> Path:
         ModelError: If there is neither.
     """
     path = Path(path)
-    if (path / "saved_model.pb").is_file():
-        return path
-    versions = existing_versions(path) if path.is_dir() else []
+    try:
+        if (path / "saved_model.pb").is_file():
+            return path
+        versions = existing_versions(path) if path.is_dir() else []
+    except OSError as error:
+        raise ModelError(
+            "the folder cannot be read",
+            path=path,
+            found=error.strerror,
+            action="Check its permissions.",
+        ) from error
     if not versions:
         raise ModelError(
             "there is no SavedModel",

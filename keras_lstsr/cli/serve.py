@@ -30,7 +30,43 @@ from keras_lstsr.errors import MissingExtraError
     show_default=True,
     help="Seconds between checks for new versions.",
 )
-def command(models_dir: Path, **options: Any) -> None:
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=2**18,
+    show_default=True,
+    help="LST pixels of a request over its whole batch; a larger one is refused.",
+)
+@click.option(
+    "--max-message",
+    "message_mib",
+    type=click.IntRange(1, 2047),
+    default=128,
+    show_default=True,
+    help="MiB of a request.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="Requests that run at a time; each may need about 2 KB of memory for an LST pixel.",
+)
+@click.option(
+    "--max-requests",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Requests that run or wait; further ones are refused.",
+)
+def command(
+    models_dir: Path,
+    max_pixels: int,
+    message_mib: int,
+    workers: int,
+    max_requests: int,
+    **options: Any,
+) -> None:
     """Serves the versions in MODELS_DIR (e.g. models/lstsr) until Ctrl+C or SIGTERM.
 
     Speaks TF Serving's gRPC API: Predict, GetModelMetadata, GetModelStatus. The newest version
@@ -47,5 +83,12 @@ def command(models_dir: Path, **options: Any) -> None:
             action="Install them with `pip install 'keras-lstsr[serving]'`.",
         ) from error
     from serving.local_server import serve
+    from serving.requests import RequestLimits
 
-    serve(models_dir, announce=click.echo, **options)
+    limits = RequestLimits(
+        pixels=max_pixels,
+        message_bytes=message_mib * 2**20,
+        running=workers,
+        open=max_requests,
+    )
+    serve(models_dir, announce=click.echo, limits=limits, **options)

@@ -7,6 +7,7 @@ import pytest
 
 import serving.local_server
 from keras_lstsr.cli import main as cli_main
+from serving.requests import RequestLimits
 
 
 def run(monkeypatch, *arguments):
@@ -23,7 +24,7 @@ def test_the_options_reach_the_server(monkeypatch, tmp_path):
     )
     code = run(
         monkeypatch, tmp_path, "--host", "0.0.0.0", "--port", 9000, "--model-name", "m",
-        "--poll", 0.5,
+        "--poll", 0.5, "--max-pixels", 10, "--max-message", 1, "--workers", 2, "--max-requests", 3,
     )  # fmt: skip
     assert code in (0, None)
     assert called.pop("announce") is not None
@@ -33,6 +34,7 @@ def test_the_options_reach_the_server(monkeypatch, tmp_path):
         "port": 9000,
         "model_name": "m",
         "poll_seconds": 0.5,
+        "limits": RequestLimits(pixels=10, message_bytes=2**20, running=2, open=3),
     }
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from unittest.mock import Mock
 
 import grpc
 import numpy as np
@@ -20,9 +21,11 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from keras_lstsr.errors import ModelError, ServingError
+from keras_lstsr.errors import ConfigError, ModelError, ServingError
+from serving import versions
 from serving.client import LstsrClient
 from serving.local_server import LocalServer
+from serving.requests import RequestLimits
 
 AVAILABLE = get_model_status_pb2.ModelVersionStatus.State.AVAILABLE
 END = get_model_status_pb2.ModelVersionStatus.State.END
@@ -107,6 +110,31 @@ def with_wrong_content():
     return made
 
 
+def claiming(*sides, values=(290.0,)):
+    """A few bytes that claim any shape: TensorFlow would repeat the last value to fill it."""
+    made = request()
+    proto = made.inputs["lst_kelvin"]
+    proto.Clear()
+    proto.dtype = tf.float32.as_datatype_enum
+    for side in sides:
+        proto.tensor_shape.dim.add(size=side)
+    proto.float_val.extend(values)
+    return made
+
+
+def of_unknown_rank():
+    made = claiming()
+    made.inputs["lst_kelvin"].tensor_shape.unknown_rank = True
+    return made
+
+
+def contracts(count):
+    made = request(np.ones(1, np.int32), signature="contract", tensor="contract_version")
+    made.inputs["contract_version"].CopyFrom(tf.make_tensor_proto(1, shape=[1]))
+    made.inputs["contract_version"].tensor_shape.dim[0].size = count
+    return made
+
+
 KELVIN = np.full((1, 6, 6, 1), 290, np.float32)
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
@@ -130,6 +158,18 @@ NOT_FOUND = grpc.StatusCode.NOT_FOUND
         (with_wrong_content(), INVALID, ["content does not fit"]),
         (request(KELVIN - 273.15), INVALID, ["kelvin", "[16.85"]),
         (request(KELVIN * 50), INVALID, ["kelvin", "[14500]"]),
+        (claiming(1, 2000, 2000, 1), INVALID, ["has 4000000 pixels", "262144", "--max-pixels"]),
+        (claiming(300, 300, 3, 1), INVALID, ["270000 pixels, 1440000 when filled up to 16"]),
+        (claiming(2**62, 2**62, 4, 1), INVALID, ["takes at most 262144 in a request"]),
+        (claiming(1, -1, 5, 1), INVALID, ["1 or more, found [1, -1, 5, 1]"]),
+        (claiming(1, 0, 5, 1), INVALID, ["1 or more, found [1, 0, 5, 1]"]),
+        (claiming(), INVALID, ["found []"]),
+        (of_unknown_rank(), INVALID, ["unknown rank"]),
+        (claiming(1, 6, 6, 1, values=[290.0] * 35), INVALID, ["35 values, expected 36"]),
+        (claiming(1, 6, 6, 1, values=[290.0] * 37), INVALID, ["37 values, expected 36"]),
+        (claiming(1, 6, 6, 1, values=[]), INVALID, ["0 values, expected 36"]),
+        (contracts(10**7), INVALID, ["10000000 items"]),
+        (request(tensor="x" * 10**5), INVALID, ["Sent extra", "…"]),
         (filtered("fine"), INVALID, ["not found in signature: fine", "lst_kelvin_fine"]),
         (filtered("lst_kelvin_fine", "lst_kelvin_fine"), INVALID, ["duplicate"]),
     ],
@@ -141,6 +181,38 @@ def test_what_does_not_fit_is_refused_with_its_status(prediction, message, code,
         assert word in details
     assert "Traceback" not in details
     assert "stack trace" not in details
+
+
+def test_one_value_stands_for_all_pixels(prediction):
+    whole = prediction.Predict(request(), timeout=30).outputs["lst_kelvin_fine"]
+    short = prediction.Predict(claiming(1, 6, 6, 1), timeout=30).outputs["lst_kelvin_fine"]
+    assert short == whole
+
+
+def test_the_limits_are_options(tiny_models_dir):
+    limits = RequestLimits(pixels=400, message_bytes=2000, running=1, open=1)
+    with (
+        LocalServer(tiny_models_dir, port=0, limits=limits) as server,
+        grpc.insecure_channel(server.address) as opened,
+    ):
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(opened)
+        assert stub.Predict(claiming(1, 20, 20, 1), timeout=30).outputs
+        assert refusal(stub.Predict, claiming(1, 20, 21, 1))[0] is INVALID
+        large = request(np.full((1, 20, 20, 1), 290, np.float32))
+        large.inputs["lst_kelvin"].version_number = 1
+        large.inputs["lst_kelvin"].tensor_content += bytes(1000)
+        code, details = refusal(stub.Predict, large)
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "larger than max" in details
+        codes = []
+        calls = [stub.Predict.future(claiming(1, 20, 20, 1), timeout=30) for _ in range(20)]
+        for call in calls:
+            codes.append(call.code())
+    assert grpc.StatusCode.OK in codes
+    assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes
+    assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+    with pytest.raises(ConfigError, match=r"running.*found 0"):
+        RequestLimits(running=0)
 
 
 def test_an_output_filter_that_fits_is_obeyed(prediction):
@@ -227,6 +299,79 @@ def test_versions_come_go_and_fail_while_it_serves(tiny_models_dir, tmp_path):
     assert "version 1 is available" in lines
     assert any(line.startswith("version 2 cannot be served") for line in lines)
     assert "version 1 is gone" in lines
+
+
+def test_nothing_in_a_folder_ends_the_watch(tiny_models_dir, tmp_path):
+    shutil.copytree(tiny_models_dir / "1", tmp_path / "1")
+    whole = tmp_path / "1"
+    lines = []
+
+    def copied(number, *left_out):
+        shutil.copytree(whole, tmp_path / number, ignore=shutil.ignore_patterns(*left_out))
+        return tmp_path / number
+
+    with (
+        LocalServer(tmp_path, port=0, poll_seconds=0.1, announce=lines.append) as server,
+        LstsrClient(server.address) as client,
+    ):
+        (tmp_path / "7").write_text("a file")
+        (tmp_path / "8").symlink_to(tmp_path / "nowhere")
+        (tmp_path / "9").symlink_to(tmp_path / "9")
+        (tmp_path / "00010").mkdir()
+        (tmp_path / ("9" * 30)).mkdir()
+        (tmp_path / "٣").mkdir()  # decimal to Python, too
+        copied("20", "saved_model.pb")
+        copied("21", "variables")
+        (copied("22") / "saved_model.pb").write_bytes(b"\xff" * 999)
+        (copied("23") / "saved_model.pb").write_bytes(b"")
+        (copied("24") / "contract.json").write_text("[" * 100_000)
+        os.mkfifo(copied("25", "contract.json") / "contract.json")
+        (copied("26", "contract.json") / "contract.json").symlink_to(tmp_path / "nowhere")
+        (copied("27") / "variables" / "more").symlink_to(tmp_path)  # in a circle, if followed
+        wait_for(lambda: client.status().get(27) == "AVAILABLE")
+        status = client.status()
+        assert set(status) == {1, *range(20, 28)}
+        for number in range(20, 27):
+            assert status[number].startswith("END: "), number
+        assert "only files and folders" in status[25]
+        copied("28")  # all of that lies there, and the next good one is served
+        wait_for(lambda: client.status().get(28) == "AVAILABLE")
+        assert client.metadata()[0] == 28
+        time.sleep(0.3)
+    for name in ("7", "8", "9", "00010", "9" * 30, "٣"):
+        assert sum(line.startswith(f"{name} is no version") for line in lines) == 1
+    for number in range(20, 27):
+        assert sum(line.startswith(f"version {number} cannot") for line in lines) == 1
+
+
+def test_a_folder_that_goes_away_and_whatever_raises_are_announced_once(
+    tiny_models_dir, tmp_path, monkeypatch
+):
+    folder = tmp_path / "lstsr"
+    shutil.copytree(tiny_models_dir / "1", folder / "1")
+    lines = []
+    with (
+        LocalServer(folder, port=0, poll_seconds=0.05, announce=lines.append) as server,
+        LstsrClient(server.address) as client,
+    ):
+        folder.rename(tmp_path / "away")
+        wait_for(lambda: any("cannot look for versions" in line for line in lines))
+        time.sleep(0.2)
+        monkeypatch.setattr(
+            versions.Contract, "read", Mock(side_effect=PermissionError(13, "Permission denied"))
+        )
+        shutil.copytree(tiny_models_dir / "2", tmp_path / "away" / "2")
+        (tmp_path / "away").rename(folder)
+        wait_for(lambda: "Permission denied" in client.status().get(2, ""))
+        time.sleep(0.2)
+        assert client.predict(KELVIN).lst_kelvin.shape == (1, 24, 24, 1)
+    assert sum("cannot look" in line for line in lines) == 1
+    assert sum("version 2 cannot be served" in line for line in lines) == 1
+
+
+def test_one_version_is_not_a_folder_of_versions(tiny_models_dir):
+    with pytest.raises(ModelError, match=rf"one version of a model.*Give {tiny_models_dir}"):
+        LocalServer(tiny_models_dir / "1", port=0)
 
 
 def test_a_folder_without_versions_or_with_a_damaged_one_only_is_an_error(tmp_path):
