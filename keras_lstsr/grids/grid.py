@@ -13,7 +13,6 @@ from os import PathLike
 from typing import Any, TypeVar
 
 import numpy as np
-import rasterio
 import rioxarray  # noqa: F401  (registers the .rio accessor)
 import shapely
 import xarray as xr
@@ -22,11 +21,11 @@ from numpy.typing import ArrayLike
 from pyproj import CRS, Transformer
 from pyproj.aoi import AreaOfInterest
 from pyproj.database import query_utm_crs_info
-from rasterio.errors import RasterioError
 
-from keras_lstsr.errors import GridError
+from keras_lstsr.errors import GridError, ProductError
 from keras_lstsr.grids.axes import Oriented, oriented, raster_name
 from keras_lstsr.grids.modis import canonical_crs
+from keras_lstsr.grids.raster_file import open_raster_file, reading
 
 # Pixels that agree to this part of a pixel over the whole raster are the same pixels; delivered
 # corners carry rounding noise of about 1e-6.
@@ -94,11 +93,10 @@ class Grid:
         if not isinstance(source, str | PathLike):
             return cls.of_oriented(oriented(source, role), role)
         try:
-            with rasterio.open(source) as opened:
+            with reading(source), open_raster_file(source) as opened:
                 crs, transform, shape = opened.crs, opened.transform, opened.shape
-        except RasterioError as error:
-            problem = "this file cannot be read as a raster"
-            raise GridError(problem, path=source, found=str(error)) from error
+        except ProductError as error:
+            raise error.restated(source, kind=GridError) from error
         if crs is None or transform == Affine.identity():
             action = "Write them with gdal_edit.py -a_srs and -a_ullr."
             raise GridError("the raster has no CRS or no transform", path=source, action=action)

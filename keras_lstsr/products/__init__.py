@@ -17,8 +17,9 @@ import xarray as xr
 
 from keras_lstsr.config.guides import GUIDES, guide_named
 from keras_lstsr.errors import ConfigError, ProductError, unknown
+from keras_lstsr.grids.raster_file import check_is_file, reading
 from keras_lstsr.products import granule
-from keras_lstsr.products.hdfeos import HDF4_MAGIC, HdfEosFile
+from keras_lstsr.products.hdfeos import HDF4_MAGIC, HdfEosFile, check_on_lattice
 from keras_lstsr.products.quality import POLICIES, REASONS, Rejection, check_policy
 from keras_lstsr.products.scene import rejection_reason
 from keras_lstsr.registration import Code, code_of
@@ -52,22 +53,26 @@ class HdfProduct:
         grid_name: Name of its grid, by which with ``fields`` a file without core metadata is
             recognised.
         fields: Some of its fields, likewise.
+        pixels_per_tile: Pixels along a MODIS tile's side; None where its grids differ.
     """
 
     open: Code
     grid_name: str = ""
     fields: frozenset[str] = frozenset()
+    pixels_per_tile: int | None = None
 
 
 _MOD11A1 = HdfProduct(
     "keras_lstsr.products.mod11a1:open_mod11a1",
     "MODIS_Grid_Daily_1km_LST",
     frozenset({"LST_Day_1km", "QC_Day"}),
+    1200,
 )
 _MOD09GQ = HdfProduct(
     "keras_lstsr.products.mod09gq:open_mod09gq",
     "MODIS_Grid_2D",
     frozenset({"sur_refl_b01_1", "QC_250m_1"}),
+    4800,
 )
 HDF_PRODUCTS = {
     "MOD11A1": _MOD11A1,
@@ -180,7 +185,7 @@ def open_product(
         (``"none"`` for GeoTIFF, which comes without QC); empty text where nothing is known.
 
     Raises:
-        ProductError: If the file can't be read, recognised or interpreted.
+        ProductError: If the file can't be read, recognised or interpreted, whatever the reason.
         ConfigError: If an option is invalid or does not apply.
     """
     path = Path(path)
@@ -190,6 +195,19 @@ def open_product(
     for name in raster_options:
         if name not in _RASTER_OPTIONS:
             raise unknown("option", name, _RASTER_OPTIONS, field=name)
+    with reading(path):
+        return _opened(path, qc_policy, product, variables, date, date_pattern, raster_options)
+
+
+def _opened(
+    path: Path,
+    qc_policy: str,
+    product: str | None,
+    variables: Collection[str] | None,
+    date: str | None,
+    date_pattern: str | None,
+    raster_options: dict[str, Any],
+) -> xr.Dataset:
     own = product if product in FILE_PRODUCTS else None
     if product is None:
         own = next((name for name, each in FILE_PRODUCTS.items() if each.recognises(path)), None)
@@ -213,6 +231,7 @@ def open_product(
 def _open_own(
     path: Path, product: str, qc_policy: str, date: str | None, date_pattern: str | None
 ) -> xr.Dataset:
+    check_is_file(path)
     patterns = None if date_pattern is None else [granule.compile_date_pattern(date_pattern)]
     named = granule.date_from_name(path.name, patterns)
     of_name = granule.GranuleMetadata(
@@ -227,10 +246,15 @@ def _open_own(
 
 def is_hdf(path: Path) -> bool:
     """Returns whether a file is HDF4, by the ending of its name or by its first bytes."""
-    if path.suffix.lower() in _HDF_SUFFIXES or not path.is_file():
-        return path.suffix.lower() in _HDF_SUFFIXES
-    with path.open("rb") as file:
-        return file.read(len(HDF4_MAGIC)) == HDF4_MAGIC
+    if path.suffix.lower() in _HDF_SUFFIXES:
+        return True
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(len(HDF4_MAGIC)) == HDF4_MAGIC
+    except OSError:
+        return False  # the reader that opens it tells why it cannot be read
 
 
 def _open_hdf(
@@ -253,13 +277,18 @@ def _open_hdf(
                 action="Download that product for the same tile and day.",
             )
         metadata = replace(metadata, product=found)
+        known = HDF_PRODUCTS[found]
+        for each in file.grids:
+            if known.pixels_per_tile is not None and known.grid_name in ("", each.name):
+                check_on_lattice(path, each, known.pixels_per_tile)
+                granule.check_tile(metadata, each.grid)
         if date is not None:
             metadata = replace(metadata, acquisition_date=granule.check_date(date))
         elif not metadata.acquisition_date and date_pattern is not None:
             pattern = granule.compile_date_pattern(date_pattern)
             named = granule.date_from_name(path.name, [pattern])
             metadata = replace(metadata, acquisition_date=named)
-        read = code_of(HDF_PRODUCTS[found].open)
+        read = code_of(known.open)
         return read(file, metadata, qc_policy=qc_policy, variables=variables)
 
 

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import MaskFlags
-from rasterio.errors import RasterioError
 
 from keras_lstsr.errors import GridError, ProductError
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.modis import modis_sinusoidal_crs, tile_of_bounds
+from keras_lstsr.grids.raster_file import open_raster_file, reading
 from keras_lstsr.products import granule
 
 
@@ -78,44 +77,31 @@ def read_band(path: str | PathLike[str], wanted: Collection[str] = ()) -> Raster
             those wanted, no CRS, no georeferencing, or is not north up.
     """
     path = Path(path)
-    if not path.exists():
-        raise ProductError("there is no such file", path=path, action="Check the path.")
-    try:
-        with rasterio.open(path) as source:
-            number = _band_number(source, path, wanted)
-            grid = _checked_grid(source, path, number)
-            stored = source.read(number)
-            masked = None
-            if MaskFlags.per_dataset in source.mask_flag_enums[number - 1]:
-                masked = source.read_masks(number) == 0
-            tags = {key.lower(): value for key, value in source.tags().items()}
-            tags |= {key.lower(): value for key, value in source.tags(number).items()}
-            # rasterio reports 1 and 0 where there is no tag.
-            scaled = (source.scales[number - 1], source.offsets[number - 1]) != (1.0, 0.0)
-            return RasterBand(
-                path=path,
-                stored=stored,
-                masked=masked,
-                grid=grid,
-                scale=source.scales[number - 1] if scaled else _tag(tags, "scale_factor", "scale"),
-                offset=source.offsets[number - 1] if scaled else _tag(tags, "add_offset", "offset"),
-                nodata=source.nodata
-                if source.nodata is not None
-                else _tag(tags, "_fillvalue", "missing_value"),
-                units=(
-                    source.units[number - 1] or tags.get("units") or tags.get("unit") or ""
-                ).strip(),
-                description=source.descriptions[number - 1] or "",
-                tags=tags,
-            )
-    except RasterioError as error:
-        raise ProductError(
-            "this file cannot be read as a raster",
+    with reading(path), open_raster_file(path) as source:
+        number = _band_number(source, path, wanted)
+        grid = _checked_grid(source, path, number)
+        stored = source.read(number)
+        masked = None
+        if MaskFlags.per_dataset in source.mask_flag_enums[number - 1]:
+            masked = source.read_masks(number) == 0
+        tags = {key.lower(): value for key, value in source.tags().items()}
+        tags |= {key.lower(): value for key, value in source.tags(number).items()}
+        # rasterio reports 1 and 0 where there is no tag.
+        scaled = (source.scales[number - 1], source.offsets[number - 1]) != (1.0, 0.0)
+        return RasterBand(
             path=path,
-            found=str(error),
-            expected="MOD11A1, MYD11A1, MOD09GQ or MYD09GQ as HDF4-EOS, or a single-band GeoTIFF",
-            action="Check that the file is complete.",
-        ) from error
+            stored=stored,
+            masked=masked,
+            grid=grid,
+            scale=source.scales[number - 1] if scaled else _tag(tags, "scale_factor", "scale"),
+            offset=source.offsets[number - 1] if scaled else _tag(tags, "add_offset", "offset"),
+            nodata=source.nodata
+            if source.nodata is not None
+            else _tag(tags, "_fillvalue", "missing_value"),
+            units=(source.units[number - 1] or tags.get("units") or tags.get("unit") or "").strip(),
+            description=source.descriptions[number - 1] or "",
+            tags=tags,
+        )
 
 
 def _tag(tags: dict[str, str], *names: str) -> float | None:

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_lstsr.errors import ConfigError, unknown
+from keras_lstsr.errors import ConfigError, ProductError, unknown
+from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.modis import tile_of_bounds
 from keras_lstsr.products.hdfeos import HdfEosFile, OdlNode
 
@@ -222,25 +223,101 @@ def read_granule_metadata(file: HdfEosFile) -> GranuleMetadata:
     """
     name = file.path.name
     core = _values(file.metadata("CoreMetadata") or file.metadata("OldCoreMetadata"))
-    match = _GRANULE_NAME.search(name)
-    named = {key: value or "" for key, value in match.groupdict().items()} if match else {}
-
-    product = core.get("SHORTNAME") or named.get("product", "")
+    named = _named(name)
+    granule_id = core.get("LOCALGRANULEID", "")
+    told = {
+        "product": core.get("SHORTNAME", ""),
+        "date": _core_date(core, file.path),
+        "tile": _core_tile(core, file.path),
+    }
+    archived = _named(granule_id)
+    for key, field, value in (
+        ("product", "SHORTNAME", told["product"]),
+        ("date", "RANGEBEGINNINGDATE", told["date"]),
+        ("tile", "HORIZONTALTILENUMBER, VERTICALTILENUMBER", told["tile"]),
+    ):
+        for source in (named, archived):
+            if value and source.get(key, value) != value:
+                raise _contradiction(file.path, field, value, source[key])
+    for key, value in named.items():
+        if archived.get(key, value) != value:
+            raise _contradiction(file.path, "LOCALGRANULEID", archived[key], value)
     version = core.get("VERSIONID", "")
     if version:
         # The core metadata write collection 6 as 6, and 6.1 as 61.
-        version = f"{int(version):03d}" if version.isdigit() else version
-    grid = file.grids[0].grid
-    tile = named.get("tile", "")
-    if "HORIZONTALTILENUMBER" in core and "VERTICALTILENUMBER" in core:
-        tile = f"h{int(core['HORIZONTALTILENUMBER']):02d}v{int(core['VERTICALTILENUMBER']):02d}"
+        version = f"{int(version):03d}" if version.isdecimal() else version
+    product = told["product"] or named.get("product", "")
+    here = tile_of_bounds(*file.grids[0].grid.bounds)
+    tile = told["tile"] or named.get("tile", "")
     return GranuleMetadata(
         product=product,
         version=version or named.get("version", ""),
-        granule_id=core.get("LOCALGRANULEID") or (name if match else ""),
-        acquisition_date=core.get("RANGEBEGINNINGDATE") or date_from_name(name),
-        tile=tile or tile_of_bounds(*grid.bounds),
+        granule_id=granule_id or (name if named else ""),
+        acquisition_date=told["date"] or date_from_name(name),
+        tile=tile or here,
         platform=core.get("ASSOCIATEDPLATFORMSHORTNAME")
         or _PLATFORM_OF_PREFIX.get(product[:3], ""),
         source_file=str(Path(file.path)),
+    )
+
+
+def check_tile(metadata: GranuleMetadata, grid: Grid) -> None:
+    """Checks that a grid lies in the tile that name and metadata tell.
+
+    Raises:
+        ProductError: If it does not.
+    """
+    here = tile_of_bounds(*grid.bounds)
+    if metadata.tile and metadata.tile != here:
+        found = f"corners in {here or 'no tile, or in several'}"
+        raise _contradiction(metadata.source_file, "StructMetadata.0", found, metadata.tile)
+
+
+def _named(name: str) -> dict[str, str]:
+    """What a file's name in the archive tells: product, date, tile and version."""
+    match = _GRANULE_NAME.search(name)
+    if match is None:
+        return {}
+    found = {**match.groupdict(), "date": _date_of(match)}
+    return {key: found[key] for key in ("product", "date", "tile", "version") if found[key]}
+
+
+def _core_date(core: Mapping[str, str], path: Path) -> str:
+    date = core.get("RANGEBEGINNINGDATE", "")
+    try:
+        return dt.date.fromisoformat(date).isoformat() if date else ""
+    except ValueError as error:
+        raise ProductError(
+            "the metadata's date is not in the calendar",
+            path=path,
+            field="RANGEBEGINNINGDATE",
+            found=date,
+            action="Download the file again.",
+        ) from error
+
+
+def _core_tile(core: Mapping[str, str], path: Path) -> str:
+    numbers = [core.get(f"{axis}TILENUMBER", "") for axis in ("HORIZONTAL", "VERTICAL")]
+    if not all(numbers):
+        return ""
+    try:
+        column, row = map(int, numbers)
+    except ValueError as error:
+        raise ProductError(
+            "the metadata's tile is unusable",
+            path=path,
+            field="HORIZONTALTILENUMBER, VERTICALTILENUMBER",
+            found=", ".join(numbers),
+        ) from error
+    return f"h{column:02d}v{row:02d}"
+
+
+def _contradiction(path: str | Path, field: str, found: str, expected: str) -> ProductError:
+    return ProductError(
+        "the file's name and its metadata contradict each other",
+        path=path,
+        field=field,
+        found=found,
+        expected=expected,
+        action="Download the file again, and leave it the name that the archive gives it.",
     )

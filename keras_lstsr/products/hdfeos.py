@@ -1,12 +1,13 @@
 """HDF4-EOS files: grid metadata to CRS and transform, fields to arrays.
 
-The rasterio wheel has no HDF4 driver; pyhdf brings its own library.
+The rasterio wheel has no HDF4 driver; pyhdf brings its own library, which runs in a process beside
+(``products.hdf4_pool``).
 """
 
 from __future__ import annotations
 
+import math
 import re
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,23 +15,28 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
-from pyhdf.error import HDF4Error
-from pyhdf.SD import SD, SDC
 
 from keras_lstsr.errors import ProductError
-from keras_lstsr.grids.grid import Grid
-from keras_lstsr.grids.modis import MODIS_SPHERE_RADIUS_M, modis_sinusoidal_crs
+from keras_lstsr.grids.grid import SAME_PIXEL, Grid
+from keras_lstsr.grids.modis import (
+    MODIS_SPHERE_RADIUS_M,
+    MODIS_TILE_COLUMNS,
+    MODIS_TILE_ROWS,
+    MODIS_TILE_SIZE_M,
+    modis_sinusoidal_crs,
+)
+from keras_lstsr.grids.raster_file import check_is_file, check_size
+from keras_lstsr.products.hdf4_pool import Hdf4Failure, Hdf4Session
 
 HDF4_MAGIC = b"\x0e\x03\x13\x01"
 _RADIUS_TOLERANCE_M = 1.0
 _DOWNLOAD_AGAIN = "Download the file again and compare its size or checksum with the archive's."
 
-# The HDF4 library keeps global state and is not thread-safe; Beam and tf.data read in threads. So
-# the process reads one file at a time.
-HDF4_LOCK = threading.RLock()
+# What the archive's files have is about 40 kB, nested seven deep.
+_METADATA_CHARACTERS = 2_000_000
+_METADATA_DEPTH = 50
 
 
 @dataclass(frozen=True)
@@ -79,40 +85,29 @@ class HdfEosFile:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)
-        self._sd: Any = None
+        self._session: Hdf4Session | None = None
 
     def __enter__(self) -> Self:
         check_is_hdf4(self.path)
-        HDF4_LOCK.acquire()
         try:
-            self._sd = SD(str(self.path), SDC.READ)
-            self.attributes: dict[str, Any] = self._sd.attributes()
-            self.datasets: dict[str, Any] = self._sd.datasets()
-        except HDF4Error as error:
-            self._release()
+            self._session = Hdf4Session(self.path)
+        except Hdf4Failure as error:
             self._raise_damaged(error)
-        except BaseException:
-            self._release()
-            raise
+        self.attributes: dict[str, Any] = self._session.attributes
+        self.datasets = self._session.fields
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._release()
-
-    def _release(self) -> None:
-        try:
-            if self._sd is not None:
-                self._sd.end()
-                self._sd = None
-        finally:
-            HDF4_LOCK.release()
+        if self._session is not None:
+            self._session.close()
+            self._session = None
 
     def _raise_damaged(self, error: Exception, field_name: str | None = None) -> NoReturn:
         raise ProductError(
             "the HDF4 file is truncated or damaged",
             path=self.path,
             field=field_name,
-            found=f"{self.path.stat().st_size} bytes that the HDF4 library cannot read ({error})",
+            found=f"{self.path.stat().st_size} bytes that cannot be read ({error})",
             action=_DOWNLOAD_AGAIN,
         ) from error
 
@@ -120,6 +115,8 @@ class HdfEosFile:
         """Parses a metadata attribute, named without the number of its parts; None if absent."""
         parts = [f"{name}.{number}" for number in range(10)]
         text = "".join(str(self.attributes[part]) for part in parts if part in self.attributes)
+        if len(text) > _METADATA_CHARACTERS:
+            raise ProductError("the metadata are too long", path=self.path, field=name)
         if not text.strip("\0 \n"):
             return None
         try:
@@ -186,26 +183,21 @@ class HdfEosFile:
             ProductError: If the field is missing, damaged or not of its grid's shape.
         """
         grid = self.grid_of(field_name).grid
-        if field_name not in self.datasets:
-            self._raise_damaged(HDF4Error("no such data set"), field_name)
-        try:
-            dataset = self._sd.select(field_name)
-            try:
-                attributes: dict[str, Any] = dataset.attributes()
-                stored: NDArray[Any] = np.asarray(dataset.get())
-            finally:
-                dataset.endaccess()
-        except (HDF4Error, ValueError) as error:
-            self._raise_damaged(error, field_name)
-        if stored.shape != grid.shape:
+        if self._session is None or field_name not in self.datasets:
+            self._raise_damaged(Hdf4Failure("no such data set"), field_name)
+        shape, _ = self.datasets[field_name]
+        if shape != grid.shape:
             raise ProductError(
                 "the field does not have the shape of its grid",
                 path=self.path,
                 field=field_name,
-                found=" × ".join(map(str, stored.shape)),
+                found=" × ".join(map(str, shape)),
                 expected=f"{grid.height} × {grid.width}",
             )
-        return stored, attributes
+        try:
+            return self._session.read(field_name)
+        except Hdf4Failure as error:
+            self._raise_damaged(error, field_name)
 
 
 def check_is_hdf4(path: Path) -> None:
@@ -214,10 +206,7 @@ def check_is_hdf4(path: Path) -> None:
     Raises:
         ProductError: If not; the message says what the file seems to be.
     """
-    if not path.exists():
-        raise ProductError("there is no such file", path=path, action="Check the path.")
-    if not path.is_file():
-        raise ProductError("this is not a file", path=path, expected="one HDF4-EOS file")
+    check_is_file(path)
     with path.open("rb") as file:
         start = file.read(8)
     if start.startswith(HDF4_MAGIC):
@@ -272,23 +261,61 @@ def _grid_definition(node: OdlNode, path: Path) -> EosGrid:
             expected=f"{MODIS_SPHERE_RADIUS_M} m",
         )
     origin = values.get("GridOrigin", "HDFE_GD_UL")
-    if origin != "HDFE_GD_UL" or height < 1 or width < 1 or right <= left or top <= bottom:
+    corners = (left, top, right, bottom)
+    in_order = all(map(math.isfinite, corners)) and left < right and bottom < top
+    east, north = (
+        MODIS_TILE_COLUMNS / 2 * MODIS_TILE_SIZE_M,
+        MODIS_TILE_ROWS / 2 * MODIS_TILE_SIZE_M,
+    )
+    edge = 1.0  # metre: corners are rounded
+    in_order &= -east - edge <= left and right <= east + edge
+    in_order &= -north - edge <= bottom and top <= north + edge
+    if origin != "HDFE_GD_UL" or height < 1 or width < 1 or not in_order:
         raise ProductError(
             "the grid's extent is unusable",
             path=path,
             field=name,
             found=f"{height} × {width} pixels, corners ({left}, {top}) and ({right}, {bottom}), "
             f"origin {origin}",
-            expected="the upper left corner north-west of the lower right one",
+            expected="the upper left corner north-west of the lower right one, both on the globe",
         )
+    check_size(path, height, width, 8)
+    pixel_width, pixel_height = (right - left) / width, (top - bottom) / height
     fields = tuple(
         child.values["DataFieldName"]
         for child in node.walk()
         if re.fullmatch(r"DataField_\d+", child.name) and "DataFieldName" in child.values
     )
-    pixel_width, pixel_height = (right - left) / width, (top - bottom) / height
     transform = Affine(pixel_width, 0.0, left, 0.0, -pixel_height, top)
     return EosGrid(name, Grid(modis_sinusoidal_crs(), transform, (height, width)), fields)
+
+
+def check_on_lattice(path: Path, found: EosGrid, pixels_per_tile: int) -> None:
+    """Checks that a grid's pixels are some of those that a product cuts MODIS's tiles into.
+
+    Raises:
+        ProductError: If they are of another size, not square, or beside the lattice.
+    """
+    grid, size = found.grid, MODIS_TILE_SIZE_M / pixels_per_tile
+    (width, height), (west, _, _, north) = grid.pixel_size, grid.bounds
+    column = (west + MODIS_TILE_SIZE_M * MODIS_TILE_COLUMNS / 2) / size
+    row = (MODIS_TILE_SIZE_M * MODIS_TILE_ROWS / 2 - north) / size
+    away = max(
+        abs(width / size - 1) * grid.width,
+        abs(height / size - 1) * grid.height,
+        abs(column - round(column)),
+        abs(row - round(row)),
+    )
+    if away > SAME_PIXEL:
+        raise ProductError(
+            "the grid's pixels are not the product's",
+            path=path,
+            field=f"StructMetadata.0 {found.name}",
+            found=f"{grid.height} × {grid.width} pixels of {height:.6f} × {width:.6f} m, upper "
+            f"left corner ({west:.6f}, {north:.6f})",
+            expected=f"pixels of {size:.6f} m that divide MODIS's tiles",
+            action="Use the file as the archive delivers it.",
+        )
 
 
 @dataclass
@@ -326,15 +353,14 @@ def parse_odl(text: str) -> OdlNode:
         key, equals, value = (part.strip() for part in line.partition("="))
         if not equals:
             continue
-        while value.count("(") > value.count(")") and not value.endswith('"'):
-            continuation = next(lines, None)
-            if continuation is None:
-                raise ProductError("metadata end inside a value", field=key)
-            value += continuation.strip()
+        if value.count("(") > value.count(")") and not value.endswith('"'):
+            value = _continued(key, value, lines)
         if key in ("GROUP", "OBJECT"):
             node = OdlNode(value)
             stack[-1].children.append(node)
             stack.append(node)
+            if len(stack) > _METADATA_DEPTH:
+                raise ProductError("metadata groups are nested too deep", field=value)
         elif key in ("END_GROUP", "END_OBJECT"):
             if len(stack) == 1 or stack[-1].name != value:
                 raise ProductError("metadata groups are not nested", field=value)
@@ -344,3 +370,14 @@ def parse_odl(text: str) -> OdlNode:
     if len(stack) > 1:
         raise ProductError("metadata end inside a group", field=stack[-1].name)
     return root
+
+
+def _continued(key: str, start: str, lines: Iterator[str]) -> str:
+    """Adds lines to a value until its brackets close; the time grows with the text alone."""
+    parts, still_open = [start], start.count("(") - start.count(")")
+    for line in lines:
+        parts.append(line.strip())
+        still_open += parts[-1].count("(") - parts[-1].count(")")
+        if still_open <= 0 or parts[-1].endswith('"'):
+            return "".join(parts)
+    raise ProductError("metadata end inside a value", field=key)

@@ -10,7 +10,9 @@ import xarray as xr
 from keras_lstsr.products import quality
 from keras_lstsr.products.granule import GranuleMetadata
 from keras_lstsr.products.hdfeos import FieldDefinition, HdfEosFile
+from keras_lstsr.products.quality import Rejection
 from keras_lstsr.products.scene import (
+    VALID_LST_KELVIN,
     flag_variable,
     masked_variable,
     plain_values,
@@ -177,6 +179,10 @@ def open_mod11a1(
 def _read_lst(file: HdfEosFile, entry: FieldDefinition, qc_policy: str) -> dict[str, xr.Variable]:
     half_day = "Day" if "Day" in entry.name else "Night"
     values, in_range, packing = read_values(file, entry)
+    low, high = VALID_LST_KELVIN
+    in_range[(in_range == Rejection.VALID) & ((values < low) | (values > high))] = (
+        Rejection.OUT_OF_RANGE
+    )
     qc, _ = read_field(file, next(field for field in FIELDS if field.name == f"QC_{half_day}"))
     codes = quality.first_reason([quality.mod11_rejection_table(qc_policy)[qc], in_range])
     return masked_variable(

@@ -19,11 +19,14 @@ from keras_lstsr.grids.sun import solar_position
 from keras_lstsr.products import granule
 from keras_lstsr.products.band import RasterBand
 from keras_lstsr.products.quality import Rejection
-from keras_lstsr.products.scene import Packing, masked_variable, multiplier, rejection_name
+from keras_lstsr.products.scene import (
+    VALID_LST_KELVIN,
+    Packing,
+    masked_variable,
+    multiplier,
+    rejection_name,
+)
 
-# MOD11A1 calls LST valid from 150 K on; nothing that is not on fire is hotter than 400 K. The
-# median of a scene lies inside, too: the coldest on Earth is Antarctica's plateau, about 180 K.
-_VALID_LST_KELVIN = (150.0, 400.0)
 _KELVIN_AT_ZERO_CELSIUS = 273.15
 _CELSIUS = (-90.0, 70.0)
 # The scale factors of the LST products in use, with the numbers they give for 200 K to 350 K.
@@ -229,7 +232,7 @@ def open_band(
     untagged = options.scale is None and band.scale is None
     if quantity == "lst":
         name, units, meaning = "lst_kelvin", "K", "land surface temperature"
-        low, high = _VALID_LST_KELVIN
+        low, high = VALID_LST_KELVIN
         _check_kelvin(values, missing, band, packing, untagged=untagged)
     else:
         guide = GUIDES[quantity]
@@ -329,8 +332,9 @@ def _check_kelvin(
     if band.stored.dtype.kind in "iu":
         present &= band.stored != 0  # untagged files mark missing pixels with zero
     found = values[present]
-    low, high = _VALID_LST_KELVIN
-    # The median decides, so that a few wild pixels refuse no scene.
+    low, high = VALID_LST_KELVIN
+    # The median decides, so that a few wild pixels refuse no scene. It lies inside everywhere: the
+    # coldest on Earth is Antarctica's plateau, about 180 K.
     median = float(np.median(found)) if found.size else low
     if low <= median <= high:
         return

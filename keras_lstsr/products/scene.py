@@ -23,6 +23,9 @@ DIMENSIONS = ("y", "x")
 # Up to 16 bits a table of all values is smaller than a scene, and decoding is one look-up.
 _TABLE_BITS = 16
 
+VALID_LST_KELVIN = (150.0, 400.0)
+"""MOD11A1 calls LST valid from 150 K on; nothing that is not on fire is hotter than 400 K."""
+
 
 @dataclass(frozen=True)
 class Packing:
@@ -231,6 +234,7 @@ def read_values(
             factor is unusable.
     """
     stored, attributes = read_field(file, entry)
+    _check_packing(file, entry, attributes)
     scale, offset, fill = (
         _number(attributes.get(name), _number(entry.get(name), None))
         for name in ("scale_factor", "add_offset", "_FillValue")
@@ -243,13 +247,52 @@ def read_values(
     )
     codes = np.zeros(stored.shape, np.uint8)
     valid_range = attributes.get("valid_range")
-    if not isinstance(valid_range, list | tuple) or len(valid_range) != 2:
+    if not _is_range(valid_range):
         valid_range = entry.get("valid_range")
     if valid_range is not None:
         outside = (stored < float(valid_range[0])) | (stored > float(valid_range[1]))
         codes[outside] = Rejection.OUT_OF_RANGE
     codes[packing.is_fill(stored)] = Rejection.FILL
     return packing.decode(stored), codes, packing
+
+
+def _is_range(value: Any) -> bool:
+    numbers = isinstance(value, list | tuple) and len(value) == 2
+    return numbers and all(isinstance(number, int | float) for number in value)
+
+
+def _check_packing(file: HdfEosFile, entry: FieldDefinition, attributes: Mapping[str, Any]) -> None:
+    """Compares what a file says of a field's numbers with the product's definition.
+
+    A product stores its numbers in one way; another way in one file is a damage, or the work of a
+    tool that has left the values as they were. What either does not say is not compared.
+
+    Raises:
+        ProductError: If they differ.
+    """
+    for name in ("scale_factor", "add_offset", "_FillValue", "valid_range"):
+        found, defined = attributes.get(name), entry.get(name)
+        known, same = False, True
+        if _is_range(found) and _is_range(defined):
+            known, same = True, [*map(float, found or ())] == [*map(float, defined)]
+        elif isinstance(found, int | float) and isinstance(defined, int | float):
+            known, same = True, _same_number(name, found, defined, file.path, entry.name)
+        if known and not same:
+            raise ProductError(
+                "the field is not packed as the product's",
+                path=file.path,
+                field=f"{entry.name} {name}",
+                found=found,
+                expected=defined,
+                action="Use the file as the archive delivers it.",
+            )
+
+
+def _same_number(name: str, found: float, defined: float, path: Path, field: str) -> bool:
+    if name == "scale_factor":  # some collections write the divisor
+        found = multiplier(float(found), path=path, field=field)
+        defined = multiplier(float(defined))
+    return math.isclose(found, defined, rel_tol=1e-6)
 
 
 def plain_values(file: HdfEosFile, entry: FieldDefinition, units: str) -> xr.Variable:

@@ -12,15 +12,14 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
-import rasterio
 import xarray as xr
-from rasterio.errors import RasterioError
 from rasterio.warp import calculate_default_transform
 
 from keras_lstsr.errors import GridError, ProductError
 from keras_lstsr.files import sha256_of
 from keras_lstsr.grids.degradation import GOOD_PIXEL_NOISE_KELVIN, PointSpread, degrade
 from keras_lstsr.grids.grid import Grid
+from keras_lstsr.grids.raster_file import open_raster_file, reading
 from keras_lstsr.grids.warp import warp_area
 from keras_lstsr.products import open_product
 from keras_lstsr.products.granule import sensor_of
@@ -188,13 +187,8 @@ def without_clouds(lst: xr.DataArray, path: Path) -> xr.DataArray:
         GridError: If it is of another shape.
     """
     for mask, bits in _masks_beside(path):
-        try:
-            with rasterio.open(mask) as file:
-                cloud = file.read(1)
-        except RasterioError as error:
-            raise ProductError(
-                "the cloud mask cannot be read", path=mask, found=str(error)
-            ) from error
+        with reading(mask), open_raster_file(mask) as file:
+            cloud = file.read(1)
         if cloud.shape != lst.shape:
             raise GridError(
                 "the cloud mask does not fit its scene",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,10 @@ from pyhdf.HDF import HC, HDF
 from pyhdf.SD import SD, SDC
 
 from keras_lstsr.errors import ProductError
-from keras_lstsr.products.hdfeos import HDF4_LOCK, FieldDefinition
+from keras_lstsr.products.hdfeos import FieldDefinition
+
+# The HDF4 library keeps global state and is not thread-safe.
+_HDF4_LOCK = threading.RLock()
 
 HDF4_TYPES: dict[str, int] = {
     "char": SDC.CHAR8,
@@ -69,8 +73,7 @@ def write_grid_file(
                 found=layers[definition.name].dtype,
                 expected=definition.dtype,
             )
-    # The HDF4 library keeps global state: readers in other threads must wait.
-    with HDF4_LOCK:
+    with _HDF4_LOCK:
         references = _write_datasets(path, grid_name, definitions, layers, file_attributes)
         _replace_internal_name(path, internal_name.encode())
         _write_grid_groups(path, grid_name, references)

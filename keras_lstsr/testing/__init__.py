@@ -4,6 +4,7 @@
 - ``samples``: scenes with guide and truth, and folders of pairs;
 - ``records``: samples, and records folders without a Beam job;
 - ``models``: tiny models, a predictor without a model, model folders;
+- ``robustness``, ``damaged_granules``, ``hostile_rasters``: trials with hostile input;
 - ``training``: a tiny experiment, changed settings, and a training that is killed.
 
 Nothing in the package itself imports them.

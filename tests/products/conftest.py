@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -169,13 +170,18 @@ def write_product(
     return write_hdf(path, datasets, attributes, name)
 
 
+def archive_name(product: str, tile: str = "h18v04", date: str = "2021-08-15", **_: Any) -> str:
+    """A granule's name in the archive."""
+    return f"{product}.A{dt.date.fromisoformat(date):%Y%j}.{tile}.061.2021228105320.hdf"
+
+
 @pytest.fixture
 def write_mod11a1(tmp_path: Path) -> Callable[..., Path]:
     """Writes a MOD11A1 file from arrays by field name."""
 
     def write(arrays: Mapping[str, np.ndarray], name: str = "", **options: Any) -> Path:
         options.setdefault("product", "MOD11A1")
-        path = tmp_path / (name or "MOD11A1.A2021227.h18v04.061.2021228105320.hdf")
+        path = tmp_path / (name or archive_name(**options))
         return write_product(path, mod11a1, arrays, **options)
 
     return write
@@ -187,7 +193,7 @@ def write_mod09gq(tmp_path: Path) -> Callable[..., Path]:
 
     def write(arrays: Mapping[str, np.ndarray], name: str = "", **options: Any) -> Path:
         options.setdefault("product", "MOD09GQ")
-        path = tmp_path / (name or "MOD09GQ.A2021227.h18v04.061.2021228105320.hdf")
+        path = tmp_path / (name or archive_name(**options))
         return write_product(path, mod09gq, arrays, **options)
 
     return write

@@ -34,15 +34,15 @@ def reason_of(stored: int, qc: int, policy: str) -> str:
         return "not_produced"
     if stored == 0:
         return "fill"
-    if stored < 7500:
+    if stored < 7500 or stored > 20000:  # 150 K, 400 K
         return "out_of_range"
     good = mandatory == 0 or policy == "lenient" or (policy == "default" and lst_error <= 1)
     return "valid" if good else "quality"
 
 
 def every_case() -> tuple[np.ndarray, np.ndarray]:
-    """All QC numbers with fill, below range, first valid, ordinary and last LST."""
-    lst = np.array([0, 1, 7499, 7500, 14912, 65535], np.uint16)
+    """All QC numbers with fill, and LST below, at and above the ends of the range."""
+    lst = np.array([0, 1, 7499, 7500, 14912, 20000, 20001, 65535], np.uint16)
     qc = np.arange(256, dtype=np.uint8)
     return tuple(grid.copy() for grid in np.meshgrid(lst, qc, indexing="xy"))
 

@@ -99,7 +99,7 @@ def test_masks_of_other_archives(tmp_path, name, mask, bad, good):
     expected[0, : len(bad)] = True
     np.testing.assert_array_equal(np.isnan(lst), expected)
     beside.write_bytes(b"not a raster")
-    with pytest.raises(ProductError, match="cloud mask cannot be read"):
+    with pytest.raises(ProductError, match="cannot be read as a raster"):
         without_clouds(lst, path)
 
 
