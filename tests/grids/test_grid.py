@@ -247,7 +247,7 @@ def test_the_grid_of_a_file(tmp_path):
         pytest.raises(GridError, match=r"nowhere\.tif: the raster has no CRS or no transform"),
     ):
         Grid.of(nowhere)
-    with pytest.raises(GridError, match=r"missing\.tif: this file cannot be read"):
+    with pytest.raises(GridError, match=r"missing\.tif: there is no such file"):
         Grid.of(tmp_path / "missing.tif")
 
 
