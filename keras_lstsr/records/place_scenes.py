@@ -46,6 +46,9 @@ _FINE_PIXEL_M = (225.0, 255.0)
 # Full widths at half maximum that are drawn: MODIS's own is about 1 km at nadir, wider off it.
 _DRAWN_FWHM_M, _NARROWER, _LEAST_FWHM_M = (900.0, 2000.0), (0.6, 1.0), 850.0
 _MODIS_SHARE = 0.25
+# Every fourth draw is hardly blurred, down to the mean over the pixel, as simulated LST and LST
+# averaged from finer pixels are: a network that has seen wide footprints alone sharpens it too much.
+_UNBLURRED_EVERY, _UNBLURRED_FWHM_M = 4, (50.0, 900.0)
 # By night the ground's coldest thousandth is not so much colder than its middle; cloud tops are.
 _CLOUD_SHARE, _CLOUD_KELVIN = 0.001, 25.0
 
@@ -147,8 +150,8 @@ def find_places(
     Args:
         folder: Holds a folder for each place.
         footprint: What a coarse pixel sees; by default a Gaussian of 930 m.
-        draws: Instead, so many draws of each scene: footprints of 0.9 to 2 km, with noise, drawn
-            by the scene's name and the draw's number.
+        draws: Instead, so many draws of each scene: footprints of 0.9 to 2 km, every fourth one
+            of less, with noise, drawn by the scene's name and the draw's number.
 
     Raises:
         ProductError: If there is no such scene.
@@ -205,6 +208,9 @@ def place_of(name: str) -> str:
 def _drawn(scene: PlaceScene, draw: int) -> PlaceScene:
     scene = replace(scene, draw=draw)
     rng = np.random.default_rng([*scene.name.encode(), draw])
+    if draw % _UNBLURRED_EVERY == 0:
+        width = rng.uniform(*_UNBLURRED_FWHM_M)
+        return replace(scene, footprint=Footprint("gaussian", (width, width)))
     first = rng.uniform(*_DRAWN_FWHM_M)
     widths = first, max(first * rng.uniform(*_NARROWER), _LEAST_FWHM_M)
     widths = widths if rng.random() < 0.5 else widths[::-1]
