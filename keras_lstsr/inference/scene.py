@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ from keras_lstsr.inference.quality import (
 )
 from keras_lstsr.inference.self_check import SelfCheck, self_check
 from keras_lstsr.inference.tiles import Array, Progress, TileSettings, predict_tiles, untold
+from keras_lstsr.sharpening.detail import fitted_footprint
 from keras_lstsr.sharpening.fallback import ConstantGuideError
 from keras_lstsr.sharpening.linear import tsharp
 
@@ -63,9 +65,9 @@ def predict_scene(
     holds the scene, the guides, the results and one batch. Where the overlap covers the network's
     receptive field, the result does not depend on the tiles.
 
-    With ``check`` the result is a mixture of the model with its guides, the model without, and
-    TsHARP with local regression, by the weights of ``self_check``. Detail of other dates cannot be
-    checked that way: the model has it in both.
+    With ``check`` the result is a mixture of the model with its guides, the model without, TsHARP
+    with local regression and bicubic, by the weights of ``self_check``. Detail of other dates
+    cannot be checked that way: the model has it in both.
 
     Where tiles overlap, their standard deviations are averaged with the weights of their
     temperatures: one network seeing the same ground errs alike in both, and the standard
@@ -176,13 +178,30 @@ def _checked(
 
     factor = contract.scale_factor
     checked = {name: guide for name, guide in guides.items() if not untold(name)}
-    return self_check(values, checked, factor, refine, partial(_local_tsharp, factor=factor))
+    return self_check(
+        values,
+        checked,
+        factor,
+        refine,
+        partial(_local_tsharp, factor=factor),
+        footprint_pixels=_footprint(values, checked, factor),
+        detail_beside=len(checked) < len(guides),
+    )
+
+
+def _footprint(lst: Array, guides: Mapping[str, Array], factor: int) -> float:
+    """LST's footprint in its pixels as its guides find it; NaN where none can."""
+    regressors = [guide for name, guide in guides.items() if is_regressor(name)]
+    try:
+        return fitted_footprint(lst, np.stack(regressors), factor) if regressors else math.nan
+    except ConstantGuideError:
+        return math.nan
 
 
 def _classical_of(
     values: Array, guides: Mapping[str, Array], factor: int, found: SelfCheck | None
 ) -> Array | None:
-    if found is None or found.classical is None:
+    if found is None or "classical" not in found.weights:
         return None
     return _local_tsharp(values, guides, factor)
 

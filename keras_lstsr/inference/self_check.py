@@ -1,9 +1,9 @@
 """A scene checks its own result: how good would it be one scale coarser, where truth is known?
 
 LST of 1 km, degraded once more, is the input at 4 km, and LST itself the truth at 1 km. The model
-refines that with guides and without, and both errors can be seen. They decide in each part of the
-scene how far the guides are followed, and how wide the intervals are, on ground from which the
-model has learnt nothing.
+refines that with guides and without, and so do a classical method and bicubic; all their errors can
+be seen. They decide in each part of the scene how far each is followed, and how wide the intervals
+are, on ground from which the model has learnt nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from keras_lstsr.grids.degradation import GaussianPsf, degrade
-from keras_lstsr.grids.resample import upsample_bicubic
+from keras_lstsr.grids.resample import interpolated
 
 Array = NDArray[np.float32]
 Refine = Callable[[Array, Mapping[str, Array]], tuple[Array, Array | None]]
@@ -33,9 +33,14 @@ _LEAST_OF_LST, _LEAST_OF_GUIDE = 0.7, 0.5
 # Errors below are noise of LST.
 _LEAST_ERROR_KELVIN = 0.1
 _SHARPNESS = 8
-# Of the classical method beside the model: where the model has learnt, the check takes the
-# classical method for better than it is.
-_CLASSICAL_WEIGHT = 0.3
+# What a method weighs beside the model. Where the model has learnt, the check takes the classical
+# method for better than it is; and for more so where the model has detail of other dates, which
+# does not show one scale coarser.
+_CLASSICAL_WEIGHT, _CLASSICAL_WEIGHT_BESIDE_DETAIL = 0.3, 0.1
+# The model has learnt to undo a satellite's blur. Where there is none, bicubic counts in full.
+_BICUBIC_WEIGHT, _BICUBIC_WEIGHT_UNBLURRED = 0.3, 1.0
+# Of LST that is the mean over pixels, guides find footprints up to this width, in pixels.
+_WIDEST_UNBLURRED_PIXELS = 0.6
 # Fewer pixels tell too little.
 _FEWEST_PIXELS = 100
 # Of a window's weight, that of the whole scene.
@@ -50,10 +55,9 @@ class SelfCheck:
     """What a scene says of its own result.
 
     Attributes:
-        guided: Weight of the model with guides in the result, ``[h, w]``, 0 to 1; None where there
-            are no guides.
-        classical: That of the classical method; None where there is none. The rest is the weight of
-            the model without guides.
+        weights: Weight of each estimate in the result, ``[h, w]``, 0 to 1: ``"guided"`` and
+            ``"alone"``, the model with guides and without, ``"classical"`` and ``"bicubic"``. They
+            sum to one; what there is none of is not among them.
         std_factor: What the model's standard deviations are multiplied with, ``[h, w]``; None where
             it gives none.
         bicubic_kelvin: Root mean square error of bicubic upsampling, one scale coarser.
@@ -63,11 +67,12 @@ class SelfCheck:
         mean_trust: Weight of what guides tell, by model or classical method, over the pixels with
             LST; NaN where there are no guides.
         mean_classical: Weight of the classical method, likewise; NaN where there is none.
+        mean_bicubic: Weight of bicubic, likewise.
         mean_std_factor: Likewise; NaN where the model gives no standard deviation.
+        footprint_pixels: What LST's footprint was taken for, in LST pixels; NaN where unknown.
     """
 
-    guided: Array | None
-    classical: Array | None
+    weights: Mapping[str, Array]
     std_factor: Array | None
     bicubic_kelvin: float
     alone_kelvin: float
@@ -75,7 +80,9 @@ class SelfCheck:
     classical_kelvin: float
     mean_trust: float
     mean_classical: float
+    mean_bicubic: float
     mean_std_factor: float
+    footprint_pixels: float
 
     def as_attributes(self) -> dict[str, float]:
         """Returns the figures as attributes of a raster."""
@@ -102,13 +109,20 @@ def self_check(
     factor: int,
     refine: Refine,
     classical: Classical | None = None,
+    *,
+    footprint_pixels: float = math.nan,
+    detail_beside: bool = False,
 ) -> SelfCheck | None:
     """Finds out how far a scene's guides are to be followed, and how wide its intervals are.
 
-    The weights of the model with guides, of the model without and of a classical method are as
-    ``1 : 1 : 0.3`` times ``e⁻⁸``, with the root mean square error e of each in a Gaussian window of
-    10 LST pixels. Standard deviations are multiplied with ``(e / s)^0.4``, a third to three, with
-    the root mean square standard deviation s of the model at the coarser scale.
+    The weights of the model with guides, of the model without, of a classical method and of bicubic
+    are as ``1 : 1 : 0.3 : 0.3`` times ``e⁻⁸``, with the root mean square error e of each in a
+    Gaussian window of 10 LST pixels; the classical method's is 0.1 with ``detail_beside``.
+    Standard deviations are multiplied with ``(e / s)^0.4``, a third to three, with the root mean
+    square standard deviation s of the model at the coarser scale.
+
+    LST is degraded as it is itself: by a Gaussian of one pixel's width, as a satellite sees; by the
+    mean where its footprint is 0.6 pixels or less. There bicubic counts in full.
 
     Args:
         lst_kelvin: ``[h, w]``, NaN where missing.
@@ -116,6 +130,8 @@ def self_check(
         factor: f.
         refine: The model; without guides it gets none.
         classical: Asked where there are guides.
+        footprint_pixels: LST's footprint as far as it is known, full width at half maximum.
+        detail_beside: Whether the model has guides beside these that cannot be checked.
 
     Returns:
         What came out; None where less than 100 pixels can be compared.
@@ -123,13 +139,18 @@ def self_check(
     height, width = lst_kelvin.shape
     padding = [(0, -height % factor), (0, -width % factor)]
     lst = np.pad(lst_kelvin, padding, mode="edge")
-    psf = GaussianPsf.of_fwhm(1.0)
-    coarser = degrade(lst, factor, "psf", psf=psf, min_valid_fraction=_LEAST_OF_LST)
-    known = np.isfinite(coarser)
-    if known.sum() * factor**2 < _FEWEST_PIXELS:
+    unblurred = footprint_pixels <= _WIDEST_UNBLURRED_PIXELS
+    coarser = degrade(
+        lst,
+        factor,
+        "mean" if unblurred else "psf",
+        psf=None if unblurred else GaussianPsf.of_fwhm(1.0),
+        min_valid_fraction=_LEAST_OF_LST,
+    )
+    if np.isfinite(coarser).sum() * factor**2 < _FEWEST_PIXELS:
         return None
     under = _averaged(guides, padding, factor)
-    bicubic = upsample_bicubic(np.where(known, coarser, np.nanmean(coarser)), factor)
+    bicubic = interpolated(coarser, factor, "bicubic")
     alone, std_alone = refine(coarser, {})
     tried, stds = {"bicubic": bicubic, "alone": alone}, {"alone": std_alone}
     if guides:
@@ -151,24 +172,29 @@ def self_check(
         if own.sum() >= _FEWEST_PIXELS:
             rmse[name] = float(np.sqrt(values[own].mean()))
             local[name] = _windowed(values, own) + _LEAST_ERROR_KELVIN**2
-    weights = _weights({name: local[name] for name in local if name != "bicubic"})
+    prior = {
+        "classical": _CLASSICAL_WEIGHT_BESIDE_DETAIL if detail_beside else _CLASSICAL_WEIGHT,
+        "bicubic": _BICUBIC_WEIGHT_UNBLURRED if unblurred else _BICUBIC_WEIGHT,
+    }
+    weights = _weights(local, prior)
     std_factor = _std_factor(local, stds, weights, compared)
 
     def mean(values: Array | None) -> float:
         return math.nan if values is None else float(values[there].mean())
 
-    guided, plain_weight = weights.get("guided"), weights.get("classical")
+    unguided = mean(weights["alone"]) + mean(weights["bicubic"])
     return SelfCheck(
-        guided=guided,
-        classical=plain_weight,
+        weights=weights,
         std_factor=std_factor,
         bicubic_kelvin=rmse["bicubic"],
         alone_kelvin=rmse["alone"],
         guided_kelvin=rmse.get("guided", math.nan),
         classical_kelvin=rmse.get("classical", math.nan),
-        mean_trust=math.nan if guided is None else 1 - mean(weights["alone"]),
-        mean_classical=mean(plain_weight),
+        mean_trust=1 - unguided if "guided" in weights else math.nan,
+        mean_classical=mean(weights.get("classical")),
+        mean_bicubic=mean(weights["bicubic"]),
         mean_std_factor=mean(std_factor),
+        footprint_pixels=footprint_pixels,
     )
 
 
@@ -187,8 +213,9 @@ def _averaged(
     }
 
 
-def _weights(local: Mapping[str, NDArray[np.float64]]) -> dict[str, Array]:
-    prior = {"classical": _CLASSICAL_WEIGHT}
+def _weights(
+    local: Mapping[str, NDArray[np.float64]], prior: Mapping[str, float]
+) -> dict[str, Array]:
     raw = {n: prior.get(n, 1.0) * each ** (-_SHARPNESS / 2) for n, each in local.items()}
     total = sum(raw.values())
     return {name: (each / total).astype(np.float32) for name, each in raw.items()}

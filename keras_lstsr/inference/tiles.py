@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from keras_lstsr.artifacts.contract import FOLLOWED_NAME, OUTPUT_NAME, STD_NAME, Contract
 from keras_lstsr.config.guides import GUIDES
 from keras_lstsr.errors import ModelError
-from keras_lstsr.grids.resample import upsample_bilinear
+from keras_lstsr.grids.resample import interpolated, upsample_bilinear
 from keras_lstsr.grids.tiling import Tile, Tiling, make_tiling
 from keras_lstsr.inference.predictor import Predictor
 from keras_lstsr.inference.self_check import SelfCheck
@@ -126,7 +126,7 @@ def predict_tiles(
         guides: By name, NaN where missing.
         check: How far to follow them, and what to multiply standard deviations with; None means
             whole and 1. Where it is less, the model is asked without guides, too, but for detail
-            of other dates.
+            of other dates, in the part of a window that needs it.
         classical: LST by the classical method of the check, ``[f·H, f·W]``, NaN where it has none.
         outputs: What to blend beside LST, by its name in the contract, which must give it.
         progress: See ``predict_scene``.
@@ -156,8 +156,14 @@ def predict_tiles(
             fine = _predict_batch(patches, under, predictor, tuple(blended))
             if check is not None:
                 kept = {name: guide for name, guide in under.items() if untold(name)}
-                ask_alone = partial(_predict_batch, patches, kept, predictor, tuple(blended))
-                fine = _with_check(fine, batch, tiling, check, classical, ask_alone)
+                ask_alone = partial(_predict_part, patches, kept, predictor, tuple(blended))
+                beside = {"bicubic": np.stack([interpolated(each, factor) for each in patches])}
+                if classical is not None:
+                    own = [classical[tiling.fine_index(tile)] for tile in batch]
+                    beside["classical"] = np.stack(own)
+                fine = _with_check(
+                    fine, batch, tiling, check, beside, ask_alone, predictor.contract
+                )
             fine[OUTPUT_NAME] -= reference
             for number, tile in enumerate(batch):
                 index, weight = tiling.fine_index(tile), tiling.weight(tile)
@@ -177,28 +183,71 @@ def _with_check(
     batch: Sequence[Tile],
     tiling: Tiling,
     check: SelfCheck,
-    classical: Array | None,
-    ask_alone: Callable[[], dict[str, Array]],
+    beside: Mapping[str, Array],
+    ask_alone: Callable[[tuple[slice, slice]], dict[str, Array]],
+    contract: Contract,
 ) -> dict[str, Array]:
-    """Mixes the guided result of a batch with what else the check weighs, and scales its spread."""
+    """Mixes a batch's result with what else the check weighs, and scales its spread.
 
-    def cut(weight: Array) -> Array:
-        return np.stack([weight[tile.index()] for tile in batch])
-
-    if check.guided is not None:
-        mixture = [(fine, cut(check.guided))]
-        if classical is not None and check.classical is not None:
-            own = np.stack([classical[tiling.fine_index(tile)] for tile in batch])
+    ``fine`` is the model's with its guides; without guides the model's alone. ``beside`` has LST by
+    the classical method and bicubic, ``[B, f·h, f·w]``, NaN where there is none.
+    """
+    weights = {
+        name: np.stack([weight[tile.index()] for tile in batch])
+        for name, weight in check.weights.items()
+    }
+    main = "guided" if "guided" in weights else "alone"
+    mixture = [(fine, weights[main])]
+    for name, own in beside.items():
+        if name in weights:
             kelvin = np.where(np.isfinite(own), own, fine[OUTPUT_NAME])
-            mixture.append(({**fine, OUTPUT_NAME: kelvin}, cut(check.classical)))
-        rest = 1 - np.sum([weight for _, weight in mixture], axis=0)
-        if rest.max() > _LEAST_WEIGHT:
-            mixture.append((ask_alone(), rest))
-        fine = _mixed(mixture, tiling.factor)
+            mixture.append(({**fine, OUTPUT_NAME: kelvin}, weights[name]))
+    if main == "guided":
+        doubt = weights["alone"].max(axis=0) > _LEAST_WEIGHT
+        alone = _pasted(fine, doubt, ask_alone, contract) if doubt.any() else fine
+        mixture.append((alone, weights["alone"]))
+    fine = _mixed(mixture, tiling.factor)
     if check.std_factor is not None and STD_NAME in fine:
-        spread = fine[STD_NAME] * upsample_bilinear(cut(check.std_factor), tiling.factor)
+        factors = np.stack([check.std_factor[tile.index()] for tile in batch])
+        spread = fine[STD_NAME] * upsample_bilinear(factors, tiling.factor)
         fine = {**fine, STD_NAME: spread}
     return fine
+
+
+def _pasted(
+    fine: dict[str, Array],
+    wanted: NDArray[np.bool_],
+    ask: Callable[[tuple[slice, slice]], dict[str, Array]],
+    contract: Contract,
+) -> dict[str, Array]:
+    """Asks anew for the part of a batch where it is wanted; elsewhere the result stays."""
+    inner = tuple(
+        slice(int(found[0]), int(found[-1]) + 1)
+        for found in (np.flatnonzero(wanted.any(axis=axis)) for axis in (1, 0))
+    )
+    step, margin, factor = (
+        contract.alignment_pixels,
+        contract.margin_pixels,
+        contract.scale_factor,
+    )
+    outer = tuple(
+        slice(
+            max(0, part.start - margin) // step * step,
+            min(length, -(-(part.stop + margin) // step) * step),
+        )
+        for part, length in zip(inner, wanted.shape, strict=True)
+    )
+    rows, columns = outer
+    answer = ask((rows, columns))
+    there = tuple(slice(factor * part.start, factor * part.stop) for part in inner)
+    own = tuple(
+        slice(factor * (part.start - whole.start), factor * (part.stop - whole.start))
+        for part, whole in zip(inner, outer, strict=True)
+    )
+    pasted = {name: values.copy() for name, values in fine.items()}
+    for name, values in pasted.items():
+        values[:, *there] = answer[name][:, *own]
+    return pasted
 
 
 def _mixed(estimates: Sequence[tuple[dict[str, Array], Array]], factor: int) -> dict[str, Array]:
@@ -263,6 +312,22 @@ def _predict_batch(
     missing = np.repeat(np.repeat(np.isnan(patches), factor, axis=1), factor, axis=2)
     expected = (len(lst), lst.shape[1] * factor, lst.shape[2] * factor, 1)
     return {name: _checked_result(results[name], name, expected, missing) for name in outputs}
+
+
+def _predict_part(
+    patches: Array,
+    guides: Mapping[str, Array],
+    predictor: Predictor,
+    outputs: tuple[str, ...],
+    part: tuple[slice, slice],
+) -> dict[str, Array]:
+    """The same for a part of each window, in coarse pixels."""
+    fine = tuple(
+        slice(predictor.scale_factor * side.start, predictor.scale_factor * side.stop)
+        for side in part
+    )
+    inside = {name: guide[:, *fine] for name, guide in guides.items()}
+    return _predict_batch(patches[:, *part], inside, predictor, outputs)
 
 
 def _padded(patches: Array, rows_after: int, columns_after: int) -> Array:

@@ -46,8 +46,8 @@ _FINE_PIXEL_M = (225.0, 255.0)
 # Full widths at half maximum that are drawn: MODIS's own is about 1 km at nadir, wider off it.
 _DRAWN_FWHM_M, _NARROWER, _LEAST_FWHM_M = (900.0, 2000.0), (0.6, 1.0), 850.0
 _MODIS_SHARE = 0.25
-# Every fourth draw is hardly blurred, down to the mean over the pixel, as simulated LST and LST
-# averaged from finer pixels are: a network that has seen wide footprints alone sharpens it too much.
+# Every fourth draw is hardly blurred, down to the mean over the pixel, as simulated LST is: a
+# network that has seen wide footprints alone sharpens that too much.
 _UNBLURRED_EVERY, _UNBLURRED_FWHM_M = 4, (50.0, 900.0)
 # By night the ground's coldest thousandth is not so much colder than its middle; cloud tops are.
 _CLOUD_SHARE, _CLOUD_KELVIN = 0.001, 25.0

@@ -139,6 +139,32 @@ def _with_water(
     return result
 
 
+def fitted_footprint(
+    lst_kelvin: NDArray[np.floating], bands: NDArray[np.floating], factor: int
+) -> float:
+    """Finds the footprint through which guides explain most of LST's detail.
+
+    LST is smoother than its guides also where it is not blurred: means over pixels come out with
+    0 to 0.6, LST of satellites with 0.6 to 2.
+
+    Args:
+        lst_kelvin: Coarse LST ``[h, w]``; NaN where missing.
+        bands: Fine guides ``[K, H, W]``; NaN where missing.
+        factor: Fine pixels along a coarse pixel's side.
+
+    Returns:
+        The full width at half maximum of a Gaussian, in coarse pixels; 0 is the pixel alone.
+
+    Raises:
+        ConstantGuideError: If the guides cannot explain LST.
+    """
+    coarse, share = coarse_guide_and_share(bands, factor)
+    used = pixels_of_fit(lst_kelvin, coarse, min_lst_kelvin=None)
+    varying = ~global_fit(lst_kelvin, coarse, usable=used, weights=share).constant
+    weights = np.where(used, share, 0.0)
+    return _fitted_footprint(lst_kelvin, bands[varying], coarse[varying], weights, factor)
+
+
 def _seen(
     lst_kelvin: NDArray[np.floating],
     bands: NDArray[np.floating],
@@ -147,6 +173,17 @@ def _seen(
     factor: int,
 ) -> NDArray[np.float64]:
     """The guides ``[K, h, w]`` as LST sees them, through the footprint that fits LST best."""
+    width = _fitted_footprint(lst_kelvin, bands, coarse, weights, factor)
+    return _blurred(bands, coarse, factor, width * _PART_OF_FOOTPRINT)
+
+
+def _fitted_footprint(
+    lst_kelvin: NDArray[np.floating],
+    bands: NDArray[np.floating],
+    coarse: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    factor: int,
+) -> float:
     part = _densest(weights)
     fine = tuple(slice(side.start * factor, side.stop * factor) for side in part)
     tried = [
@@ -155,8 +192,7 @@ def _seen(
         for values in [_blurred(bands[:, *fine], coarse[:, *part], factor, width)]
     ]
     # The first of equals: a footprint that explains no more is none.
-    width = _FOOTPRINTS[int(np.argmax(np.round(tried, 9)))] * _PART_OF_FOOTPRINT
-    return _blurred(bands, coarse, factor, width)
+    return _FOOTPRINTS[int(np.argmax(np.round(tried, 9)))]
 
 
 def _densest(weights: NDArray[np.float64]) -> tuple[slice, slice]:

@@ -41,10 +41,13 @@ def erring(lst, alone_kelvin, guided_kelvin, std_kelvin=None):
 def test_trust_is_that_of_the_errors(alone, guided, trust):
     lst = field()
     found = self_check(lst, GUIDE, 4, erring(lst, alone, guided))
-    expected = 1 / (1 + ((guided**2 + 0.01) / (alone**2 + 0.01)) ** 4)
-    np.testing.assert_allclose(found.guided, expected, atol=1e-3)
-    assert found.classical is None and np.isnan(found.mean_classical)
+    plain = found.weights["bicubic"]
+    expected = (1 - plain) / (1 + ((guided**2 + 0.01) / (alone**2 + 0.01)) ** 4)
+    np.testing.assert_allclose(found.weights["guided"], expected, atol=1e-3)
+    np.testing.assert_allclose(sum(found.weights.values()), 1, atol=1e-6)
+    assert "classical" not in found.weights and np.isnan(found.mean_classical)
     assert found.mean_trust == pytest.approx(trust, abs=0.02)
+    assert found.mean_bicubic < 0.01
     assert found.alone_kelvin == pytest.approx(alone, rel=1e-3)
     assert found.guided_kelvin == pytest.approx(guided, rel=1e-3)
     assert found.bicubic_kelvin > 1
@@ -58,9 +61,9 @@ def test_trust_is_that_of_the_errors(alone, guided, trust):
 def test_standard_deviations_follow_the_errors_one_scale_coarser(error, std, factor):
     lst = field()
     found = self_check(lst, {}, 4, erring(lst, error, np.nan, std))
-    assert found.guided is None and np.isnan(found.guided_kelvin)
+    assert "guided" not in found.weights and np.isnan(found.guided_kelvin)
     np.testing.assert_allclose(found.std_factor, factor, atol=0.02)
-    names = {"bicubic_kelvin", "alone_kelvin", "mean_std_factor"}
+    names = {"bicubic_kelvin", "alone_kelvin", "mean_bicubic", "mean_std_factor"}
     assert set(found.as_attributes()) == {f"self_check_{name}" for name in names}
     assert found.notes() == []
 
@@ -73,15 +76,46 @@ def test_the_classical_method_counts_by_its_error_and_less_than_the_model():
         assert coarser.shape == (8, 10) and guides["ndvi"].shape == lst.shape
         return (lst + 0.9 * signs).astype(np.float32)
 
-    found = self_check(lst, GUIDE, 4, erring(lst, 1.2, 1.0), classical)
-    raw = {"alone": 1.45**-4, "guided": 1.01**-4, "classical": 0.3 * 0.82**-4}
-    total = sum(raw.values())
-    np.testing.assert_allclose(found.guided, raw["guided"] / total, atol=2e-3)
-    np.testing.assert_allclose(found.classical, raw["classical"] / total, atol=2e-3)
-    assert found.classical_kelvin == pytest.approx(0.9, rel=1e-3)
-    assert found.mean_trust == pytest.approx(1 - raw["alone"] / total, abs=2e-3)
+    for beside, share in ((False, 0.3), (True, 0.1)):
+        found = self_check(lst, GUIDE, 4, erring(lst, 1.2, 1.0), classical, detail_beside=beside)
+        raw = {"alone": 1.45**-4, "guided": 1.01**-4, "classical": share * 0.82**-4}
+        plain = found.weights["bicubic"]
+        for name, weight in raw.items():
+            expected = (1 - plain) * weight / sum(raw.values())
+            np.testing.assert_allclose(found.weights[name], expected, atol=2e-3)
+        assert found.classical_kelvin == pytest.approx(0.9, rel=1e-3)
+        expected = 1 - found.mean_bicubic - found.weights["alone"].mean()
+        assert found.mean_trust == pytest.approx(expected, abs=1e-5)
     silent = self_check(lst, GUIDE, 4, erring(lst, 1.2, 1.0), lambda *_: None)
-    assert silent.classical is None
+    assert "classical" not in silent.weights
+
+
+def test_bicubic_counts_by_its_error_and_in_full_where_lst_is_not_blurred():
+    """A plane looks alike through any footprint, far from its edges: only the priors differ."""
+    lst = np.broadcast_to(np.linspace(300, 320, 240, dtype=np.float32), (32, 240))
+    signs = np.where(np.indices(lst.shape).sum(axis=0) % 2, 1.0, -1.0)
+
+    def refine(coarser, guides):
+        return (lst + 0.1 * signs).astype(np.float32), None
+
+    found = [self_check(lst, {}, 4, refine, footprint_pixels=width) for width in (1.0, 0.0)]
+    blurred, unblurred = (each.weights["bicubic"] / each.weights["alone"] for each in found)
+    np.testing.assert_allclose((unblurred / blurred)[:, 110:130], 1 / 0.3, rtol=1e-3)
+    assert found[0].mean_bicubic < found[1].mean_bicubic
+    assert found[1].as_attributes()["self_check_footprint_pixels"] == 0.0
+
+
+def test_lst_is_degraded_as_it_is_itself():
+    lst, seen = field(), []
+
+    def refine(coarser, guides):
+        seen.append(coarser)
+        return lst, None
+
+    for width in (np.nan, 0.6):
+        self_check(lst, {}, 4, refine, footprint_pixels=width)
+    np.testing.assert_allclose(seen[1], lst.reshape(8, 4, 10, 4).mean(axis=(1, 3)), rtol=1e-6)
+    assert seen[0].std() < 0.9 * seen[1].std()
 
 
 def test_the_factor_is_that_of_the_estimate_that_is_trusted():
@@ -100,7 +134,7 @@ def test_each_part_of_a_scene_is_checked_by_itself():
         error = np.where(west, 2.0, 0.5) if under else np.ones(160)
         return (lst + error).astype(np.float32), None
 
-    trust = self_check(lst, guides, 4, refine).guided
+    trust = self_check(lst, guides, 4, refine).weights["guided"]
     assert trust[:, :40].max() < 0.01 and trust[:, -40:].min() > 0.99
 
 
@@ -109,7 +143,7 @@ def test_gaps_do_not_count():
     lst[:, 30:] = np.nan
     refine = erring(np.nan_to_num(lst, nan=300), 1.0, 0.7)
     found = self_check(lst, GUIDE, 4, refine)
-    assert np.isfinite(found.guided).all()
+    assert np.isfinite(found.weights["guided"]).all()
     assert found.guided_kelvin == pytest.approx(0.7, rel=1e-3)
 
 
@@ -138,10 +172,10 @@ def test_a_checked_scene_lies_between_lst_alone_and_the_guided_result(guided):
     assert attributes["self_check_alone_kelvin"] > 0
     assert not any(key.startswith("self_check") for key in whole[name].attrs)
     classical = sharpen(lst, ndvi, method="tsharp", regression="local").values
-    three = np.stack(
-        [whole[name], alone[name], np.where(np.isnan(classical), whole[name], classical)]
-    )
-    low, high = three.min(axis=0), three.max(axis=0)
+    classical = np.where(np.isnan(classical), whole[name], classical)
+    bicubic = interpolated(lst.values, 4)
+    parts = np.stack([whole[name], alone[name], classical, bicubic])
+    low, high = parts.min(axis=0), parts.max(axis=0)
     inside = (checked[name] >= low - 1e-3) & (checked[name] <= high + 1e-3)
     assert inside.where(np.isfinite(whole[name]), True).all()
     assert (
