@@ -57,7 +57,7 @@ class SelfCheck:
     Attributes:
         weights: Weight of each estimate in the result, ``[h, w]``, 0 to 1: ``"guided"`` and
             ``"alone"``, the model with guides and without, ``"classical"`` and ``"bicubic"``. They
-            sum to one; what there is none of is not among them.
+            sum to one. One that there is not has no entry.
         std_factor: What the model's standard deviations are multiplied with, ``[h, w]``; None where
             it gives none.
         bicubic_kelvin: Root mean square error of bicubic upsampling, one scale coarser.
