@@ -20,8 +20,9 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
 from beam_jobs.publish import COUNTERS, publish, remove_staging
-from keras_lstsr.errors import LstsrError
+from keras_lstsr.errors import LstsrError, printable
 from keras_lstsr.files import sha256_of
+from keras_lstsr.grids.raster_file import reading
 from keras_lstsr.records.codec import encode_sample
 from keras_lstsr.records.cutting import (
     CutSettings,
@@ -94,13 +95,16 @@ class OutlineRasterFn(beam.DoFn):
         """Takes a file's metadata from ``MatchFiles``."""
         path = element.path
         try:
-            with local_copy(path) as local:
+            with reading(path), local_copy(path) as local:
                 scene = self._reader.open(local)
-                yield outline_scene(scene, path, self._reader, sha256_of(local))
-            self._read.inc()
-        except (LstsrError, OSError) as error:
+                outline = outline_scene(scene, path, self._reader, sha256_of(local))
+        except LstsrError as error:
             self._dead.inc()
-            yield beam.pvalue.TaggedOutput("dead", DeadLetter(path=path, reason=str(error)))
+            letter = DeadLetter(path=printable(path), reason=str(error))
+            yield beam.pvalue.TaggedOutput("dead", letter)
+            return
+        self._read.inc()
+        yield outline
 
 
 @beam.ptransform_fn
@@ -110,8 +114,8 @@ def OutlineRasters(pbegin: Any, patterns: Iterable[str], reader: RasterReader) -
         pbegin
         | beam.Create(list(patterns), reshuffle=False)
         | fileio.MatchAll(empty_match_treatment=fileio.EmptyMatchTreatment.DISALLOW)
-        # Two patterns may match one file.
-        | beam.Map(lambda found: (found.path, found))
+        # Two patterns may match one file. Its name need not be UTF-8.
+        | beam.Map(lambda found: (found.path.encode("utf-8", "surrogatepass"), found))
         | beam.GroupByKey()
         | beam.MapTuple(lambda _path, found: next(iter(found)))
         | beam.Reshuffle()

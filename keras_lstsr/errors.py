@@ -37,7 +37,8 @@ class LstsrError(Exception):
         action: str | None = None,
     ) -> None:
         self.problem = problem
-        self.path = None if path is None else str(path)
+        # A name that is not UTF-8 could not be printed, nor written into a list of files.
+        self.path = None if path is None else printable(path)
         self.field = field
         self.found = found
         self.expected = expected
@@ -111,6 +112,11 @@ class ServingError(LstsrError):
 
 class MissingExtraError(LstsrError):
     """An optional dependency that is not installed; the message names the extra."""
+
+
+def printable(path: str | PathLike[str]) -> str:
+    """Returns a path as text, with an escape for each byte of it that is not UTF-8."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def unknown(

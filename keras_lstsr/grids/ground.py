@@ -14,7 +14,11 @@ from scipy.sparse.csgraph import connected_components
 
 from keras_lstsr.errors import GridError
 from keras_lstsr.grids.grid import SAME_PIXEL, Grid
-from keras_lstsr.grids.modis import modis_sinusoidal_crs
+from keras_lstsr.grids.modis import (
+    MODIS_TILE_COLUMNS,
+    MODIS_TILE_SIZE_M,
+    modis_sinusoidal_crs,
+)
 
 # Straight edges in one CRS are curves in another: so many segments follow them.
 _SEGMENTS_PER_SIDE = 16
@@ -22,6 +26,9 @@ _SEGMENTS_PER_SIDE = 16
 _TOUCHING = 1e-3
 # What lies further apart than this on the ground does not touch, however edges bend.
 _MARGIN_PIXELS = 4
+# The globe in the sinusoidal projection is so wide, from the middle, and half as high.
+_HALF_EQUATOR_M = MODIS_TILE_SIZE_M * MODIS_TILE_COLUMNS / 2
+_EDGE_M = 1000.0
 
 
 def share_ground(grids: Sequence[Grid]) -> list[int]:
@@ -68,7 +75,14 @@ def on_ground(
     points = shapely.get_coordinates(outlines)
     x, y = _to_sinusoidal(crs.srs).transform(points[:, 0], points[:, 1])
     moved = np.column_stack([x, y])
-    if not np.isfinite(moved).all():
+    # From the sinusoidal projection into itself nothing is checked, and some others wrap round.
+    inside = np.abs(moved) <= (_HALF_EQUATOR_M + _EDGE_M, _HALF_EQUATOR_M / 2 + _EDGE_M)
+    whole = (np.isfinite(moved) & inside).all()
+    if whole and crs.is_projected and crs != modis_sinusoidal_crs():
+        # Far beyond its zone a projection's inverse gives a place, but not the one it came from.
+        back = _to_sinusoidal(crs.srs).transform(x, y, direction="INVERSE")
+        whole = np.abs(np.column_stack(back) - points[:, :2]).max() <= longest / 100
+    if not whole:
         raise GridError(
             "the raster reaches beyond the globe",
             field="crs",

@@ -17,7 +17,7 @@ from typing import Any
 import rasterio
 from rasterio.errors import RasterioError
 
-from keras_lstsr.errors import ConfigError, LstsrError, MissingExtraError, ProductError
+from keras_lstsr.errors import ConfigError, LstsrError, MissingExtraError, ProductError, printable
 
 MAX_PIXELS = 1 << 28
 """No raster has more pixels: 16,384 × 16,384, or 1 GiB as float32."""
@@ -53,6 +53,10 @@ def check_is_file(path: Path) -> None:
     Raises:
         ProductError: If nothing is there, or a folder, a pipe or a device is.
     """
+    if printable(path) != str(path):
+        raise ProductError(
+            "the file's name is not UTF-8 text", path=path, action="Give the file another name."
+        )
     if _ADDRESS.match(str(path)) and not path.exists():
         raise ProductError(
             "remote addresses are not read",

@@ -169,7 +169,7 @@ class Hdf4Session:
     """One file, open in a process of the pool.
 
     Attributes:
-        attributes: The file's attributes, by name.
+        metadata: The attributes with the structural and core metadata, by name.
         fields: Shape and NumPy type of each field, by name.
 
     Raises:
@@ -181,10 +181,20 @@ class Hdf4Session:
         self._process: Hdf4Process | None = POOL.take()
         self._faulty = False
         opened, _ = self._ask(self._open)
-        self.attributes: dict[str, Any] = opened["attributes"]
+        self.metadata: dict[str, Any] = opened["metadata"]
         self.fields: dict[str, tuple[tuple[int, ...], str]] = {
             name: (tuple(shape), dtype) for name, (shape, dtype) in opened["fields"].items()
         }
+
+    def attributes(self) -> dict[str, Any]:
+        """Returns all attributes of the file, by name.
+
+        Raises:
+            Hdf4Failure: If they cannot be read.
+        """
+        answer, _ = self._ask({"do": "attributes"})
+        found: dict[str, Any] = answer["attributes"]
+        return found
 
     def read(self, name: str) -> tuple[NDArray[Any], dict[str, Any]]:
         """Returns a field as stored and its attributes.

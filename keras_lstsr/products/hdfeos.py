@@ -93,7 +93,7 @@ class HdfEosFile:
             self._session = Hdf4Session(self.path)
         except Hdf4Failure as error:
             self._raise_damaged(error)
-        self.attributes: dict[str, Any] = self._session.attributes
+        self._metadata: dict[str, Any] = self._session.metadata
         self.datasets = self._session.fields
         return self
 
@@ -111,10 +111,31 @@ class HdfEosFile:
             action=_DOWNLOAD_AGAIN,
         ) from error
 
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        """All attributes of the file, by name.
+
+        Raises:
+            ProductError: If they cannot be read.
+        """
+        if self._session is None:
+            self._raise_damaged(Hdf4Failure("the file is closed"))
+        try:
+            return self._session.attributes()
+        except Hdf4Failure as error:
+            self._raise_damaged(error)
+
     def metadata(self, name: str) -> OdlNode | None:
-        """Parses a metadata attribute, named without the number of its parts; None if absent."""
+        """Parses structural or core metadata, named without the number of the parts.
+
+        Returns:
+            The tree; None if the file has none of that name.
+
+        Raises:
+            ProductError: If they are damaged.
+        """
         parts = [f"{name}.{number}" for number in range(10)]
-        text = "".join(str(self.attributes[part]) for part in parts if part in self.attributes)
+        text = "".join(str(self._metadata[part]) for part in parts if part in self._metadata)
         if len(text) > _METADATA_CHARACTERS:
             raise ProductError("the metadata are too long", path=self.path, field=name)
         if not text.strip("\0 \n"):

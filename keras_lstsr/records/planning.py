@@ -6,6 +6,7 @@ read only afterwards, raster by raster.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -35,6 +36,7 @@ from keras_lstsr.records.schema import DeadLetter, SourceInfo, no_partner, with_
 
 # A partner must share this part of the ground: pairs cut by hand are a few pixels off.
 _LEAST_COVER = 0.5
+_LARGEST_PIXEL_M = 20_000.0
 
 
 class Outline(SourceInfo):
@@ -231,6 +233,7 @@ def _without_duplicates(outlines: Iterable[Outline], dead: list[DeadLetter]) -> 
 def _window_of(outline: Outline, settings: CutSettings) -> RasterWindow:
     if settings.split.by != "place":
         check_date(outline.acquisition_date, outline.path, settings)
+    check_on_ground(outline.grid, outline.path)
     window = locate(outline.grid, anchor=settings.anchor)
     if not patch_corners(window, settings.patch_size, settings.stride):
         raise GridError(
@@ -244,6 +247,29 @@ def _window_of(outline: Outline, settings: CutSettings) -> RasterWindow:
         )
     check_on_globe(window, settings.patch_size, settings.stride)
     return window
+
+
+def check_on_ground(grid: Grid, path: str) -> None:
+    """Checks that a raster lies somewhere on the globe, and covers no unlikely part of it.
+
+    All that it covers becomes one place: a wrong corner would move the others between the splits.
+
+    Raises:
+        GridError: If it reaches beyond the globe, or its pixels are too large for LST.
+    """
+    try:
+        (ground,) = on_ground([grid.footprint], grid.crs)
+    except GridError as error:
+        raise error.restated(path) from error
+    side_m = math.sqrt(ground.area / (grid.height * grid.width))
+    if not side_m <= _LARGEST_PIXEL_M:
+        raise GridError(
+            "the raster's pixels are too large for samples of LST",
+            path=path,
+            found=f"{side_m / 1000:.1f} km",
+            expected=f"at most {_LARGEST_PIXEL_M / 1000:g} km",
+            action="Check the raster's corners and CRS.",
+        )
 
 
 def check_date(date: str, path: str, settings: CutSettings) -> None:

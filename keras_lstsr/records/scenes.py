@@ -27,7 +27,7 @@ from keras_lstsr.records.cutting import (
     split_of_scene,
 )
 from keras_lstsr.records.places import locate, place_name
-from keras_lstsr.records.planning import TruthItem, check_date, connected_groups
+from keras_lstsr.records.planning import TruthItem, check_date, check_on_ground, connected_groups
 from keras_lstsr.records.rasters import LST, TRUTH, RasterReader
 from keras_lstsr.records.sample import Sample
 from keras_lstsr.records.scene_sample import (
@@ -221,6 +221,11 @@ def plan_scenes(surveys: Iterable[SceneSurvey], settings: CutSettings) -> SceneP
     plan = ScenePlan()
     known: dict[str, SceneSurvey] = {}
     for survey in sorted(surveys, key=lambda survey: (survey.name, survey.info.path)):
+        try:
+            check_on_ground(survey.scene.grid.grid, survey.info.path)
+        except LstsrError as error:
+            plan.dead_letters.append(DeadLetter(path=survey.info.path, reason=str(error)))
+            continue
         same = known.setdefault(survey.name, survey)
         if same is not survey:
             reason = f"{survey.info.path}: {same.info.path} gives a scene of the same name"

@@ -16,11 +16,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 
 from beam_jobs.rasters_to_tfrecords import main, run
 from keras_lstsr.errors import ConfigError, RecordsError
+from keras_lstsr.grids.grid import Grid
+from keras_lstsr.grids.modis import modis_sinusoidal_crs
 from keras_lstsr.records.reading import iterate_samples
 from keras_lstsr.records.schema import load_metadata
+from keras_lstsr.testing.rasters import UTM, write_geotiff
 
 SMALL = ["--patch_size", "8"]
 
@@ -162,6 +166,31 @@ def test_damaged_files_and_duplicates_are_dead_letters_and_the_job_goes_on(write
     assert "HDF4" in letters["MOD11A1.A2020153.h18v04.061.hdf"]
     assert "the same content" in letters["copy_of_2020_06_01_day_LST.tif"]
     assert "no whole sample fits" in letters["LST_2020_06_04_day.tif"]
+
+
+def test_a_bad_outline_moves_no_place_of_the_others(write_lst, tmp_path):
+    for i in range(4):
+        write_lst(f"LST_2020_06_0{i + 1}_day.tif", left=4e5 + 5e4 * i, seed=i)
+    folder = tmp_path / "lst"
+    output = tmp_path / "records"
+    arguments = ["--input", str(folder / "*"), "--output", str(output), "--overwrite", *SMALL]
+    alone = {sample.name: sample.split for sample in all_samples(output, run(arguments))}
+    values = np.full((40, 40), 15000, np.uint16)
+    sinusoidal = modis_sinusoidal_crs()
+    for name, crs, transform in (
+        ("vast", UTM, Affine(30000, 0, 1e5, 0, -30000, 5.5e6)),
+        ("beyond", sinusoidal, Affine(2.5e6, 0, 0, 0, -1e5, 5.6e6)),
+        ("pole", UTM, Affine(1000, 0, 5e5, 0, -1000, 5e8)),
+    ):
+        grid = Grid(crs, transform, values.shape)
+        write_geotiff(folder / f"LST_2020_07_01_{name}.tif", values, grid, scale=0.02)
+    (folder / os.fsdecode(b"LST_\xff.tif")).write_bytes(b"II*\0")
+    os.mkfifo(folder / "LST_pipe.tif")
+    metadata = run(arguments)
+    assert {sample.name: sample.split for sample in all_samples(output, metadata)} == alone
+    letters = json.loads((output / "dead_letter.json").read_text())
+    assert len(letters) == 5
+    assert all(Path(letter["path"]).name in letter["reason"] for letter in letters)
 
 
 def test_overlapping_rasters_of_other_anchors_share_no_ground_across_splits(write_lst, tmp_path):

@@ -46,7 +46,9 @@ def test_pixels_are_those_that_the_library_reads(tmp_path, product):
 
     path = write_granule(tmp_path, product)
     session, library = Hdf4Session(path), SD(str(path))
-    assert session.attributes == library.attributes()
+    attributes = library.attributes()
+    assert session.attributes() == attributes
+    assert session.metadata.items() <= attributes.items() and len(session.metadata) == 2
     for name in session.fields:
         stored, attributes = session.read(name)
         dataset = library.select(name)
@@ -61,6 +63,7 @@ def test_pixels_of_real_files_are_those_that_the_library_reads(lstsr_data):
 
     for path in sorted((lstsr_data / "modis").glob("*.hdf")):
         session, library = Hdf4Session(path), SD(str(path))
+        assert session.metadata.items() <= library.attributes().items()
         # Plain, deflated, in linked blocks and in chunks.
         for name in [name for name, (shape, _) in session.fields.items() if len(shape) == 2][:6]:
             np.testing.assert_array_equal(session.read(name)[0], library.select(name).get())
