@@ -107,7 +107,7 @@ _TILE_OPTIONS = ("tile_pixels", "overlap_pixels", "batch_size")
     default="auto",
     show_default=True,
     help="Of the network's arithmetic; temperatures are always float32. auto: bfloat16 on a "
-    "processor that has it, which is faster and changes the map by about 0.01 K.",
+    "processor that is fast in it (AMX), which changes the map by about 0.01 K.",
 )
 @click.option("--quicklook/--no-quicklook", default=True, show_default=True)
 @click.option("--quantity", type=click.Choice(["lst"]), help="GeoTIFF: say that it is LST.")

@@ -59,16 +59,17 @@ def test_other_models_stay_as_they_are():
 
 
 @pytest.mark.parametrize(
-    ("flags", "expected"), [("flags : avx2 avx512_bf16", True), ("flags : avx2", False)]
+    ("flags", "expected"),
+    [("flags : avx512_bf16 amx_bf16", True), ("flags : avx2 avx512_bf16", False)],
 )
 def test_auto_asks_the_processor(monkeypatch, flags, expected):
     monkeypatch.setattr(loading.Path, "read_text", lambda *_, **__: flags)
-    assert loading.processor_has_bfloat16() is expected
+    assert loading.processor_is_fast_in_bfloat16() is expected
 
 
 def test_auto_follows_the_processor(monkeypatch):
     for has in (True, False):
-        monkeypatch.setattr(loading, "processor_has_bfloat16", lambda has=has: has)
+        monkeypatch.setattr(loading, "processor_is_fast_in_bfloat16", lambda has=has: has)
         model, _ = open_model("guided-1", "auto")
         dtype = model.get_layer("guided").get_layer("stem_conv").compute_dtype
         assert dtype == ("bfloat16" if has else "float32")
