@@ -43,6 +43,8 @@ _DRIVERS = {
     b"CDF\x05": "netCDF",
     b"\x89HDF": "netCDF",
 }
+_HDF5 = b"\x89HDF"
+_MOST_HDF5_OBJECTS = 10_000
 _EXPECTED = "MOD11A1, MYD11A1, MOD09GQ or MYD09GQ as HDF4-EOS, or a single-band GeoTIFF or NetCDF"
 _ADDRESS = re.compile(r"\A(?:[A-Za-z][A-Za-z0-9+.-]+:/|/vsi)")
 
@@ -148,6 +150,8 @@ def open_raster_file(path: str | PathLike[str]) -> Iterator[Any]:
     absolute = os.path.abspath(path)  # noqa: PTH100  (a link's own name stays)
     if absolute.startswith("/vsi"):
         raise _not_a_raster(path, start)
+    if start.startswith(_HDF5):
+        _check_holds_its_data(path)
     try:
         with rasterio.Env(**_ALONE), rasterio.open(absolute, driver=driver) as source:
             if source.count:
@@ -161,6 +165,38 @@ def open_raster_file(path: str | PathLike[str]) -> Iterator[Any]:
             expected=_EXPECTED,
             action="Check that the file is complete.",
         ) from error
+
+
+def _check_holds_its_data(path: Path) -> None:
+    """Checks that an HDF5 file, as NetCDF-4 is, takes no pixels from other files.
+
+    Raises:
+        ProductError: If it has external links, external storage or virtual data sets.
+    """
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        groups, left = [file["/"]], _MOST_HDF5_OBJECTS
+        seen = set()
+        while groups:
+            group = groups.pop()
+            for name in group:
+                left -= 1
+                link = group.get(name, getlink=True)
+                elsewhere = isinstance(link, h5py.ExternalLink) or left < 0
+                found = group[name] if isinstance(link, h5py.HardLink) else None
+                if isinstance(found, h5py.Dataset):
+                    elsewhere |= bool(found.external) or found.is_virtual
+                elif isinstance(found, h5py.Group) and found.id not in seen:
+                    seen.add(found.id)
+                    groups.append(found)
+                if elsewhere:
+                    raise ProductError(
+                        "the file takes its data from another file",
+                        path=path,
+                        field=str(name),
+                        action="Write what it shows into one file (nccopy, or gdal_translate).",
+                    )
 
 
 def _bytes_read_together(source: Any) -> int:

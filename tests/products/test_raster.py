@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
+import tracemalloc
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
 from affine import Affine
 
-from keras_lstsr.errors import ConfigError, ProductError
+from keras_lstsr.errors import ConfigError, LstsrError, ProductError
+from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.modis import modis_sinusoidal_crs
 from keras_lstsr.products import (
     guide_layer,
@@ -17,6 +22,7 @@ from keras_lstsr.products import (
     open_product,
     rejection_reason,
 )
+from keras_lstsr.testing.hostile_rasters import sparse, write_lst
 
 KELVIN = np.array([[280.0, 290.5], [300.25, np.nan]], np.float32)
 CROATIA = np.array([[0, 14000], [14250, 14912]], np.uint16)
@@ -413,3 +419,96 @@ def test_every_guide_has_its_geotiff(write_tif):
         open_guide("water", path)
     with pytest.raises(ProductError, match="holds no NDVI; found ELEVATION_GEOTIFF"):
         guide_layer(scene, "ndvi")
+
+
+@pytest.fixture
+def requests_seen():
+    """A web server on this machine: its port and the paths that it was asked for."""
+    seen: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.path)
+            self.send_error(404)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1], seen
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("name", ["lst.tif", "lst.vrt", "lst.hdf", "lst.nc", "lst.xml"])
+def test_lists_of_addresses_and_files_are_refused_unasked(tmp_path, requests_seen, name):
+    port, seen = requests_seen
+    address = f"http://127.0.0.1:{port}/"
+    other = write_lst(tmp_path / "other.tif", seed=0)
+    for source in (f"/vsicurl/{address}lst.tif", str(other)):
+        (tmp_path / name).write_text(
+            '<VRTDataset rasterXSize="4" rasterYSize="4"><SRS>EPSG:32633</SRS>'
+            "<GeoTransform>500000, 1000, 0, 5000000, 0, -1000</GeoTransform>"
+            '<VRTRasterBand dataType="UInt16" band="1"><SimpleSource>'
+            f"<SourceFilename>{source}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
+        )
+        for read in (open_product, Grid.of):
+            with pytest.raises(LstsrError, match=r"VRT|not an HDF4 file|cannot be read") as caught:
+                read(tmp_path / name)
+            assert name in str(caught.value)
+    (tmp_path / name).write_text(
+        f'<GDAL_WMS><Service name="TMS"><ServerUrl>{address}${{z}}</ServerUrl></Service></GDAL_WMS>'
+    )
+    with pytest.raises(ProductError):
+        open_product(tmp_path / name)
+    for path in (f"/vsicurl/{address}lst.tif", f"{address}lst.tif", "s3://bucket/lst.tif"):
+        with pytest.raises(ProductError, match="remote addresses are not read"):
+            open_product(path)
+    assert seen == []
+
+
+def test_files_beside_a_raster_are_not_read(tmp_path):
+    path = write_lst(tmp_path / "lst.tif", seed=0)
+    expected = open_product(path)
+    Path(f"{path}.aux.xml").write_text(
+        "<PAMDataset><PAMRasterBand band='1'><Scale>0.01</Scale></PAMRasterBand></PAMDataset>"
+    )
+    Path(f"{path}.msk").write_bytes(path.read_bytes())
+    found = open_product(path)
+    np.testing.assert_array_equal(found.lst_kelvin.values, expected.lst_kelvin.values)
+
+
+def test_a_sparse_raster_is_refused_before_its_pixels_are_made(tmp_path):
+    path = tmp_path / "LST_2021_08_15.tif"
+    sparse(path, path, np.random.default_rng(0))
+    assert path.stat().st_size < 1e6
+    tracemalloc.start()
+    with pytest.raises(ProductError, match="the raster is too large"):
+        open_product(path)
+    assert tracemalloc.get_traced_memory()[1] < 1e7
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("way", ["storage", "link", "virtual"])
+def test_netcdf_whose_pixels_lie_in_another_file(tmp_path, way):
+    h5py = pytest.importorskip("h5py")
+    (tmp_path / "other.bin").write_bytes(np.full(16, 300.0, np.float32).tobytes())
+    with h5py.File(tmp_path / "other.nc", "w") as file:
+        file["lst"] = np.full((4, 4), 300.0, np.float32)
+    path = tmp_path / "lst.nc"
+    with h5py.File(path, "w") as file:
+        if way == "storage":
+            external = [(str(tmp_path / "other.bin"), 0, 64)]
+            file.create_dataset("lst", (4, 4), "f4", external=external)
+        elif way == "link":
+            file["lst"] = h5py.ExternalLink(str(tmp_path / "other.nc"), "lst")
+        else:
+            layout = h5py.VirtualLayout((4, 4), "f4")
+            layout[:] = h5py.VirtualSource(str(tmp_path / "other.nc"), "lst", (4, 4))
+            file.create_virtual_dataset("lst", layout)
+    with pytest.raises(ProductError, match="another file") as caught:
+        open_product(path, quantity="lst")
+    assert str(path) in str(caught.value)
