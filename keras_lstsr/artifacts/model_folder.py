@@ -64,6 +64,18 @@ class ImportedWeights(BaseModel):
     ignored: dict[str, int] = Field(default_factory=dict)
 
 
+class InitialWeights(BaseModel):
+    """The weights that a training started from.
+
+    Attributes:
+        name: Of their model folder, e.g. ``"guided-2"``.
+        weights_sha256: See ``keras_lstsr.artifacts.loading.weights_sha256``.
+    """
+
+    name: str
+    weights_sha256: str
+
+
 class RunInfo(BaseModel):
     """The content of ``run.json``. Its keys are stable; new ones may be added.
 
@@ -86,6 +98,7 @@ class RunInfo(BaseModel):
         resumed: How often it was started again.
         training_seconds: Time spent in the epochs that count.
         imported_weights: Where the weights come from, if they were not trained here.
+        initial_weights: The weights that the training started from, if not from random ones.
     """
 
     run_name: str
@@ -106,6 +119,7 @@ class RunInfo(BaseModel):
     resumed: int = 0
     training_seconds: float = 0.0
     imported_weights: ImportedWeights | None = None
+    initial_weights: InitialWeights | None = None
 
 
 class CardData(BaseModel):
@@ -142,7 +156,9 @@ class ModelCard(BaseModel):
             the samples) and ``pairs`` (sample → fold, and method → metric → value), all of them of
             predictions on ground that the model had not seen.
         calibration: Of its standard deviations: ``factor``, and what the intervals hold.
-        learnt_from: Name of each sample that the model has learnt from → SHA-256 of its files.
+        learnt_from: Name of each sample that the model has learnt from → SHA-256 of its files; with
+            those that the weights had learnt from with which the training started.
+        initial_weights: The weights that the training started from, if not from random ones.
         versions: Versions of the libraries.
     """
 
@@ -160,6 +176,7 @@ class ModelCard(BaseModel):
     scores: dict[str, dict[str, Any]] = Field(default_factory=dict)
     calibration: dict[str, Any] = Field(default_factory=dict)
     learnt_from: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    initial_weights: InitialWeights | None = None
     versions: dict[str, str] = Field(default_factory=dict)
 
     @property

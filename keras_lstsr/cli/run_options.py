@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,14 +56,15 @@ class RunOptions:
         return Tracker(experiment=self.experiment, tracking_uri=self.tracking_uri)
 
 
+settings_option: Decorator = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Override a setting, e.g. --set training.epochs=5; may be given several times.",
+)
 _RUN_OPTIONS: Decorator = together(
-    click.option(
-        "--set",
-        "settings",
-        multiple=True,
-        metavar="NAME=VALUE",
-        help="Override a setting, e.g. --set training.epochs=5; may be given several times.",
-    ),
+    settings_option,
     mlflow_option,
     tracking_uri_option,
     click.option("--experiment", help="MLflow's experiment  [default: the settings' name]"),
@@ -83,25 +84,50 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _RUN_OPTIONS(called)
 
 
-def apply_settings(config_path: Path, settings: tuple[str, ...]) -> ExperimentConfig:
+def apply_settings(
+    config_path: Path,
+    settings: tuple[str, ...],
+    network: Mapping[str, Any] | None = None,
+) -> ExperimentConfig:
     """Reads the settings of a YAML file and overrides single ones: ``section.name=value``.
 
     Values are read as YAML, so ``null``, ``true`` and numbers are what they look like.
 
+    Args:
+        config_path: The file.
+        settings: What to override.
+        network: The section ``model`` where the file has none.
+
     Raises:
         ConfigError: If the file or a setting is invalid.
     """
+    from keras_lstsr.config import ExperimentConfig
+    from keras_lstsr.errors import ConfigError
+    from keras_lstsr.files import read_mapping
+
+    if network is None:
+        config = ExperimentConfig.from_yaml(config_path)
+        if not settings:
+            return config
+    # What the file leaves out is filled in once more: defaults depend on the architecture.
+    content = read_mapping(config_path, ConfigError)
+    if network is not None:
+        content.setdefault("model", dict(network))
+    put_settings(content, settings)
+    return ExperimentConfig.from_dict(content, source=config_path)
+
+
+def put_settings(content: dict[str, Any], settings: Sequence[str]) -> None:
+    """Sets settings, ``section.name=value`` each, in a mapping of settings.
+
+    Raises:
+        ConfigError: If one has no value, or none that is YAML.
+    """
     import yaml
 
-    from keras_lstsr.config import ExperimentConfig
     from keras_lstsr.config.settings import put_by_name
     from keras_lstsr.errors import ConfigError
 
-    config = ExperimentConfig.from_yaml(config_path)
-    if not settings:
-        return config
-    # What the file leaves out is filled in once more: defaults depend on the architecture.
-    content = yaml.safe_load(config_path.read_text(encoding="utf-8")) or {}
     for setting in settings:
         name, separator, text = setting.partition("=")
         if not separator or not name.strip():
@@ -117,4 +143,3 @@ def apply_settings(config_path: Path, settings: tuple[str, ...]) -> ExperimentCo
             raise ConfigError(
                 "a setting's value is not valid YAML", field=f"--set {name}", found=repr(text)
             ) from error
-    return ExperimentConfig.from_dict(content, source=config_path)

@@ -13,6 +13,7 @@ from keras_lstsr.cli import (
     records_option,
     tracking_uri_option,
 )
+from keras_lstsr.cli.run_options import put_settings, settings_option
 
 
 @click.command()
@@ -25,10 +26,16 @@ from keras_lstsr.cli import (
     required=True,
     help="Folder for the run folders and summary.csv. Finished runs are not repeated.",
 )
+@settings_option
 @mlflow_option
 @tracking_uri_option
 def command(
-    config_path: Path, records: Path, output: Path, mlflow: bool, tracking_uri: str | None
+    config_path: Path,
+    records: Path,
+    output: Path,
+    settings: tuple[str, ...],
+    mlflow: bool,
+    tracking_uri: str | None,
 ) -> None:
     """Trains every run of a sweep, e.g. the weights of MixGL in configs/report_alpha_sweep.yaml."""
     import csv
@@ -41,6 +48,10 @@ def command(
 
     console = Console()
     sweep = Sweep.from_yaml(config_path)
+    if settings:
+        content = sweep.model_dump()
+        put_settings(content["base"], settings)
+        sweep = Sweep.from_dict(content, source=config_path)
 
     def announce(name: str) -> TrainingProgress:
         console.rule(f"[bold]{name}", align="left")

@@ -21,8 +21,17 @@ from keras_lstsr.cli.run_options import RunOptions, apply_settings, run_options
     required=True,
     help="Run folder. A run that was killed continues where it stopped.",
 )
+@click.option(
+    "--init",
+    metavar="MODEL",
+    help="Start from these weights: a model folder, or the name of weights that come with the "
+    "package, `pretrained` for the newest. Settings without a section model take its network "
+    " [default: random weights]",
+)
 @run_options
-def command(config_path: Path, records: Path, output: Path, options: RunOptions) -> None:
+def command(
+    config_path: Path, records: Path, output: Path, init: str | None, options: RunOptions
+) -> None:
     """Trains a network on records.
 
     Trains on all GPUs, or on the CPU; with KERAS_BACKEND=jax on one device, without
@@ -31,7 +40,12 @@ def command(config_path: Path, records: Path, output: Path, options: RunOptions)
     """
     from rich.console import Console
 
-    config = apply_settings(config_path, options.settings)
+    network = None
+    if init is not None:
+        from keras_lstsr.artifacts.initial import network_settings
+
+        network = network_settings(init)
+    config = apply_settings(config_path, options.settings, network)
     # MLflow is looked for before TensorFlow starts: a missing extra should not take seconds.
     tracker = options.tracker()
     from keras_lstsr.training.fit import train
@@ -45,6 +59,7 @@ def command(config_path: Path, records: Path, output: Path, options: RunOptions)
         tracker=tracker,
         progress=None if options.quiet else RichProgress(console),
         overwrite=options.overwrite,
+        init=init,
     )
     info = result.info
     console.print(f"Model: {result.model_path}")

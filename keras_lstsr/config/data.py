@@ -8,7 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from keras_lstsr.config.settings import Settings
 
-Task = Literal["4km_to_1km", "1km_to_250m"]
+Task = Literal["4km_to_1km", "1km_to_250m", "4km_to_1km_to_250m"]
+BOTH_STEPS = "4km_to_1km_to_250m"
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -80,19 +81,28 @@ class DataConfig(Settings):
     Attributes:
         task: ``"4km_to_1km"`` degrades LST by norm-L4 and learns to undo it (the 2022 paper);
             ``"1km_to_250m"`` feeds 1 km LST and learns from the records' fine truth, or, with a
-            loss that needs none, from the loss alone (the report).
+            loss that needs none, from the loss alone (the report); ``"4km_to_1km_to_250m"`` draws
+            crops of both steps, for losses that learn the second one without truth.
         augment: Flip and turn training samples by quarter turns, all rasters alike.
         shuffle_buffer: Samples held for shuffling; 0 keeps the order of the shards. Does not
             matter where crops are drawn.
         cache: Keep decoded samples in memory.
         crop_pixels: LST pixels of the records along the side of the crops that are drawn at random
-            from the training samples; None takes samples whole.
+            from the training samples; None takes samples whole. In ``"4km_to_1km_to_250m"`` it is
+            pixels of the input of either step, of 4 km or of 1 km.
         min_valid_share: Part of a crop's target pixels that have a value, at least.
         degraded_share: Share of the crops that are drawn from samples whose LST was made from
             their own fine truth, where there are such; None lets all samples count alike.
         group_power: Among degraded samples, a group of those that share ground is drawn with a
             probability proportional to this power of the number of its crops: 1 lets all crops
             count alike, 0 all groups. Crops of one group, and observed ones, always count alike.
+        coarse_share: Share of the crops that are of the step from 4 km to 1 km, in
+            ``"4km_to_1km_to_250m"``.
+        footprint_pixels: Width of the footprint with which LST is degraded from 1 km to 4 km: full
+            width at half maximum of a Gaussian, in pixels of 4 km, before the mean over the pixel;
+            None is norm-L4, the pixel's own square.
+        optional_guides: Guides of the model that the records may lack; they are missing throughout
+            then.
         degraded_spread: Whether degraded samples teach the standard deviation, too; their errors
             are smaller than those between two instruments.
         variation: How crops are varied; None leaves them as they are.
@@ -108,6 +118,9 @@ class DataConfig(Settings):
     min_valid_share: float = Field(default=0.3, gt=0, le=1)
     degraded_share: float | None = Field(default=None, ge=0, lt=1)
     group_power: float = Field(default=1.0, ge=0, le=1)
+    coarse_share: float = Field(default=0.5, ge=0, le=1)
+    footprint_pixels: float | None = Field(default=None, gt=0)
+    optional_guides: tuple[str, ...] = ()
     degraded_spread: bool = False
     variation: AugmentationConfig | None = None
     licences: dict[Literal["observed", "degraded"], str] = Field(default_factory=dict)
@@ -117,6 +130,10 @@ class DataConfig(Settings):
         for name in ("degraded_share", "variation"):
             if getattr(self, name) is not None and self.crop_pixels is None:
                 raise ValueError(f"{name} applies to crops: set crop_pixels, too")
+        if self.task == BOTH_STEPS and self.crop_pixels is None:
+            raise ValueError(f"task {self.task} draws crops: set crop_pixels, too")
+        if self.task == BOTH_STEPS and self.degraded_share is not None:
+            raise ValueError(f"degraded_share does not apply to task {self.task}")
         if self.group_power != 1 and self.crop_pixels is None:
             raise ValueError("group_power applies to crops: set crop_pixels, too")
         return self

@@ -17,6 +17,7 @@ REPORT_OPTIONS: dict[str, float | int | str] = {
     "components": "magnitude",
     "gradient_scaling": "maximum",
     "consistency": "bicubic",
+    "nir_factor": 200.0,
     "edge_crop": 16,
     "scale_kelvin": 333.32,
 }
@@ -31,8 +32,9 @@ class Loss:
         build: The class; its constructor's arguments are the loss's options. It must return a
             value per sample or per pixel, or replicas will not add up.
         fine_truth: Whether it compares with LST that is truly fine.
-        target_channels: Channels of the target beside LST: names of guides, or ``"spread"``, 1
-            where the sample teaches how far LST and truth of two instruments differ, else 0.
+        target_channels: Channels of the target beside LST: names of guides; ``"spread"``, 1 where
+            the sample teaches how far LST and truth of two instruments differ, else 0; or
+            ``"truly_fine"``, 1 where the target is truly fine, 0 where it repeats the input.
         std: Whether it takes a prediction of two channels, LST and its standard deviation.
         presets: Preset → options; what was run for the papers.
     """
@@ -60,6 +62,12 @@ LOSSES: dict[str, Loss] = {
     ),
     "perceptual": Loss("keras_lstsr.losses.perceptual:PerceptualLoss"),
     "sif": Loss("keras_lstsr.losses.scale_invariance_free:ScaleInvarianceFreeLoss", **_TEXTURE),
+    "self_supervised": Loss(
+        "keras_lstsr.losses.self_supervised:SelfSupervisedLoss",
+        fine_truth=False,
+        target_channels=("ndvi", "truly_fine"),
+        std=True,
+    ),
     "detail": Loss("keras_lstsr.losses.detail:DetailLoss", target_channels=("spread",), std=True),
 }
 """By the name that ``loss.name`` calls it. This is where a loss is registered."""
@@ -112,8 +120,9 @@ class LossConfig(Settings):
     Attributes:
         name: ``"mse"``, ``"mae"``, ``"huber"``, ``"charbonnier"`` (pixel by pixel),
             ``"perceptual"`` (features of VGG19), ``"mixgl"`` (Mixed Gradient Loss), ``"sif"``
-            (scale-invariance-free) or ``"detail"`` (error of detail and its spread, of the guided
-            network), or one that ``register_loss`` was told.
+            (scale-invariance-free), ``"detail"`` (error of detail and its spread, of the guided
+            network) or ``"self_supervised"`` (``"detail"`` one scale coarser and ``"mixgl"``, of
+            the guided network without truth), or one that ``register_loss`` was told.
         preset: ``"default"`` is right; ``"report"`` sets MixGL's options to what the report's
             code ran, ``"paper_2022"`` those of MSE to what the paper's code ran. Options given
             beside a preset override it.

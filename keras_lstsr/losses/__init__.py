@@ -12,6 +12,7 @@ from keras_lstsr.losses.pixelwise import (
 )
 from keras_lstsr.losses.registry import build_loss, build_loss_metrics
 from keras_lstsr.losses.scale_invariance_free import ScaleInvarianceFreeLoss
+from keras_lstsr.losses.self_supervised import SelfSupervisedLoss
 
 __all__ = [
     "REPORT_OPTIONS",
@@ -25,6 +26,7 @@ __all__ = [
     "MixedGradientLoss",
     "PerceptualLoss",
     "ScaleInvarianceFreeLoss",
+    "SelfSupervisedLoss",
     "build_loss",
     "build_loss_metrics",
 ]

@@ -9,9 +9,20 @@ from keras import ops
 
 from keras_lstsr.config.losses import REPORT_OPTIONS
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.losses.consistency import bicubic_reduction, block_all, norm_l4
+from keras_lstsr.losses.consistency import (
+    bicubic_reduction,
+    block_all,
+    norm_l4,
+    seen_by_gaussian,
+)
 from keras_lstsr.losses.gradients import GRADIENT_OPERATORS, magnitude, neighbourhood_valid
-from keras_lstsr.losses.guide import check_channels, kelvin_per_ndvi, ndvi_scale
+from keras_lstsr.losses.guide import (
+    WINDOWS,
+    check_channels,
+    kelvin_per_ndvi,
+    ndvi_of_raised_nir,
+    ndvi_scale,
+)
 from keras_lstsr.losses.masking import (
     PLACEHOLDER_KELVIN,
     MaskedLoss,
@@ -20,11 +31,14 @@ from keras_lstsr.losses.masking import (
     replace_missing,
     valid_mask,
 )
-from keras_lstsr.losses.options import not_negative, one_of, positive, whole
+from keras_lstsr.losses.options import check, fraction, not_negative, one_of, positive, whole
 
 COMPONENTS = ("signed", "magnitude")
 GRADIENT_SCALINGS = ("none", "maximum", "batch_maximum", "image_maximum")
-CONSISTENCIES = ("norm_l4", "bicubic", "none")
+CONSISTENCIES = ("norm_l4", "psf", "bicubic", "none")
+
+# Of the PSF, that falls on valid pixels of the sample where consistency counts.
+_LEAST_COVERAGE = 0.95
 
 
 @keras.saving.register_keras_serializable(package="keras_lstsr")
@@ -61,10 +75,17 @@ class MixedGradientLoss(MaskedLoss):
             per image. The batch is that of one replica. Signed components are divided by the
             largest absolute component, and s keeps nothing but its sign.
         ndvi_scale_kelvin: Kelvin per unit of NDVI, or ``"fitted"``: per sample, the least-squares
-            slope of coarse LST (norm-L4) on coarse NDVI (mean). The fit does not see the
-            prediction, so no gradient flows through it.
-        consistency: ``"norm_l4"``, ``"bicubic"`` (T sampled at coarse centres without
-            antialiasing, L by norm-L4) or ``"none"``.
+            slope of coarse LST (norm-L4) on coarse NDVI (mean); or ``"windows"``: in the window
+            around each coarse pixel, the slope of their detail (``consistency.window_slopes``). The
+            fit does not see the prediction, so no gradient flows through it.
+        window_pixels: Side of these windows in coarse pixels, odd.
+        consistency: ``"norm_l4"``, ``"psf"`` (T as a sensor with a Gaussian point spread function
+            sees it, L by norm-L4), ``"bicubic"`` (T sampled at coarse centres without antialiasing,
+            L by norm-L4) or ``"none"``.
+        mtf_at_nyquist: Modulation transfer of that Gaussian at the coarse Nyquist frequency, see
+            ``keras_lstsr.losses.ScaleInvarianceFreeLoss``.
+        nir_factor: How many times too large near infrared is in NDVI; 1 is right. The report's code
+            scaled it by 0.02 instead of 0.0001, so 200.
         scale_factor: Fine pixels along a coarse pixel's side.
         edge_crop: Gradient pixels left out along each edge, after scaling.
         scale_kelvin: Temperatures (and s) are divided by it: 1 leaves kelvin.
@@ -90,7 +111,10 @@ class MixedGradientLoss(MaskedLoss):
         components: str = "signed",
         gradient_scaling: str = "none",
         ndvi_scale_kelvin: float | str = "fitted",
+        window_pixels: int = 9,
         consistency: str = "norm_l4",
+        mtf_at_nyquist: float = 0.3,
+        nir_factor: float = 1.0,
         scale_factor: int = 4,
         edge_crop: int = 0,
         scale_kelvin: float = 1.0,
@@ -112,8 +136,12 @@ class MixedGradientLoss(MaskedLoss):
         self.gradient = one_of("gradient", gradient, GRADIENT_OPERATORS)
         self.components = one_of("components", components, COMPONENTS)
         self.gradient_scaling = one_of("gradient_scaling", gradient_scaling, GRADIENT_SCALINGS)
-        self.ndvi_scale_kelvin = ndvi_scale(ndvi_scale_kelvin)
+        self.ndvi_scale_kelvin = ndvi_scale(ndvi_scale_kelvin, ("fitted", WINDOWS))
+        self.window_pixels = whole("window_pixels", window_pixels, 3)
+        check(self.window_pixels % 2 == 1, "window_pixels", window_pixels, "an odd number")
         self.consistency = one_of("consistency", consistency, CONSISTENCIES)
+        self.mtf_at_nyquist = fraction("mtf_at_nyquist", mtf_at_nyquist)
+        self.nir_factor = positive("nir_factor", nir_factor)
         self.scale_factor = whole("scale_factor", scale_factor, 1)
         self.edge_crop = whole("edge_crop", edge_crop, 0)
         self.scale_kelvin = positive("scale_kelvin", scale_kelvin)
@@ -152,10 +180,16 @@ class MixedGradientLoss(MaskedLoss):
         predicted = replace_missing(y_pred, valid, PLACEHOLDER_KELVIN)
         if self.consistency != "none":
             factor = self.scale_factor
-            target = norm_l4(target, factor)
-            reduce = norm_l4 if self.consistency == "norm_l4" else bicubic_reduction
-            predicted = reduce(predicted, factor)
-            valid = block_all(valid, factor)
+            target, counted = norm_l4(target, factor), block_all(valid, factor)
+            if self.consistency == "psf":
+                predicted, enough = seen_by_gaussian(
+                    predicted, valid, factor, self.mtf_at_nyquist, _LEAST_COVERAGE
+                )
+                counted = ops.logical_and(counted, enough)
+            else:
+                reduce = norm_l4 if self.consistency == "norm_l4" else bicubic_reduction
+                predicted = reduce(predicted, factor)
+            valid = counted
         return masked_mean(ops.square((predicted - target) / self.scale_kelvin), valid)
 
     def mean_gradient_error(self, y_true: Any, y_pred: Any) -> Any:
@@ -168,18 +202,23 @@ class MixedGradientLoss(MaskedLoss):
         Both are ``[B, h, w, 1]``, smaller by the operator's border and the crop.
         """
         check_channels("MixGL", y_true, y_pred)
+        if self.nir_factor != 1:
+            ndvi = ndvi_of_raised_nir(y_true[..., 1:2], self.nir_factor)
+            y_true = ops.concatenate([y_true[..., :1], ndvi], axis=-1)
         lst, ndvi = y_true[..., :1], y_true[..., 1:2]
         observed = ops.logical_and(valid_mask(lst), valid_mask(ndvi))
         valid = ops.logical_and(observed, valid_mask(y_pred))
         # Where a neighbour is missing the gradient is nonsense, finite, and has no weight.
         predicted = replace_missing(y_pred, valid, PLACEHOLDER_KELVIN) / self.scale_kelvin
         guide = replace_missing(ndvi, valid, 0.0)
-        slope = kelvin_per_ndvi(self.ndvi_scale_kelvin, y_true, self.scale_factor)
+        slope = kelvin_per_ndvi(
+            self.ndvi_scale_kelvin, y_true, self.scale_factor, self.window_pixels
+        )
         slope = slope / self.scale_kelvin
         counted = neighbourhood_valid(valid)
         predicted_maps = self._maps(predicted)
         if self.gradient_scaling == "none":
-            guide_maps = self._maps(guide * slope)
+            guide_maps = self._maps(guide, slope)
         else:
             # A maximum of one takes any scale away; of s only the sign can stay.
             per_image = self.gradient_scaling == "image_maximum"
@@ -187,12 +226,15 @@ class MixedGradientLoss(MaskedLoss):
             per_image = per_image or self.gradient_scaling == "maximum"
             guide_maps = _divided_by_maximum(self._maps(guide), counted, per_image=per_image)
             if self.components == "signed":
-                guide_maps = [component * ops.sign(slope) for component in guide_maps]
+                sign = ops.sign(_inner(slope))
+                guide_maps = [component * sign for component in guide_maps]
         squared = [ops.square(p - g) for p, g in zip(predicted_maps, guide_maps, strict=True)]
         return self._crop(sum(squared[1:], squared[0])), self._crop(counted)
 
-    def _maps(self, values: Any) -> list[Any]:
+    def _maps(self, values: Any, slope: Any = None) -> list[Any]:
         gx, gy = GRADIENT_OPERATORS[self.gradient](values)
+        if slope is not None:
+            gx, gy = gx * _inner(slope), gy * _inner(slope)
         return [magnitude(gx, gy)] if self.components == "magnitude" else [gx, gy]
 
     def _crop(self, maps: Any) -> Any:
@@ -207,6 +249,12 @@ class MixedGradientLoss(MaskedLoss):
                 action="Crop less, or train on larger samples.",
             )
         return cropped
+
+
+def _inner(slope: Any) -> Any:
+    """Returns slopes on the pixels that have a gradient; one slope per sample holds for all."""
+    per_pixel = len(slope.shape) == 4 and slope.shape[1] != 1
+    return slope[:, 1:-1, 1:-1] if per_pixel else slope
 
 
 def _checked_alpha(alpha: Any) -> float:

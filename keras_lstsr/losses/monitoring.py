@@ -17,6 +17,8 @@ _MGE_OPTIONS = (
     "components",
     "gradient_scaling",
     "ndvi_scale_kelvin",
+    "window_pixels",
+    "nir_factor",
     "scale_factor",
     "edge_crop",
     "scale_kelvin",
@@ -59,11 +61,22 @@ class MeanGradientError(keras.metrics.Metric):
         self.count = self.add_variable((), "zeros", dtype=self.dtype, name="count")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Adds a batch: LST in kelvin and NDVI, ``[B, H, W, 2]``; weights per image, ``[B]``."""
+        """Adds a batch.
+
+        Args:
+            y_true: LST in kelvin and NDVI, ``[B, H, W, 2]``; in a third channel images may be
+                marked by 1 that do not count, see ``keras_lstsr.losses.SelfSupervisedLoss``.
+            y_pred: LST in kelvin in channel 0.
+            sample_weight: Weights per image, ``[B]``.
+        """
         y_true = ops.convert_to_tensor(y_true, dtype=self.dtype)
-        y_pred = ops.convert_to_tensor(y_pred, dtype=self.dtype)
+        y_pred = ops.convert_to_tensor(y_pred, dtype=self.dtype)[..., :1]
+        counts = 1.0 - y_true[:, 0, 0, 2] if y_true.shape[-1] == 3 else None
+        y_true = y_true[..., :2]
         squared, counted = self._loss.squared_gradient_errors(y_true, y_pred)
         weights = ops.cast(ops.any(counted, axis=(1, 2, 3)), self.dtype)
+        if counts is not None:
+            weights = weights * counts
         if sample_weight is not None:
             weights = weights * ops.reshape(ops.cast(sample_weight, self.dtype), (-1,))
         self.total.assign_add(ops.sum(masked_mean(squared, counted) * weights))

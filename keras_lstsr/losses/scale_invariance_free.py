@@ -10,10 +10,8 @@ from keras import ops
 from keras_lstsr.losses.consistency import (
     block_all,
     block_mean,
-    from_radiance,
-    gaussian_reduction,
     norm_l4,
-    to_radiance,
+    seen_by_gaussian,
 )
 from keras_lstsr.losses.gradients import directional_derivatives, neighbourhood_valid
 from keras_lstsr.losses.guide import check_channels, kelvin_per_ndvi, ndvi_scale
@@ -116,11 +114,10 @@ class ScaleInvarianceFreeLoss(MaskedLoss):
         predicted = replace_missing(y_pred, valid, PLACEHOLDER_KELVIN)
         target = norm_l4(replace_missing(lst, observed, PLACEHOLDER_KELVIN), factor)
         if self.psf == "gaussian":
-            radiance, share = gaussian_reduction(
-                to_radiance(predicted), valid, factor, self.mtf_at_nyquist
+            degraded, enough = seen_by_gaussian(
+                predicted, valid, factor, self.mtf_at_nyquist, self.minimum_coverage
             )
-            counted = ops.logical_and(block_all(observed, factor), share >= self.minimum_coverage)
-            degraded = from_radiance(ops.where(counted, radiance, ops.ones_like(radiance)))
+            counted = ops.logical_and(block_all(observed, factor), enough)
         else:
             counted = block_all(valid, factor)
             degraded = (norm_l4 if self.psf == "norm_l4" else block_mean)(predicted, factor)

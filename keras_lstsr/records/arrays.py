@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lstsr.grids.degradation import Footprint, degrade
 from keras_lstsr.grids.resample import block_mean, norm_l4, upsample_nearest
-from keras_lstsr.records.batch_settings import SPREAD, BatchSettings
+from keras_lstsr.records.batch_settings import SPREAD, TRULY_FINE, BatchSettings
 from keras_lstsr.records.sample import Sample
 
 FloatArray = NDArray[np.float32]
@@ -66,7 +67,13 @@ def task_view(sample: Sample, settings: BatchSettings) -> Rasters:
     For ``4km_to_1km`` the sample is filled up to whole 4 km pixels.
     """
     factor, observed = sample.scale_factor, sample.origin == "observed"
-    guides = {name: sample.guides[name] for name in settings.guides}
+    fine_shape = tuple(side * factor for side in sample.lst_kelvin.shape)
+    guides = {
+        name: sample.guides[name]
+        if name in sample.guides or name not in settings.optional_guides
+        else np.full(fine_shape, np.nan, np.float32)
+        for name in settings.guides
+    }
     if settings.task == "1km_to_250m":
         truth = sample.truth_kelvin if settings.fine_truth else None
         return Rasters(sample.lst_kelvin, guides, truth, observed, sample.group)
@@ -76,7 +83,15 @@ def task_view(sample: Sample, settings: BatchSettings) -> Rasters:
         name: block_mean(_grown(guide, height * factor, width * factor), factor)
         for name, guide in guides.items()
     }
-    return Rasters(norm_l4(fine, factor), guides, fine, observed, sample.group)
+    return Rasters(_degraded(fine, factor, settings), guides, fine, observed, sample.group)
+
+
+def _degraded(fine: FloatArray, factor: int, settings: BatchSettings) -> FloatArray:
+    width = settings.footprint_pixels
+    if width is None:
+        return norm_l4(fine, factor)
+    psf = Footprint(fwhm_m=(width, width)).psf(1.0)  # in pixels, not in metres
+    return degrade(fine, factor, "psf", psf=psf, radiance=True)
 
 
 def filled_up(rasters: Rasters, height: int, width: int, factor: int) -> Rasters:
@@ -135,6 +150,9 @@ def batch_of(
                 [each.observed or settings.degraded_spread for each in seen], np.float32
             )
             channels.append(np.broadcast_to(observed[:, None, None], channels[0].shape))
+        elif name == TRULY_FINE:
+            fine = np.array([each.truth_kelvin is not None for each in seen], np.float32)
+            channels.append(np.broadcast_to(fine[:, None, None], channels[0].shape))
         else:
             channels.append(np.stack([each.guides[name] for each in before or seen]))
     return inputs, np.stack(channels, axis=-1)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lstsr.records.arrays import FloatArray, filled_up, task_view, turned_values
-from keras_lstsr.records.batch_settings import SPREAD, BatchSettings
+from keras_lstsr.records.batch_settings import SPREAD, TRULY_FINE, BatchSettings
 from keras_lstsr.records.codec import decode_sample
 from keras_lstsr.records.reading import SHARDS_AT_A_TIME, check_split, decoded_split, input_side
 from keras_lstsr.records.variation import FEEDING_THREADS, CropBatches
@@ -60,7 +60,8 @@ def make_dataset(
         with LST in channel 0 and ``target_channels`` after it. Missing pixels are NaN. For
         ``4km_to_1km`` the target is the LST of the records, the input its norm-L4 average, and
         guides are averaged to 1 km; for ``1km_to_250m`` the input is the LST of the records and
-        the target their truth, or, without ``fine_truth``, the input with each pixel repeated.
+        the target their truth, or, without ``fine_truth``, the input with each pixel repeated;
+        ``4km_to_1km_to_250m`` draws crops of either.
         Samples of different sizes are filled up with NaN.
 
     Raises:
@@ -218,7 +219,8 @@ def _inputs_and_target(
 
     lst, *guides, fine, observed = parts
     known = dict(zip(settings.guides, guides, strict=True)) | {
-        SPREAD: tf.fill(fine.shape, 1.0 if settings.degraded_spread else observed)
+        SPREAD: tf.fill(fine.shape, 1.0 if settings.degraded_spread else observed),
+        TRULY_FINE: tf.fill(fine.shape, float(settings.target_is_fine)),
     }
     inputs = {"lst_kelvin": lst[..., None]}
     inputs |= {name: known[name][..., None] for name in settings.model_guides}

@@ -87,7 +87,8 @@ def check_split(
     folder = Path(records_dir)
     metadata = load_metadata(folder)
     files = split_files(folder, split, metadata)
-    absent = [name for name in settings.guides if name not in metadata.guides]
+    held = {*metadata.guides, *settings.optional_guides}
+    absent = [name for name in settings.guides if name not in held]
     if absent:
         raise RecordsError(
             f"the records lack {guide_named(absent[0]).long_name}, which the model or loss needs",
@@ -116,17 +117,20 @@ def decoded_split(
 ) -> list[Rasters]:
     """Decodes the so many samples of a split's shards, in the order in which tf.data reads them.
 
+    Of a task of two steps each sample is there twice, as either step sees it.
+
     Raises:
         RecordsError: If a shard is damaged, samples are lost, or there is no room for them.
     """
     records = _interleave([read_shard(path) for path in files])
-    views = (task_view(decode_sample(record), settings) for record in records)
+    steps = settings.steps
+    views = (task_view(sample, step) for sample in map(decode_sample, records) for step in steps)
     samples = stored(views, in_memory=settings.cache)
-    if len(samples) != count:
+    if len(samples) != count * len(steps):
         raise RecordsError(
             f"the shards of the split {split} are not complete",
             path=folder,
-            found=f"{len(samples)} samples",
+            found=f"{len(samples) // len(steps)} samples",
             expected=count,
             action="Copy the whole folder again, or prepare the records again.",
         )

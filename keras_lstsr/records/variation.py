@@ -130,7 +130,13 @@ class CropBatches:
         size = settings.crop_side(factor)
         share = settings.degraded_share
         kinds = [list(samples)]
-        if share is not None:
+        if len(settings.steps) > 1:
+            share = settings.coarse_share
+            kinds = [
+                [s for s in samples if (s.truth_kelvin is not None) is known]
+                for known in (False, True)
+            ]
+        elif share is not None:
             kinds = [[s for s in samples if s.observed is observed] for observed in (True, False)]
         self._sources = [
             CropSampler(kind, size, settings.min_valid_share, factor, settings.group_power)

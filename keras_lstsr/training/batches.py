@@ -165,7 +165,8 @@ def training_batches(
         ConfigError: If no crop has enough truth.
     """
     settings, seed = BatchSettings.of(config), config.training.seed
-    scored = replace(settings, batch_size=plan.validation_batch_size)
+    # Of a task of two steps, the step that the network is for is the one to validate.
+    scored = replace(settings.steps[0], batch_size=plan.validation_batch_size)
     if uses_tensorflow():
         training = _endless(records_dir, settings, plan, first_epoch=first_epoch, seed=seed)
         return Batches(training, _validation(records_dir, scored, plan))

@@ -160,13 +160,14 @@ def cross_validate(
 
 
 def _check(config: ExperimentConfig, metadata: DatasetMetadata, records_dir: Path) -> None:
-    if config.data.task != "1km_to_250m" or not config.loss.needs_fine_truth:
-        raise ConfigError(
-            "cross-validation scores against fine truth, which these settings do not learn from",
-            field="data.task",
-            found=f"{config.data.task} with loss.name {config.loss.name}",
-            expected="1km_to_250m with a loss that needs fine truth",
-        )
+    task = config.data.task
+    ConfigError.unless(
+        task != "4km_to_1km",
+        "data.task",
+        task,
+        "1km_to_250m or 4km_to_1km_to_250m",
+        "cross-validation scores against fine truth, at which these settings do not aim",
+    )
     require_truth(metadata, records_dir, "cross-validation needs")
 
 

@@ -26,6 +26,7 @@ from keras_lstsr.training.callbacks import (
 )
 from keras_lstsr.training.card import training_card
 from keras_lstsr.training.figures import draw_curves, sample_maps
+from keras_lstsr.training.initial import InitialModel
 from keras_lstsr.training.network import build_network
 from keras_lstsr.training.optimizer import ValidateAverage
 from keras_lstsr.training.progress import TrainingProgress
@@ -75,6 +76,7 @@ def train(
     tracker: Tracker | None = None,
     progress: TrainingProgress | None = None,
     overwrite: bool = False,
+    init: str | PathLike[str] | None = None,
 ) -> TrainingResult:
     """Trains a network, or goes on where a killed training of the same settings stopped.
 
@@ -89,6 +91,8 @@ def train(
         tracker: MLflow's run; None trains without MLflow.
         progress: Shows the training; None shows nothing.
         overwrite: Delete a run folder that is there and start anew.
+        init: Where the weights to start from lie: a model folder, or the name of weights that come
+            with the package, ``"pretrained"`` for the newest; None starts from random weights.
 
     Returns:
         The result; ``model.keras`` holds the weights that ``training.keep`` asks for.
@@ -96,20 +100,29 @@ def train(
     Raises:
         RecordsError: If the records are missing, empty where they must not be, or lack a guide or
             the fine truth.
-        ConfigError: If settings and records or settings and devices do not fit, or the run
-            folder holds another or a finished run, or the loss is no longer finite.
+        ConfigError: If settings and records or settings and devices do not fit, or the settings
+            describe another network than the weights to start from belong to, or the run folder
+            holds another or a finished run, or the loss is no longer finite.
+        ModelError: If there are no weights to start from.
     """
     progress = progress or TrainingProgress()
+    initial = None if init is None else InitialModel.open(init)
+    if initial is not None:
+        config = initial.adopted(config)
     metadata = load_metadata(records_dir)
     strategy = make_strategy(config.training.cpu_devices)
     plan = plan_batches(config, metadata, replica_count(strategy), Path(records_dir))
     resolved = resolve(config, metadata, plan.replicas)
     folder = RunFolder(output_dir)
     info = folder.open(
-        resolved, metadata.fingerprint, Path(records_dir) / DATASET_FILE, overwrite=overwrite
+        resolved,
+        metadata.fingerprint,
+        Path(records_dir) / DATASET_FILE,
+        overwrite=overwrite,
+        initial=None if initial is None else initial.weights,
     )
     info.devices = describe_devices(strategy)
-    run = _Run(resolved, Path(records_dir), folder, info, plan, tracker, progress)
+    run = _Run(resolved, Path(records_dir), folder, info, plan, tracker, progress, initial)
     try:
         with folder.running(info, tracker):
             if tracker is not None:
@@ -134,12 +147,14 @@ class _Run:
     plan: Plan
     tracker: Tracker | None
     progress: TrainingProgress
+    initial: InitialModel | None = None
 
     def fit(self, strategy: Strategy) -> TrainingResult:
         """Fits the network from the last backup on, and finishes the folder."""
         config, training, folder = self.config, self.config.training, self.folder
         keras.utils.set_random_seed(training.seed)
-        network = build_network(config, self.plan.steps, strategy)
+        start = None if self.initial is None else self.initial.model
+        network = build_network(config, self.plan.steps, strategy, start)
         backup = AtomicBackup(folder.backup, training.save_freq)
         with strategy.scope():
             done, between_epochs = backup.restore(network.trained)
@@ -214,6 +229,9 @@ class _Run:
         }
         if isinstance(model, ModelConfig):
             facts["normalised"] = f"(T − {model.offset_kelvin:.2f} K) / {model.scale_kelvin:.2f} K"
+        if info.initial_weights is not None:
+            start = info.initial_weights
+            facts["starts from"] = f"{start.name}, weights {start.weights_sha256[:12]}"
         if done:
             facts["resumed"] = f"after epoch {done}"
         if info.mlflow_run_id:
@@ -227,7 +245,8 @@ class _Run:
     ) -> tuple[list[Path], str | None]:
         """Draws, writes the card, tells MLflow, and marks the folder as finished."""
         folder, info, tracker = self.folder, self.info, self.tracker
-        folder.write_card(training_card(self.config, self.records_dir, info, folder.model))
+        before = None if self.initial is None else self.initial.card
+        folder.write_card(training_card(self.config, self.records_dir, info, folder.model, before))
         model = keras.saving.load_model(folder.model, compile=False)
         figures = draw_curves(history, info.best_epoch, folder.figures)
         title, maps = sample_maps(model, batches, self.config, title)

@@ -13,6 +13,7 @@ from keras_lstsr.config import ExperimentConfig, GuidedModelConfig, ModelConfig,
 from keras_lstsr.losses import build_loss, build_loss_metrics
 from keras_lstsr.metrics.streaming import RootMeanSquareErrorKelvin
 from keras_lstsr.models.guided import build_guided
+from keras_lstsr.models.precision import in_bfloat16
 from keras_lstsr.models.registry import build_model
 from keras_lstsr.training.optimizer import averaged_weights, build_optimizer
 from keras_lstsr.training.strategy import Strategy, on_gpu, replica_count, uses_tensorflow
@@ -43,12 +44,22 @@ class TrainedNetwork:
 
 
 def build_network(
-    config: ExperimentConfig, steps_per_epoch: int, strategy: Strategy
+    config: ExperimentConfig,
+    steps_per_epoch: int,
+    strategy: Strategy,
+    initial: keras.Model | None = None,
 ) -> TrainedNetwork:
-    """Builds and compiles a network; offset and scale of temperature are filled in already."""
+    """Builds and compiles a network.
+
+    Args:
+        config: The settings; offset and scale of temperature are filled in already.
+        steps_per_epoch: Optimiser steps of an epoch.
+        strategy: The devices.
+        initial: A model of the same network to start from; None starts from random weights.
+    """
     training = config.training
     with strategy.scope(), _precision(config):
-        whole = build_model(config.model)
+        whole = build_model(config.model) if initial is None else _started(config, initial)
         trained = _side_by_side(whole) if config.model.gives_std else whole
         loss = build_loss(config.loss)
         metrics = build_loss_metrics(config.loss, loss)
@@ -65,8 +76,26 @@ def build_network(
         # Built now, its variables lie on all replicas, and the step is traced once, not twice.
         trained.optimizer.build(trained.trainable_variables)
     with _policy("float32"):
-        kept = build_model(_single(config.model))
+        kept = build_model(_single(config.model)) if initial is None else _twin(initial)
     return TrainedNetwork(whole, trained, kept)
+
+
+def _started(config: ExperimentConfig, initial: keras.Model) -> keras.Model:
+    """Returns the network of the settings with the weights of another of its kind."""
+    if isinstance(config.model, GuidedModelConfig):
+        # Copied, not built: older weights have layers of their own, and a calibration.
+        if config.training.mixed_precision:
+            return in_bfloat16(initial)
+        return _twin(initial)
+    network = build_model(config.model)
+    network.set_weights(initial.get_weights())
+    return network
+
+
+def _twin(model: keras.Model) -> keras.Model:
+    twin = type(model).from_config(model.get_config())
+    twin.set_weights(model.get_weights())
+    return twin
 
 
 def _side_by_side(model: keras.Model) -> keras.Model:

@@ -22,6 +22,7 @@ from os import PathLike
 from pathlib import Path
 
 from keras_lstsr.artifacts.model_folder import (
+    InitialWeights,
     ModelFolder,
     RunInfo,
     Status,
@@ -59,7 +60,13 @@ class RunFolder(ModelFolder):
         self.place_scores = self.path / "cross_validation_places.csv"
 
     def open(
-        self, config: ExperimentConfig, fingerprint: str, dataset: Path, *, overwrite: bool = False
+        self,
+        config: ExperimentConfig,
+        fingerprint: str,
+        dataset: Path,
+        *,
+        overwrite: bool = False,
+        initial: InitialWeights | None = None,
     ) -> RunInfo:
         """Makes the folder, or finds the unfinished run that stands there.
 
@@ -68,6 +75,7 @@ class RunFolder(ModelFolder):
             fingerprint: Identity of the records.
             dataset: Their description, to be copied.
             overwrite: Delete a run that is there.
+            initial: The weights that the training starts from; None: random ones.
 
         Returns:
             The content of ``run.json``, of this run or of the killed one that it continues.
@@ -85,6 +93,7 @@ class RunFolder(ModelFolder):
                 run_name=self.path.resolve().name,
                 dataset_fingerprint=fingerprint,
                 versions=library_versions(),
+                initial_weights=initial,
             )
             if not beside:
                 self.create(config, run, copied=[dataset])
@@ -101,7 +110,7 @@ class RunFolder(ModelFolder):
                 action="Choose another --output.",
             )
         run = self.read_run()
-        self.check_resumable(run, config, fingerprint)
+        self.check_resumable(run, config, fingerprint, initial)
         run.status, run.resumed, run.finished = "running", run.resumed + 1, None
         return run
 
@@ -136,8 +145,14 @@ class RunFolder(ModelFolder):
         writer.writerows(records)
         write_text_whole(self.history_table, table.getvalue())
 
-    def check_resumable(self, info: RunInfo, config: ExperimentConfig, fingerprint: str) -> None:
-        """Checks that the folder holds an unfinished run of the same settings and records.
+    def check_resumable(
+        self,
+        info: RunInfo,
+        config: ExperimentConfig,
+        fingerprint: str,
+        initial: InitialWeights | None = None,
+    ) -> None:
+        """Checks that the folder holds an unfinished run of the same settings, records and start.
 
         Raises:
             ConfigError: If it does not; the message names the first difference.
@@ -158,6 +173,17 @@ class RunFolder(ModelFolder):
                 found=fingerprint,
                 expected=info.dataset_fingerprint,
                 action=f"Give the records that it was started on. {overwrite}",
+            )
+        if info.initial_weights != initial:
+            raise ConfigError(
+                "this run was started from other weights",
+                path=self.path,
+                field="--init",
+                found="random ones" if initial is None else initial.name,
+                expected="random ones"
+                if info.initial_weights is None
+                else f"{info.initial_weights.name}, {info.initial_weights.weights_sha256[:12]}…",
+                action=f"Give the weights that it was started from. {overwrite}",
             )
         before, now = flatten(ExperimentConfig.from_yaml(self.config)), flatten(config)
         for name in sorted((before.keys() | now.keys()) - DEVICE_SETTINGS):

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from keras_lstsr import __version__
-from keras_lstsr.artifacts.model_folder import ModelFolder, RunInfo
+from keras_lstsr.artifacts.model_folder import InitialWeights, ModelFolder, RunInfo
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError, MissingExtraError
 
@@ -123,7 +123,12 @@ class Tracker:
             run_name=run.run_name,
             experiment=config.name,
             parameters=flatten(config),
-            tags={"task": config.data.task, "architecture": config.model.network, **tags},
+            tags={
+                "task": config.data.task,
+                "architecture": config.model.network,
+                **_tags_of(run.initial_weights),
+                **tags,
+            },
             run_id=run.mlflow_run_id,
             tracking_uri=run.tracking_uri,
         )
@@ -226,6 +231,12 @@ class Tracker:
         if self._run_id is not None:
             self._mlflow.end_run(status)
             self._run_id = None
+
+
+def _tags_of(initial: InitialWeights | None) -> dict[str, str]:
+    if initial is None:
+        return {}
+    return {"init": initial.name, "init_weights_sha256": initial.weights_sha256}
 
 
 def flatten(config: BaseModel) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from keras_lstsr.artifacts.initial import network_settings
 from keras_lstsr.cli.main import cli
 from keras_lstsr.cli.run_options import apply_settings
 from keras_lstsr.errors import ConfigError
@@ -90,7 +91,14 @@ class TestSettings:
         ids=lambda path: path.name,
     )
     def test_shipped_settings_are_valid(self, path):
-        assert apply_settings(path, ()).name == path.stem
+        network = network_settings("pretrained") if path.stem == "adapt" else None
+        assert apply_settings(path, (), network).name == path.stem
+
+    def test_the_network_comes_with_the_weights_where_the_file_has_none(self, config):
+        adapted = apply_settings(ROOT / "configs" / "adapt.yaml", (), network_settings("guided-1"))
+        assert adapted.model.guides == ("ndvi",) and adapted.model.full_slope_kelvin == 12
+        told = apply_settings(config, (), network_settings("guided-1"))
+        assert told.model.network == "mrunet_strided", "the file has a network of its own"
 
 
 def test_documentation_lists_every_setting():

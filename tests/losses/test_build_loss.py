@@ -85,6 +85,7 @@ class TestMetrics:
     def test_the_right_gradient_error_and_that_of_the_loss(self):
         assert self.names(name="sif") == self.names(name="mixgl") == ["mean_gradient_error"]
         assert self.names(name="mixgl", alpha=0.9) == ["mean_gradient_error"]
+        assert self.names(name="self_supervised") == ["mean_gradient_error"]
         both = ["mean_gradient_error", "loss_mean_gradient_error"]
         assert self.names(name="mixgl", preset="report") == both
 

@@ -37,6 +37,12 @@ LOSSES = {
     "mixgl by image": lambda dtype: MixedGradientLoss(
         gradient_scaling="image_maximum", dtype=dtype
     ),
+    "mixgl windows": lambda dtype: MixedGradientLoss(
+        ndvi_scale_kelvin="windows", window_pixels=3, consistency="psf", dtype=dtype
+    ),
+    "mixgl raised nir": lambda dtype: MixedGradientLoss(
+        nir_factor=200.0, ndvi_scale_kelvin=-12.0, dtype=dtype
+    ),
     "report": lambda dtype: MixedGradientLoss.report(**REPORT, dtype=dtype),
     "sif": lambda dtype: ScaleInvarianceFreeLoss(minimum_coverage=0.4, dtype=dtype),
     "sif norm_l4": lambda dtype: ScaleInvarianceFreeLoss(psf="norm_l4", directions=2, dtype=dtype),

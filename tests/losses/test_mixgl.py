@@ -3,10 +3,12 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.losses import MixedGradientLoss
 from keras_lstsr.losses.gradients import sobel
+from keras_lstsr.losses.guide import kelvin_per_ndvi, ndvi_of_raised_nir
 
 SCALE = -12.0
 
@@ -43,6 +45,88 @@ def mge(loss: MixedGradientLoss, y_true: np.ndarray, y_pred: np.ndarray) -> np.n
 
 def corrected(**options) -> MixedGradientLoss:
     return MixedGradientLoss(**{"ndvi_scale_kelvin": SCALE, "dtype": "float64", **options})
+
+
+class TestWindows:
+    def test_each_window_has_the_slope_of_its_own_ground(self):
+        rng = np.random.default_rng(4)
+        ndvi = np.kron(rng.uniform(0.1, 0.8, (1, 16, 32)), np.ones((4, 4)))[..., None]
+        slopes = np.where(np.arange(128) < 64, -20.0, 10.0)[None, None, :, None]
+        truth = 310.0 + slopes * (ndvi - 0.45)
+        y_true = target(truth, ndvi)
+        found = kelvin_per_ndvi("windows", tensor(y_true), 4, 3)
+        # The sample's own slope, about −5, is mixed in with 0.3 of its variance.
+        one, other = (numpy(found)[0, :, part, 0] for part in (np.s_[:50], np.s_[-50:]))
+        assert np.median(one) < -14 and np.median(other) > 5
+        windows = corrected(ndvi_scale_kelvin="windows", window_pixels=3)
+        inner, all_alike = mge(windows, y_true, truth), corrected(ndvi_scale_kelvin="fitted")
+        assert inner[0] < 0.3 * mge(all_alike, y_true, truth)[0]
+
+    def test_where_ndvi_does_not_vary_the_sample_s_slope_holds(self):
+        ndvi = np.full((1, 64, 64, 1), 0.3)
+        ndvi[:, :, 32:] = np.kron(
+            np.random.default_rng(5).uniform(0, 0.8, (16, 8)), np.ones((4, 4))
+        )[None, ..., None]
+        y_true = target(310.0 + SCALE * ndvi, ndvi)
+        found = numpy(kelvin_per_ndvi("windows", tensor(y_true), 4, 3))[0, :, :24, 0]
+        np.testing.assert_allclose(found, SCALE, rtol=0.02)
+
+    def test_one_window_over_all_ground_is_the_fit_of_all_detail(self):
+        """Levels do not count: a warm region that is green as well changes nothing inside it."""
+        ndvi = guide(6, samples=2, side=32)
+        y_true = target(312.0 + SCALE * ndvi + 0.3 * guide(7, samples=2, side=32), ndvi)
+        found = numpy(kelvin_per_ndvi("windows", tensor(y_true), 4, 15))
+        levels = np.array([0.0, 50.0])[:, None, None, None]
+        lst = y_true[:, ::4, ::4, 0]
+        green = ndvi[..., 0].reshape(2, 8, 4, 8, 4).mean(axis=(2, 4))
+        for number, (one, other) in enumerate(zip(lst, green, strict=True)):
+            inside = ndimage.uniform_filter(np.ones((8, 8)), 3, mode="constant")
+            one, other = (
+                v - ndimage.uniform_filter(v - v.mean(), 3, mode="constant") / inside - v.mean()
+                for v in (one, other)
+            )
+            expected = 1.3 * np.sum(one * other) / (1.3 * np.sum(other**2) + 64e-5)
+            np.testing.assert_allclose(found[number], expected, rtol=2e-5)
+        warmer = numpy(kelvin_per_ndvi("windows", tensor(y_true + levels), 4, 15))
+        np.testing.assert_allclose(warmer, found, rtol=1e-6)
+
+    def test_a_window_has_a_middle(self):
+        with pytest.raises(ConfigError, match=r"window_pixels.*an odd number"):
+            MixedGradientLoss(window_pixels=4)
+
+
+class TestRaisedNearInfrared:
+    """The report's third defect: near infrared times 0.02 in NDVI instead of 0.0001."""
+
+    def test_is_ndvi_of_the_bands_as_the_report_read_them(self):
+        rng = np.random.default_rng(8)
+        red, nir = rng.integers(100, 4000, (2, 1, 16, 16, 1))
+        right = (nir - red) / (nir + red)
+        read = (0.02 * nir - 1e-4 * red) / (0.02 * nir + 1e-4 * red)
+        np.testing.assert_allclose(
+            numpy(ndvi_of_raised_nir(tensor(right), 200.0)), read, rtol=1e-12
+        )
+
+    def test_the_switch_is_off_but_in_the_report(self):
+        assert corrected().nir_factor == 1 and MixedGradientLoss.report().nir_factor == 200
+        ndvi = guide(9, samples=1)
+        prediction = 310.0 + SCALE * ndvi
+        y_true = target(prediction, ndvi)
+        raised = np.concatenate(
+            [y_true[..., :1], (200 * (1 + ndvi) - (1 - ndvi)) / (200 * (1 + ndvi) + (1 - ndvi))], -1
+        )
+        found = mge(corrected(nir_factor=200), y_true, prediction)
+        np.testing.assert_allclose(found, mge(corrected(), raised, prediction), rtol=1e-9)
+        assert found[0] > 1e3 * mge(corrected(), y_true, prediction)[0]
+
+    def test_hides_the_texture_of_ndvi_and_lets_the_report_s_error_lie_still(self):
+        """Divided by its maximum, the wrong gradient of a guide near 1 is 1 wherever one looks."""
+        ndvi = guide(10, samples=1, side=64)
+        flat = np.full(ndvi.shape, 300.0)
+        y_true = target(flat, ndvi)
+        for nir_factor, least, most in ((200.0, 0.0, 0.02), (1.0, 0.1, 1.0)):
+            report = MixedGradientLoss.report(nir_factor=nir_factor, dtype="float64")
+            assert least <= mge(report, y_true, flat)[0] < most
 
 
 class TestClosedForms:
@@ -181,7 +265,8 @@ class TestReport:
         )
         y_pred, ndvi = prediction[:, 0, :, :, None], ndvi[:, 0, :, :, None]
         y_true = np.concatenate([np.ones_like(ndvi), ndvi], axis=-1)
-        options = {"edge_crop": 0, "scale_kelvin": 1}
+        # What the reference code's loss is given as NDVI, wrong or right, is not its own.
+        options = {"edge_crop": 0, "scale_kelvin": 1, "nir_factor": 1}
         both = MixedGradientLoss.report(gradient_scaling="batch_maximum", **options)
         np.testing.assert_allclose(
             both.mean_gradient_error(y_true, y_pred), golden, rtol=0, atol=1e-6

@@ -15,7 +15,7 @@ from keras_lstsr.config import AugmentationConfig, ExperimentConfig
 from keras_lstsr.errors import ConfigError, RecordsError
 from keras_lstsr.grids.resample import block_mean, norm_l4, upsample_nearest
 from keras_lstsr.records import dataset as ds
-from keras_lstsr.records.arrays import Rasters, turned
+from keras_lstsr.records.arrays import Rasters, task_view, turned
 from keras_lstsr.records.batch_settings import BatchSettings
 from keras_lstsr.records.feed import SampleFeed
 from keras_lstsr.records.reading import (
@@ -26,6 +26,7 @@ from keras_lstsr.records.reading import (
 )
 from keras_lstsr.records.schema import load_metadata
 from keras_lstsr.records.variation import CropBatches
+from keras_lstsr.testing.records import vegetated_sample
 
 COARSE_TASK = BatchSettings(task="4km_to_1km", target_channels=("ndvi",))
 FINE_TASK = BatchSettings(task="1km_to_250m", target_channels=("ndvi",))
@@ -316,6 +317,58 @@ def test_crops_are_those_of_numpy_and_can_go_on_in_the_middle(records):
     whole = ds.make_dataset(folder, "validation", CROPS, training=False)
     assert [target.shape for _, target in batches(whole)] == [(3, 64, 64, 2), (1, 64, 64, 2)]
     ds.make_dataset(folder, "train", sized(CROPS, 30), training=True)
+
+
+BOTH_STEPS = BatchSettings(
+    task="4km_to_1km_to_250m",
+    batch_size=4,
+    model_guides=("ndvi", "reference"),
+    target_channels=("ndvi", "truly_fine"),
+    optional_guides=("reference",),
+    crop_pixels=4,
+    coarse_share=0.25,
+    variation=AugmentationConfig(cloud_share=0.0, guide_absent_share=0.0, guide_gap_share=0.0),
+)
+
+
+def test_crops_of_both_steps_tell_which_they_are_of(records):
+    folder = records()  # LST and NDVI without truth, and no other dates
+    dataset = ds.make_dataset(folder, "train", BOTH_STEPS, training=True, seed=5)
+    found = batches(dataset.take(20))
+    metadata, files = check_split(folder, "train", BOTH_STEPS, full_batches=False)
+    store = decoded_split(folder, "train", files, 12, BOTH_STEPS)
+    assert len(store) == 24, "each sample as either step sees it"
+    expected = CropBatches(store, BOTH_STEPS, metadata.scale_factor, 5)
+    assert same(found, [expected.batch(number) for number in range(20)])
+    shares = []
+    for inputs, target in found:
+        assert np.isnan(inputs["reference"]).all() and target.shape == (4, 16, 16, 3)
+        assert np.isfinite(inputs["ndvi"]).all()
+        for lst, kelvin, fine in zip(
+            inputs["lst_kelvin"], target[..., 0], target[..., 2], strict=True
+        ):
+            repeats = np.array_equal(kelvin, np.kron(lst[..., 0], np.ones((4, 4), np.float32)))
+            assert (fine == (0 if repeats else 1)).all()
+            shares.append(float(fine[0, 0]))
+    assert 0.1 < np.mean(shares) < 0.4
+    # Validation is of the step that the network is for.
+    whole = ds.make_dataset(folder, "validation", BOTH_STEPS.steps[0], training=False)
+    assert all((target[..., 2] == 0).all() for _, target in batches(whole))
+    with pytest.raises(RecordsError, match="lack"):
+        check_split(folder, "train", replace(BOTH_STEPS, optional_guides=()), full_batches=False)
+
+
+def test_a_footprint_beyond_the_pixel_blurs_what_the_coarser_step_sees():
+    sample = vegetated_sample(0, side=32)
+    plain = BatchSettings(task="4km_to_1km")
+    square, wide = (
+        task_view(sample, replace(plain, footprint_pixels=width)).lst_kelvin
+        for width in (None, 0.93)
+    )
+    assert wide.std() < 0.9 * square.std()
+    # Hardly any blur is the mean of radiance over the pixel.
+    narrow = task_view(sample, replace(plain, footprint_pixels=0.02)).lst_kelvin
+    np.testing.assert_allclose(narrow, square, atol=1e-3)
 
 
 def test_crops_of_the_coarser_task_are_whole_pixels_of_it(records):
