@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_lstsr.errors import LstsrError
+from keras_lstsr.inference.connection import ServerAccess, read_token
 from keras_lstsr.inference.predictor import DEFAULT_MODEL_NAME, GrpcPredictor
+
+_FILE = click.Path(path_type=Path)
 
 
 class LstsrClient(GrpcPredictor):
@@ -79,11 +83,30 @@ class LstsrClient(GrpcPredictor):
 @click.option("--model-name", default=DEFAULT_MODEL_NAME, show_default=True)
 @click.option("--version", type=int, help="A version's number; the newest if left out.")
 @click.option("--timeout", default=30.0, show_default=True, help="Seconds to wait.")
-def command(address: str, model_name: str, version: int | None, timeout: float) -> None:
+@click.option("--tls", is_flag=True, help="Encrypt, and check the server's certificate.")
+@click.option("--ca", type=_FILE, help="PEM file of who signs the server's certificate; uses TLS.")
+@click.option("--client-cert", type=_FILE, help="PEM file to show to the server.")
+@click.option("--client-key", type=_FILE, help="PEM file of that certificate's key.")
+@click.option("--token-file", type=_FILE, help="File of a token  [default: LSTSR_TOKEN]")
+def command(
+    address: str,
+    model_name: str,
+    version: int | None,
+    timeout: float,
+    tls: bool,
+    ca: Path | None,
+    client_cert: Path | None,
+    client_key: Path | None,
+    token_file: Path | None,
+) -> None:
     """Print the versions, signatures and provenance of the model served at HOST:PORT."""
     console = Console(highlight=False, soft_wrap=True)
     with LstsrClient(
-        address, model_name=model_name, version=version, timeout_seconds=timeout
+        address,
+        model_name=model_name,
+        version=version,
+        timeout_seconds=timeout,
+        access=ServerAccess(tls, ca, client_cert, client_key, read_token(token_file)),
     ) as client:
         for number, state in client.status().items():
             console.print(f"{model_name} version {number}: {state}", markup=False)

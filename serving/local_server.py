@@ -7,13 +7,12 @@ extra ``serving`` and no Docker.
 
 from __future__ import annotations
 
-import signal
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import grpc
@@ -26,8 +25,11 @@ from tensorflow_serving.apis import (
 )
 
 from keras_lstsr.errors import ServingError
-from keras_lstsr.inference.predictor import DEFAULT_MODEL_NAME, DEFAULT_PORT
+from keras_lstsr.inference.connection import DEFAULT_PORT
+from keras_lstsr.inference.predictor import DEFAULT_MODEL_NAME
 from serving.requests import RequestError, RequestLimits, invalid
+from serving.security import ServerSecurity
+from serving.termination import Termination
 from serving.versions import VersionWatcher
 
 _SIGNATURE_DEF = "signature_def"
@@ -131,6 +133,7 @@ class LocalServer:
         model_name: Name that clients ask for.
         poll_seconds: Pause between looks for new versions.
         limits: What one request may ask, and all of them together.
+        security: TLS and who is answered; by default everyone, unencrypted.
         announce: Called with one line per event.
 
     Raises:
@@ -147,13 +150,15 @@ class LocalServer:
         model_name: str = DEFAULT_MODEL_NAME,
         poll_seconds: float = 2.0,
         limits: RequestLimits | None = None,
+        security: ServerSecurity | None = None,
         announce: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.model_name = model_name
-        limits = limits or RequestLimits()
+        limits, security = limits or RequestLimits(), security or ServerSecurity()
         self._versions = VersionWatcher(Path(models_dir), announce, limits)
         self._server = grpc.server(
             ThreadPoolExecutor(limits.running, thread_name_prefix="lstsr-request"),
+            interceptors=security.interceptors(),
             maximum_concurrent_rpcs=limits.open,
             options=[
                 ("grpc.max_send_message_length", -1),  # the limit of pixels holds for answers
@@ -168,8 +173,12 @@ class LocalServer:
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
             _ModelService(model_name, self._versions), self._server
         )
-        self.port = self._listen(host, port)
+        if ":" in host and not host.startswith("["):
+            host = f"[{host}]"  # an address of IPv6
+        self.port = self._listen(host, port, security.credentials())
         self.address = f"{host}:{self.port}"
+        if warning := security.warning(host):
+            announce(warning)
         self._server.start()
         self._stopping = threading.Event()
         self._poller = threading.Thread(
@@ -177,11 +186,16 @@ class LocalServer:
         )
         self._poller.start()
 
-    def _listen(self, host: str, port: int) -> int:
+    def _listen(self, host: str, port: int, credentials: Any) -> int:
         cause: Exception | None = None
+        address = f"{host}:{port}"
         try:
-            if bound := self._server.add_insecure_port(f"{host}:{port}"):
-                return bound
+            if credentials is None:
+                bound = self._server.add_insecure_port(address)
+            else:
+                bound = self._server.add_secure_port(address, credentials)
+            if bound:
+                return int(bound)
         except RuntimeError as error:
             cause = error
         raise ServingError(
@@ -200,10 +214,13 @@ class LocalServer:
         self._server.wait_for_termination()
 
     def stop(self, grace_seconds: float = 5.0) -> None:
-        """Takes no new requests, lets running ones end within the grace, and stops."""
+        """Takes no new requests, lets running ones end within the grace, and stops.
+
+        What TensorFlow still computes then, or loads, cannot be broken off; it is left behind.
+        """
         self._stopping.set()
-        self._server.stop(grace_seconds).wait()
-        self._poller.join()
+        self._server.stop(grace_seconds).wait(grace_seconds + 1.0)
+        self._poller.join(1.0)
 
     def __enter__(self) -> LocalServer:
         return self
@@ -213,30 +230,33 @@ class LocalServer:
 
 
 def serve(
-    models_dir: str | PathLike[str], *, announce: Callable[[str], None] = print, **options: Any
+    models_dir: str | PathLike[str],
+    *,
+    grace_seconds: float = 5.0,
+    announce: Callable[[str], None] = print,
+    **options: Any,
 ) -> None:
-    """Serves a model until SIGTERM or SIGINT; then lets running requests end.
+    """Serves a model until SIGTERM or SIGINT, lets running requests end, and ends the process.
 
-    Arguments are those of ``LocalServer``.
+    Args:
+        models_dir: See ``LocalServer``.
+        grace_seconds: How long running requests may take; 3 s later the process is gone, whatever
+            it does.
+        announce: Called with one line per event.
+        **options: Of ``LocalServer``.
 
     Raises:
         ModelError: If there is no version, or none can be loaded.
         ServingError: If the port is taken or not allowed.
     """
-    stop = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    previous = {name: signal.signal(name, on_signal) for name in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        with LocalServer(models_dir, announce=announce, **options) as server:
-            announce(
-                f"Serving model {server.model_name} of {models_dir} at {server.address} (gRPC). "
-                "Stop with Ctrl+C."
-            )
-            stop.wait()
-            announce("Stopping when running requests end.")
-    finally:
-        for name, handler in previous.items():
-            signal.signal(name, handler)
+    with Termination(grace_seconds + 3.0) as termination:
+        server = LocalServer(models_dir, announce=announce, **options)
+        announce(
+            f"Serving model {server.model_name} of {models_dir} at {server.address} (gRPC). "
+            "Stop with Ctrl+C."
+        )
+        termination.requested.wait()
+        announce("Stopping when running requests end.")
+        server.stop(grace_seconds)
+        # Python would wait for the threads of requests that outlived the grace.
+        os._exit(0)

@@ -118,11 +118,11 @@ def _checked_shape(
         expected = _shape_text(wanted.as_list())
         raise invalid(f"{name}: expected shape {expected}, found an unknown rank.")
     sides = [dimension.size for dimension in proto.tensor_shape.dim]
-    if min(sides, default=1) < 1 or not wanted.is_compatible_with(sides):
-        raise invalid(
-            f"{name}: expected shape {_shape_text(wanted.as_list())}, each dimension 1 or more, "
-            f"found {_shape_text(sides)}."
-        )
+    empty = min(sides, default=1) < 1
+    if empty or not wanted.is_compatible_with(sides):
+        expected, found = _shape_text(wanted.as_list()), _shape_text(sides)
+        more = " Each dimension must be 1 or more." if empty else ""
+        raise invalid(f"{name}: expected shape {expected}, found {found}.{more}")
     return sides
 
 

@@ -63,6 +63,28 @@ raster_options = together(
         help="GeoTIFF: time of day, if the file does not say it.",
     ),
 )
+token_option = path_option(
+    "--token-file",
+    help="File of a bearer token  [default: the environment variable LSTSR_TOKEN]",
+)
+access_options = together(
+    click.option("--tls", is_flag=True, help="Server: encrypt, and check its certificate."),
+    path_option("--ca", "ca_file", help="Server: PEM file of who signs its certificate; uses TLS."),
+    path_option("--client-cert", "certificate_file", help="Server: PEM file to show to it."),
+    path_option("--client-key", "key_file", help="Server: PEM file of that certificate's key."),
+    token_option,
+)
+
+
+def server_access(options: dict[str, Any]) -> Any:
+    """Takes ``access_options`` out of a command's options, as ``ServerAccess``."""
+    from keras_lstsr.inference.connection import ServerAccess, read_token
+
+    names = ("tls", "ca_file", "certificate_file", "key_file")
+    token = read_token(options.pop("token_file"))
+    return ServerAccess(**{name: options.pop(name) for name in names}, token=token)
+
+
 mlflow_option = click.option(
     "--mlflow/--no-mlflow", default=True, help="Log the training to MLflow."
 )

@@ -11,7 +11,13 @@ from typing import Any
 
 import click
 
-from keras_lstsr.cli import path_option, qc_policy_option, raster_options
+from keras_lstsr.cli import (
+    access_options,
+    path_option,
+    qc_policy_option,
+    raster_options,
+    server_access,
+)
 
 _RASTER_OPTIONS = ("scale", "offset", "nodata", "unit", "quantity", "date", "day_night")
 _TILE_OPTIONS = ("tile_pixels", "overlap_pixels", "batch_size")
@@ -118,6 +124,15 @@ _TILE_OPTIONS = ("tile_pixels", "overlap_pixels", "batch_size")
 @click.option(
     "--timeout", default=300.0, show_default=True, help="Seconds to wait for a server's answer."
 )
+@click.option(
+    "--retry",
+    "retry_seconds",
+    type=click.FloatRange(min=0),
+    default=120.0,
+    show_default=True,
+    help="Seconds to try again while a server is away, e.g. started anew.",
+)
+@access_options
 def command(
     source: Path, model: Path | None, server: str | None, output: Path | None, **options: Any
 ) -> None:
@@ -154,6 +169,9 @@ def command(
             model_name=options["model_name"],
             timeout_seconds=options["timeout"],
             precision=options["precision"],
+            access=None if server is None else server_access(options),
+            retry_seconds=options["retry_seconds"],
+            announce=lambda note: console.print(f"Note: {note}", markup=False),
         )
     tiles = {name: options[name] for name in _TILE_OPTIONS}
     raster = {name: options[name] for name in _RASTER_OPTIONS if options[name] is not None}

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from keras_lstsr.cli import path_option, token_option
 from keras_lstsr.errors import MissingExtraError
 
 
@@ -59,12 +60,28 @@ from keras_lstsr.errors import MissingExtraError
     show_default=True,
     help="Requests that run or wait; further ones are refused.",
 )
+@path_option("--tls-cert", help="PEM file of the server's certificate chain; uses TLS.")
+@path_option("--tls-key", help="PEM file of its private key.")
+@path_option("--client-ca", help="PEM file of who signs clients' certificates; wants one of each.")
+@token_option
+@click.option(
+    "--grace",
+    "grace_seconds",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    show_default=True,
+    help="Seconds that running requests may still take after a signal.",
+)
 def command(
     models_dir: Path,
     max_pixels: int,
     message_mib: int,
     workers: int,
     max_requests: int,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    client_ca: Path | None,
+    token_file: Path | None,
     **options: Any,
 ) -> None:
     """Serves the versions in MODELS_DIR (e.g. models/lstsr) until Ctrl+C or SIGTERM.
@@ -82,8 +99,10 @@ def command(
             field=error.name,
             action="Install them with `pip install 'keras-lstsr[serving]'`.",
         ) from error
+    from keras_lstsr.inference.connection import read_token
     from serving.local_server import serve
     from serving.requests import RequestLimits
+    from serving.security import ServerSecurity
 
     limits = RequestLimits(
         pixels=max_pixels,
@@ -91,4 +110,5 @@ def command(
         running=workers,
         open=max_requests,
     )
-    serve(models_dir, announce=click.echo, limits=limits, **options)
+    security = ServerSecurity(tls_cert, tls_key, client_ca, read_token(token_file))
+    serve(models_dir, announce=click.echo, limits=limits, security=security, **options)

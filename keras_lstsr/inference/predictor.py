@@ -6,6 +6,8 @@ The server is TensorFlow Serving or the local one, over gRPC.
 from __future__ import annotations
 
 import math
+import random
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,20 +35,27 @@ from keras_lstsr.artifacts.loading import (
     model_contract,
     open_model,
 )
-from keras_lstsr.errors import MissingExtraError, ModelError, ServingError
+from keras_lstsr.errors import ModelError, ServingError
+from keras_lstsr.inference.connection import (
+    SCHEME,
+    ServerAccess,
+    open_channel,
+    passes,
+    server_address,
+    serving_error,
+)
 
 if TYPE_CHECKING:
-    import grpc
     import keras
 
 DEFAULT_MODEL_NAME = "lstsr"
 # Four tiles of 128 pixels take the papers' network (45 million weights) about 45 s on two cores.
 DEFAULT_TIMEOUT_SECONDS = 300.0
-DEFAULT_PORT = 8500
 DEFAULT_MESSAGE_BYTES = 64 * 2**20
 # As a square of 512 pixels a side; the papers' network takes about three minutes for it.
 DEFAULT_REQUEST_PIXELS = 2**18
-_SCHEME = "grpc://"
+DEFAULT_RETRY_SECONDS = 120.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 8.0
 
 Batch = NDArray[np.floating]
 
@@ -230,6 +239,10 @@ class GrpcPredictor(ContractPredictor):
         timeout_seconds: Deadline of a call, and for the server to be there.
         message_bytes: Batches are split so that no message is larger, and none has more pixels than
             the local server takes, unless a single item does.
+        access: TLS and a token.
+        retry_seconds: How long a call is tried again, with growing pauses, while the server is
+            away; 0 gives up at once.
+        announce: Called with a line when it begins to try again.
 
     Raises:
         ServingError: If nobody answers, or the server's model was not exported by keras-lstsr.
@@ -244,13 +257,21 @@ class GrpcPredictor(ContractPredictor):
         version: int | None = None,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
         message_bytes: int = DEFAULT_MESSAGE_BYTES,
+        access: ServerAccess | None = None,
+        retry_seconds: float = 0.0,
+        announce: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.address = server_address(address)
         self.model_name = model_name
         self.version = version
         self.timeout_seconds = timeout_seconds
         self.message_bytes = message_bytes
-        self._channel = _open_channel(self.address, timeout_seconds)
+        self.retry_seconds = retry_seconds
+        self.announce = announce
+        self._access = access or ServerAccess()
+        self._interrupted = False
+        self._answered_version = 0
+        self._channel = open_channel(self.address, self._access, timeout_seconds)
         try:
             super().__init__(self._ask_contract())
         except BaseException:
@@ -287,7 +308,14 @@ class GrpcPredictor(ContractPredictor):
             )
             for start in range(0, batch, items)
         ]
+        if self._interrupted:
+            self._check_same_model()
         return {name: np.concatenate([part[name] for part in parts]) for name in outputs}
+
+    def hold_version(self) -> None:
+        """Asks for the version whose contract it has from now on: no scene is made by two."""
+        if self.version is None and self._answered_version:
+            self.version = self._answered_version
 
     def call(
         self,
@@ -317,6 +345,7 @@ class GrpcPredictor(ContractPredictor):
             request.inputs[name].CopyFrom(tf.make_tensor_proto(array))
         stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         response = self.invoke(stub.Predict, request)
+        self._answered_version = response.model_spec.version.value
         return {name: tf.make_ndarray(tensor) for name, tensor in response.outputs.items()}
 
     def fill_model_spec(self, model_spec: Any) -> None:
@@ -326,92 +355,48 @@ class GrpcPredictor(ContractPredictor):
             model_spec.version.value = self.version
 
     def invoke(self, method: Any, request: Any) -> Any:
-        """Calls a method of a stub within the deadline.
+        """Calls a method of a stub within the deadline; again, as ``retry_seconds`` says.
 
         Raises:
             ServingError: With the server's own words, if it refuses or is not there.
         """
         import grpc
 
-        try:
-            return method(request, timeout=self.timeout_seconds)
-        except grpc.RpcError as error:
-            raise _serving_error(error, self.address, self.model_name) from error
+        end = time.monotonic() + self.retry_seconds
+        longest = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return method(request, timeout=self.timeout_seconds, metadata=self._access.metadata)
+            except grpc.RpcError as error:
+                left = end - time.monotonic()
+                if not passes(error) or left <= 0:
+                    raise serving_error(
+                        error, self.address, self.model_name, DEFAULT_MODEL_NAME
+                    ) from error
+                if longest == _FIRST_PAUSE_SECONDS:
+                    self.announce(
+                        f"{self.address} does not answer ({error.code().name}); trying again for "
+                        f"{self.retry_seconds:g} s"
+                    )
+            self._interrupted = True
+            # Clients that lost the same server do not all come back at the same moment.
+            time.sleep(min(left, random.uniform(0.5, 1.0) * longest))
+            longest = min(2 * longest, _LONGEST_PAUSE_SECONDS)
+
+    def _check_same_model(self) -> None:
+        """Makes sure that the server which came back has the model that went."""
+        self._interrupted = False
+        if self._ask_contract() != self.contract:
+            raise ServingError(
+                "the server came back with another model",
+                path=self.address,
+                field=f"model {self.model_name}",
+                action="Predict the scene again.",
+            )
 
     def _ask_contract(self) -> Contract:
         answer = self.call(CONTRACT_SIGNATURE, {CONTRACT_SIGNATURE_INPUT: np.ones(1, np.int32)})
         return Contract.from_json(answer[CONTRACT_SIGNATURE_OUTPUT][0], source=self.address)
-
-
-def server_address(address: str) -> str:
-    """Returns ``HOST:PORT`` of an address with or without ``grpc://``.
-
-    Raises:
-        ServingError: If there is no host or no port.
-    """
-    bare = address.removeprefix(_SCHEME).rstrip("/")
-    host, _, port = bare.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ServingError(
-            "this is not a server address",
-            field="address",
-            found=repr(address),
-            expected=f"HOST:PORT, e.g. localhost:{DEFAULT_PORT}",
-        )
-    return bare
-
-
-def _open_channel(address: str, timeout_seconds: float) -> grpc.Channel:
-    try:
-        import grpc
-        import tensorflow_serving.apis.predict_pb2  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            "talking to a server needs gRPC and TF Serving's protocol buffers",
-            field=error.name,
-            action="Install them with `pip install 'keras-lstsr[serving]'`.",
-        ) from error
-    # A client's limit is 4 MiB unless it is raised: 1024 × 1024 float32 is just over that.
-    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-    channel = grpc.insecure_channel(address, options=options)
-    try:
-        grpc.channel_ready_future(channel).result(timeout=min(timeout_seconds, 10.0))
-    except grpc.FutureTimeoutError as error:
-        channel.close()
-        raise _unreachable(address, "no answer") from error
-    return channel
-
-
-def _unreachable(address: str, found: str) -> ServingError:
-    return ServingError(
-        "the prediction server cannot be reached",
-        path=address,
-        found=found,
-        action="Start one with `keras-lstsr serve models/lstsr --port "
-        f"{address.rpartition(':')[2]}`, or see serving/README.md for TF Serving.",
-    )
-
-
-def _serving_error(error: grpc.RpcError, address: str, model_name: str) -> ServingError:
-    import grpc
-
-    code, details = error.code(), (error.details() or "").rstrip(". ")
-    if code is grpc.StatusCode.UNAVAILABLE:
-        return _unreachable(address, details)
-    action = {
-        grpc.StatusCode.NOT_FOUND: "Ask for a model and version that the server has; "
-        f"`python -m serving.client {address}` lists the versions of {DEFAULT_MODEL_NAME}.",
-        grpc.StatusCode.DEADLINE_EXCEEDED: "Send smaller batches or tiles, or allow more time.",
-        grpc.StatusCode.FAILED_PRECONDITION: "The server's model was not exported by "
-        "keras-lstsr, or by another version: export and serve it again.",
-    }.get(code, "Correct the request; contract.json beside the SavedModel describes it.")
-    return ServingError(
-        "the prediction server refuses the request",
-        path=address,
-        field=f"model {model_name}",
-        found=f"{code.name}: {details}",
-        action=action,
-    )
 
 
 def load_predictor(
@@ -421,6 +406,9 @@ def load_predictor(
     model_name: str = DEFAULT_MODEL_NAME,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     precision: Precision = "float32",
+    access: ServerAccess | None = None,
+    retry_seconds: float = DEFAULT_RETRY_SECONDS,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> ContractPredictor:
     """Loads whatever predicts.
 
@@ -433,6 +421,9 @@ def load_predictor(
         timeout_seconds: Deadline of a call to the server.
         precision: Of a Keras model of guides: ``"float32"``; ``"bfloat16"`` inside its network,
             temperatures stay float32; or ``"auto"``: bfloat16 on a processor that has it.
+        access: TLS and a token for the server.
+        retry_seconds: How long a call is tried again while the server is away, e.g. started anew.
+        announce: Called with a line when it begins to try again.
 
     Raises:
         ModelError: If there is no model, or not exactly one of ``source`` and ``server``.
@@ -444,9 +435,18 @@ def load_predictor(
             found="both a model and a server" if source is not None else "neither",
             expected="a model folder, .keras file or SavedModel, or a server",
         )
-    if server is not None or str(source).startswith(_SCHEME):
+    if server is not None or str(source).startswith(SCHEME):
         address = server if server is not None else str(source)
-        return GrpcPredictor(address, model_name=model_name, timeout_seconds=timeout_seconds)
+        predictor = GrpcPredictor(
+            address,
+            model_name=model_name,
+            timeout_seconds=timeout_seconds,
+            access=access,
+            retry_seconds=retry_seconds,
+            announce=announce,
+        )
+        predictor.hold_version()
+        return predictor
     path = Path(source)  # type: ignore[arg-type]
     if path.is_dir() and not holds_keras_model(path):
         return SavedModelPredictor(path)

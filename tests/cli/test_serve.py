@@ -8,6 +8,7 @@ import pytest
 import serving.local_server
 from keras_lstsr.cli import main as cli_main
 from serving.requests import RequestLimits
+from serving.security import ServerSecurity
 
 
 def run(monkeypatch, *arguments):
@@ -19,17 +20,21 @@ def run(monkeypatch, *arguments):
 
 def test_the_options_reach_the_server(monkeypatch, tmp_path):
     called = {}
+    monkeypatch.setenv("LSTSR_TOKEN", "secret")
     monkeypatch.setattr(
         serving.local_server, "serve", lambda folder, **options: called.update(options, at=folder)
     )
     code = run(
         monkeypatch, tmp_path, "--host", "0.0.0.0", "--port", 9000, "--model-name", "m",
-        "--poll", 0.5, "--max-pixels", 10, "--max-message", 1, "--workers", 2, "--max-requests", 3,
+        "--poll", 0.5, "--max-pixels", 10, "--max-message", 1, "--workers", 2,
+        "--max-requests", 3, "--grace", 2,
     )  # fmt: skip
     assert code in (0, None)
     assert called.pop("announce") is not None
+    assert called.pop("security") == ServerSecurity(token="secret")
     assert called == {
         "at": tmp_path,
+        "grace_seconds": 2.0,
         "host": "0.0.0.0",
         "port": 9000,
         "model_name": "m",

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from threading import Timer
+
+import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,13 +12,16 @@ from click.testing import CliRunner
 
 from keras_lstsr.artifacts.loading import weights_sha256
 from keras_lstsr.errors import ModelError, ServingError
+from keras_lstsr.inference import predictor as predictor_module
 from keras_lstsr.inference.predictor import (
     GrpcPredictor,
     KerasPredictor,
     SavedModelPredictor,
     load_predictor,
 )
-from keras_lstsr.testing.rasters import guide_values, lst_values
+from keras_lstsr.inference.scene import predict_scene
+from keras_lstsr.inference.tiles import TileSettings
+from keras_lstsr.testing.rasters import guide_values, lst_raster, lst_values, utm_grid
 from serving import client as client_module
 from serving.client import LstsrClient
 from serving.local_server import LocalServer
@@ -229,3 +237,103 @@ def test_a_server_wants_both_tensors_and_says_so(guided_client):
             "serving_default",
             {"lst_kelvin": lst_values(1, 8, 8, 1), "ndvi": guide_values(1, 8, 8, 1)},
         )
+
+
+class Breaking:
+    """A method that fails some times before it answers."""
+
+    def __init__(self, code, times, details=""):
+        self.code, self.times, self.details, self.calls = code, times, details, 0
+
+    def __call__(self, request, **options):
+        self.calls += 1
+        if self.calls <= self.times:
+            raise Failure(self.code, self.details)
+        return "answer"
+
+
+class Failure(grpc.RpcError):
+    def __init__(self, code, details):
+        super().__init__()
+        self.code, self.details = (lambda: code), (lambda: details)
+
+
+def test_pauses_between_tries_grow_and_end(client, monkeypatch):
+    clock, pauses = [0.0], []
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        clock[0] += seconds
+
+    monkeypatch.setattr(predictor_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(predictor_module.time, "sleep", sleep)
+    lines = []
+    monkeypatch.setattr(client, "announce", lines.append)
+    monkeypatch.setattr(client, "retry_seconds", 60.0)
+    monkeypatch.setattr(client, "_interrupted", False)
+    unavailable = grpc.StatusCode.UNAVAILABLE
+    assert client.invoke(Breaking(unavailable, 7), None) == "answer"
+    assert len(lines) == 1 and "trying again for 60 s" in lines[0]
+    for number, pause in enumerate(pauses):
+        longest = min(0.25 * 2**number, 8.0)
+        assert longest / 2 <= pause <= longest
+    clock[0], pauses[:] = 0.0, []
+    with pytest.raises(ServingError, match="cannot be reached"):
+        client.invoke(Breaking(unavailable, 10**6), None)
+    assert sum(pauses) == pytest.approx(60.0)
+    crowd = Breaking(grpc.StatusCode.RESOURCE_EXHAUSTED, 2, "Concurrent RPC limit exceeded!")
+    assert client.invoke(crowd, None) == "answer"
+    for code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED):
+        refusing = Breaking(code, 1)
+        with pytest.raises(ServingError, match=code.name):
+            client.invoke(refusing, None)
+        assert refusing.calls == 1
+
+
+@pytest.mark.slow
+def test_a_scene_ends_though_its_server_is_killed_and_started_again(
+    tiny_models_dir, tiny_model, tmp_path
+):
+    command = [sys.executable, "-m", "keras_lstsr.cli.main", "serve", str(tiny_models_dir)]
+    killed = subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, text=True)
+    started = []
+    scene = lst_raster(utm_grid((40, 40), 1000.0))
+    tiles = TileSettings(tile_pixels=16, overlap_pixels=0, batch_size=1)
+    try:
+        line = ""
+        while "Serving model lstsr" not in line:
+            line = killed.stdout.readline()
+            assert line, "the server ended early"
+        address = line.split(" at ")[1].split()[0]
+
+        def kill_and_start(done, total):
+            if done == 2:
+                killed.kill()
+                killed.wait()
+                port = int(address.rpartition(":")[2])
+                start = Timer(1.0, lambda: started.append(LocalServer(tiny_models_dir, port=port)))
+                start.start()
+
+        lines = []
+        with load_predictor(server=address, announce=lines.append) as predictor:
+            assert predictor.version == 2
+            served = predict_scene(scene, predictor, tiles=tiles, progress=kill_and_start)
+        assert started
+        assert len(lines) == 1 and "trying again" in lines[0]
+        expected = predict_scene(scene, KerasPredictor(tiny_model), tiles=tiles)
+        np.testing.assert_allclose(served["lst_kelvin"], expected["lst_kelvin"], rtol=0, atol=1e-3)
+    finally:
+        killed.kill()
+        killed.stdout.close()
+        for server in started:
+            server.stop()
+
+
+def test_a_server_that_comes_back_with_another_model_is_refused(tiny_models_dir, monkeypatch):
+    with LocalServer(tiny_models_dir, port=0) as server, LstsrClient(server.address) as client:
+        client._interrupted = True
+        assert client.predict(lst_values(1, 4, 4, 1)).lst_kelvin.shape == (1, 16, 16, 1)
+        assert not client._interrupted
+        client.version, client._interrupted = 1, True
+        with pytest.raises(ServingError, match="came back with another model"):
+            client.predict(lst_values(1, 4, 4, 1))
