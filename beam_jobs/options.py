@@ -10,7 +10,7 @@ from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
 
-from beam_jobs.publish import find
+from beam_jobs.publish import check_file_system, find
 from keras_lstsr.config.guides import GUIDES, guide_named
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.products import POLICIES
@@ -173,6 +173,7 @@ def _patterns(patterns: Sequence[str], option: str) -> list[str]:
         for pattern in patterns
     ]
     for pattern in absolute:
+        check_file_system(pattern, option)
         if not find(pattern):
             raise ConfigError(
                 "no file matches the pattern",

@@ -11,12 +11,14 @@ import json
 import shutil
 import uuid
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from keras_lstsr.errors import ConfigError
+from keras_lstsr.errors import ConfigError, MissingExtraError
+from keras_lstsr.files import trouble_within
 from keras_lstsr.records.schema import (
     DATASET_FILE,
     DEAD_LETTER_FILE,
@@ -27,6 +29,10 @@ from keras_lstsr.records.schema import (
     DeadLetter,
 )
 from keras_lstsr.records.summary import ShardReport
+
+# File systems beyond this machine, and the extra of Apache Beam that each needs.
+_EXTRAS = {"gs": "gcp", "s3": "aws", "azfs": "azure"}
+_MOST_REACH_SECONDS = 10.0
 
 COUNTERS = "keras_lstsr"
 """Namespace of the jobs' metrics."""
@@ -70,6 +76,50 @@ def check_output(output: str, *, overwrite: bool) -> None:
             path=output,
             field="output",
             action="Give another folder, or --overwrite to replace them.",
+        )
+
+
+def check_file_system(path: str, option: str) -> None:
+    """Asks the file system of a path, before anything is computed, whether it is there.
+
+    Raises:
+        MissingExtraError: If Beam lacks what this file system needs.
+        ConfigError: If there is no such file system, or it does not answer within 10 s, or refuses.
+    """
+    if is_local(path):
+        return
+    scheme = str(FileSystems.get_scheme(path))
+    extra = _EXTRAS.get(scheme)
+    lacking: Exception | None = None
+    problem: str | None = None
+    try:
+        FileSystems.get_filesystem(path)
+        problem = trouble_within(_MOST_REACH_SECONDS, lambda: FileSystems.exists(path))
+    except ValueError as error:
+        lacking = error
+        if extra is None:
+            raise ConfigError(
+                "no such file system",
+                path=path,
+                field=option,
+                found=f"{scheme}://",
+                expected=", ".join(f"{name}://" for name in _EXTRAS) + ", or a local folder",
+            ) from error
+    # Beam knows s3 without the library that it needs for it.
+    if lacking is not None or (scheme == "s3" and problem and find_spec("boto3") is None):
+        raise MissingExtraError(
+            f"{scheme}:// needs more of Apache Beam",
+            path=path,
+            field=option,
+            action=f"Install it with pip install 'apache-beam[{extra}]'.",
+        ) from lacking
+    if problem is not None:
+        raise ConfigError(
+            "the file system cannot be used",
+            path=path,
+            field=option,
+            found=problem,
+            action="Check the name of the bucket, your credentials and the network.",
         )
 
 

@@ -27,7 +27,13 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from beam_jobs.options import Inputs, build_parser, inputs_of
-from beam_jobs.publish import check_output, ensure_folder, remove_staging, staging_folder
+from beam_jobs.publish import (
+    check_file_system,
+    check_output,
+    ensure_folder,
+    remove_staging,
+    staging_folder,
+)
 from beam_jobs.shards import WriteShards
 from beam_jobs.transforms import (
     Cut,
@@ -99,8 +105,9 @@ def run(argv: Sequence[str] | None = None) -> DatasetMetadata | None:
     """
     options, flags = build_parser().parse_known_args(argv)
     beam_options = _beam_options(flags)
-    inputs = inputs_of(options)
     output = options.output
+    check_file_system(output, "output")
+    inputs = inputs_of(options)
     if FileSystems.get_scheme(output) is None:
         output = str(Path(output).expanduser().absolute())
     check_output(output, overwrite=options.overwrite)

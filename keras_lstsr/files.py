@@ -6,7 +6,8 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -17,6 +18,9 @@ from keras_lstsr.errors import LstsrError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+# The metadata of a very large records folder take some 100 MB.
+_MOST_JSON_BYTES, _MOST_YAML_BYTES = 2**28, 2**22
+_MOST_YAML_DEPTH = 64
 _PARTIAL_MARK = ".partial-"
 _Document = TypeVar("_Document", bound="BaseModel")
 
@@ -88,10 +92,13 @@ def read_mapping(
 
     language = "JSON" if path.suffix == ".json" else "YAML"
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if language == "JSON" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        most = _MOST_JSON_BYTES if language == "JSON" else _MOST_YAML_BYTES
+        text = file_bytes(path, most).decode("utf-8")
+        content = json.loads(text) if language == "JSON" else _yaml_content(text)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         found = getattr(error, "strerror", None) or error
+        if isinstance(error, RecursionError):
+            found = "values too deep in each other"
         problem = f"the file cannot be read as {language}"
         raise kind(problem, path=path, found=found, action=action) from error
     if content is None and language == "YAML":
@@ -100,6 +107,66 @@ def read_mapping(
         problem, found = "the file holds no values by name", type(content).__name__
         raise kind(problem, path=path, found=found, expected="a mapping", action=action)
     return content
+
+
+def file_bytes(path: Path, most_bytes: int) -> bytes:
+    """Reads a small file, but nothing that never ends: no pipe, no device, nothing huge.
+
+    Raises:
+        ValueError: If it is no regular file, or larger.
+        OSError: If it cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("no regular file")
+    with path.open("rb") as stream:
+        content = stream.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ValueError(f"more than {most_bytes} bytes")
+    return content
+
+
+def _yaml_content(text: str) -> Any:
+    """Reads YAML without aliases: a few lines of them stand for more than a memory holds."""
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError(f"the alias *{event.anchor}: write the value out")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        # PyYAML takes time with the square of the depth.
+        if depth > _MOST_YAML_DEPTH:
+            raise ValueError("values too deep in each other")
+    return yaml.safe_load(text)
+
+
+def trouble_within(seconds: float, look: Callable[[], object]) -> str | None:
+    """Tells what is wrong with a place that may not answer: a server, a bucket.
+
+    Args:
+        seconds: How long to wait for it.
+        look: Asks the place something; what it raises is the trouble. It runs in a thread, which
+            is left behind if it takes longer.
+
+    Returns:
+        The trouble in one line; None if ``look`` came back in time.
+    """
+    found: list[str | None] = [f"no answer within {seconds:g} s"]
+
+    def looking() -> None:
+        try:
+            look()
+            found.append(None)
+        # Each library of stores and buckets has errors of its own.
+        except Exception as error:
+            lines = str(error).strip().splitlines()
+            found.append(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
+
+    thread = threading.Thread(target=looking, name="lstsr-looking", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return found[-1]
 
 
 def validated(
@@ -128,6 +195,9 @@ def validated(
         if isinstance(content, dict):
             return document.model_validate(content)
         return document.model_validate_json(content)
+    except RecursionError as error:
+        problem = f"the {document.__name__} is damaged: values too deep in each other"
+        raise kind(problem, path=path, action=action) from error
     except ValidationError as error:
         first = error.errors()[0]
         problem = f"the {document.__name__} is damaged: {first['msg']}"

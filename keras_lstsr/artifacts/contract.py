@@ -15,17 +15,17 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from keras_lstsr.config.guides import GUIDES, guide_named
 from keras_lstsr.errors import ModelError
-from keras_lstsr.files import validated
+from keras_lstsr.files import file_bytes, validated
 
 CONTRACT_FILE = "contract.json"
 CONTRACT_SIGNATURE = "contract"
 CONTRACT_SIGNATURE_INPUT = "contract_version"
 CONTRACT_SIGNATURE_OUTPUT = "contract_json"
-SERVING_SIGNATURE = "serving_default"
+SERVING_SIGNATURE: Literal["serving_default"] = "serving_default"
 INPUT_NAME = "lst_kelvin"
 OUTPUT_NAME = "lst_kelvin_fine"
 STD_NAME = "lst_std_kelvin"
@@ -42,6 +42,10 @@ _LST_MEANING = "temperatures in kelvin"
 # phase of the whole raster.
 _STRIDE_FINE_PIXELS, _GUIDED_STRIDE_FINE_PIXELS = 64, 8
 _FINE_DIMENSIONS = ("batch", "fine_row", "fine_column", "channel")
+
+# Beyond them no model lies; a contract that says more would make its reader fill the memory.
+_MOST_TENSORS, _MOST_FACTOR, _MOST_PIXELS = 32, 64, 4096
+_MOST_BYTES = 2**26
 
 _Guide = TypeVar("_Guide")
 
@@ -68,8 +72,14 @@ class TensorContract(BaseModel):
     dimensions: tuple[str, ...] = ("batch", "row", "column", "channel")
     units: str = "kelvin"
     missing: str
-    valid_range: tuple[float, float] | None = None
+    valid_range: tuple[FiniteFloat, FiniteFloat] | None = None
     optional: bool = False
+
+    @model_validator(mode="after")
+    def _range_in_order(self) -> TensorContract:
+        if self.valid_range is not None and not self.valid_range[0] < self.valid_range[1]:
+            raise ValueError("valid_range: the least value must lie below the greatest")
+        return self
 
 
 LST_INPUT = TensorContract(
@@ -100,15 +110,37 @@ class Contract(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     contract_version: Literal[1, 2] = 1
-    model_version: int = Field(ge=0)
-    signature: str = SERVING_SIGNATURE
-    inputs: tuple[TensorContract, ...]
-    outputs: tuple[TensorContract, ...]
-    scale_factor: int = Field(ge=1)
-    minimum_size_pixels: int = Field(ge=1)
-    alignment_pixels: int = Field(ge=1)
-    margin_pixels: int = Field(default=0, ge=0)
+    model_version: int = Field(ge=0, lt=2**63)
+    signature: Literal["serving_default"] = SERVING_SIGNATURE
+    inputs: tuple[TensorContract, ...] = Field(min_length=1, max_length=_MOST_TENSORS)
+    outputs: tuple[TensorContract, ...] = Field(min_length=1, max_length=_MOST_TENSORS)
+    scale_factor: int = Field(ge=1, le=_MOST_FACTOR)
+    minimum_size_pixels: int = Field(ge=1, le=_MOST_PIXELS)
+    alignment_pixels: int = Field(ge=1, le=_MOST_PIXELS)
+    margin_pixels: int = Field(default=0, ge=0, le=_MOST_PIXELS)
     provenance: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _tensors_make_sense(self) -> Contract:
+        """Holds whoever wrote the contract to what the check of an input relies on."""
+        for kind, tensors in (("inputs", self.inputs), ("outputs", self.outputs)):
+            names = [tensor.name for tensor in tensors]
+            if len(set(names)) < len(names):
+                raise ValueError(f"{kind}: a name stands twice")
+            for tensor in tensors:
+                if len(tensor.shape) != 4 or tensor.shape[3] != 1:
+                    raise ValueError(f"{kind}: {tensor.name} is no [batch, row, column, 1]")
+        if self.inputs[0].name != INPUT_NAME:
+            raise ValueError(f"inputs: the first is not {INPUT_NAME}")
+        for tensor in self.inputs:
+            if tensor.valid_range is None:
+                raise ValueError(f"inputs: {tensor.name} has no valid_range")
+        low, high = self.inputs[0].valid_range or VALID_RANGE_KELVIN
+        if low < VALID_RANGE_KELVIN[0] or high > VALID_RANGE_KELVIN[1]:
+            raise ValueError(f"inputs: {INPUT_NAME} beyond {VALID_RANGE_KELVIN} kelvin")
+        if not self.gives(OUTPUT_NAME):
+            raise ValueError(f"outputs: no {OUTPUT_NAME}")
+        return self
 
     @classmethod
     def of_model(
@@ -172,12 +204,12 @@ class Contract(BaseModel):
         """
         path = Path(saved_model) / CONTRACT_FILE
         try:
-            text = path.read_bytes()
-        except OSError as error:
+            text = file_bytes(path, _MOST_BYTES)
+        except (OSError, ValueError) as error:
             raise ModelError(
                 "the SavedModel has no readable contract",
                 path=path,
-                found=error.strerror,
+                found=getattr(error, "strerror", None) or error,
                 action="Export the model with `keras-lstsr export MODEL --output models/lstsr`.",
             ) from error
         return cls.from_json(text, source=path)

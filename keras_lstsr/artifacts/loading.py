@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
+import zipfile
 from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -32,6 +33,7 @@ PRETRAINED = "pretrained"
 WEIGHTS_FOLDER = Path(__file__).resolve().parent.parent / "weights"
 
 _SIZES_TRIED_PIXELS = (*range(1, 17), 24, 32, 48, 64, 128)
+_MOST_UNPACKED_BYTES = 2**26
 _PROBE_KELVIN = 290.0
 # What `pretrain` wrote before there were model folders.
 _OLD_MODEL, _OLD_CARD = "guided.keras", "guided.json"
@@ -157,8 +159,11 @@ def load_keras_model(file: Path) -> keras.Model:
     import keras_lstsr.models  # noqa: F401  # registers the layers; Keras finds them by name
 
     try:
-        return keras.models.load_model(file, compile=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        _check_archive(file)
+        # Code in the file, such as a Lambda layer's, is refused and not run.
+        return keras.models.load_model(file, compile=False, safe_mode=True)
+    # A file that somebody made up fails anywhere within Keras, h5py or zipfile.
+    except Exception as error:
         raise ModelError(
             "Keras cannot read the model",
             path=file,
@@ -166,6 +171,25 @@ def load_keras_model(file: Path) -> keras.Model:
             expected="a .keras file written by keras-lstsr",
             action="Train or copy it again.",
         ) from error
+
+
+def _check_archive(file: Path) -> None:
+    """Refuses a .keras file that would unpack to far more than it is.
+
+    Raises:
+        ValueError: If it does, or holds names that lead elsewhere.
+        BadZipFile: If it is no archive.
+    """
+    most = max(_MOST_UNPACKED_BYTES, 4 * file.stat().st_size)
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > most:
+        raise ValueError(f"the archive unpacks to {unpacked} bytes")
+    for entry in entries:
+        parts = PurePosixPath(entry.filename.replace("\\", "/")).parts
+        if ".." in parts or entry.filename.startswith(("/", "\\")):
+            raise ValueError(f"the archive holds {entry.filename!r}")
 
 
 def model_contract(

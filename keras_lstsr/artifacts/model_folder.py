@@ -190,6 +190,13 @@ class ModelCard(BaseModel):
         """Reads ``guided.json``, as it was before there was ``card.json``."""
         if not isinstance(content, dict) or "dataset" not in content:
             return content
+        try:
+            return cls._from_older(content)
+        except (AttributeError, TypeError, KeyError) as error:
+            raise ValueError("neither a card nor one of the older layout") from error
+
+    @staticmethod
+    def _from_older(content: dict[str, Any]) -> dict[str, Any]:
         dataset = content["dataset"]
         pairs, scenes = dataset.get("files", {}), dataset.get("fine_scenes", {})
         learnt = {
@@ -307,6 +314,10 @@ class ModelFolder:
             ModelError: If run.json is missing, or one of the files is damaged.
         """
         run = self._run_as_it_is()
+        for name in ("run_name", "dataset_fingerprint"):
+            kind = type(run.get(name, "")).__name__
+            problem = "the RunInfo is damaged"
+            ModelError.unless(kind == "str", name, kind, "a text", problem, path=self.run)
         provenance: dict[str, Any] = {
             "run_name": run.get("run_name", self.path.resolve().name),
             "dataset_fingerprint": run.get("dataset_fingerprint", ""),

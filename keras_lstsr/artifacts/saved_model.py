@@ -217,7 +217,8 @@ def load_saved_model(path: Path) -> Any:
 
     try:
         loaded = tf.saved_model.load(str(path))
-    except (OSError, ValueError, KeyError, IndexError, TypeError, tf.errors.OpError) as error:
+    # A SavedModel that somebody damaged fails anywhere within TensorFlow.
+    except Exception as error:
         raise ModelError(
             "the SavedModel cannot be loaded",
             path=path,

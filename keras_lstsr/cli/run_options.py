@@ -48,12 +48,15 @@ class RunOptions:
 
         Raises:
             MissingExtraError: If MLflow is wanted and not installed.
+            ConfigError: If its store does not answer.
         """
         if not self.mlflow:
             return None
         from keras_lstsr.training.tracking import Tracker
 
-        return Tracker(experiment=self.experiment, tracking_uri=self.tracking_uri)
+        tracker = Tracker(experiment=self.experiment, tracking_uri=self.tracking_uri)
+        tracker.check_reachable()
+        return tracker
 
 
 settings_option: Decorator = click.option(

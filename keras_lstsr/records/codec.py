@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, TypeVar, cast
@@ -12,6 +13,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from pyproj import CRS
+from pyproj.exceptions import CRSError
 
 from keras_lstsr.errors import RecordsError
 from keras_lstsr.grids.grid import Grid
@@ -153,6 +155,19 @@ def decode_sample(serialized: bytes) -> Sample:
     Raises:
         RecordsError: If the record is damaged, lacks a feature or is of another schema version.
     """
+    try:
+        return _decoded(serialized)
+    # What is not text, no CRS, no number or no shape: any of its bytes may be wrong.
+    except (ValueError, TypeError, CRSError, ArithmeticError) as error:
+        lines = str(error).splitlines()
+        raise RecordsError(
+            "the record is damaged",
+            found=f"{type(error).__name__}: {lines[0] if lines else ''}",
+            action=PREPARE_AGAIN,
+        ) from error
+
+
+def _decoded(serialized: bytes) -> Sample:
     example = _example_class()()
     try:
         example.ParseFromString(serialized)
@@ -234,7 +249,10 @@ def _raster(features: Any, prefix: str) -> tuple[NDArray[np.float32], Encoding]:
     shape = _int64(features, f"{prefix}/shape")
     raw = _bytes(features, f"{prefix}/values")
     RecordsError.unless(
-        dtype in STORED_DTYPES and len(raw) == np.prod(shape) * np.dtype(dtype).itemsize,
+        dtype in STORED_DTYPES
+        and len(shape) == 2
+        and min(shape) > 0
+        and len(raw) == math.prod(shape) * np.dtype(dtype).itemsize,
         prefix,
         f"{len(raw)} bytes of {dtype} for {shape}",
         " or ".join(STORED_DTYPES),
@@ -246,6 +264,11 @@ def _raster(features: Any, prefix: str) -> tuple[NDArray[np.float32], Encoding]:
         return stored.astype(np.float32), Encoding()
     scale, offset = np.frombuffer(_bytes(features, f"{prefix}/scale_offset"), "<f8").tolist()
     (fill,) = _int64(features, f"{prefix}/fill")
+    problem = "the record's raster is damaged"
+    finite = math.isfinite(scale) and math.isfinite(offset)
+    RecordsError.unless(
+        finite, f"{prefix}/scale_offset", (scale, offset), "finite numbers", problem
+    )
     values = (stored.astype(np.float64) * scale + offset).astype(np.float32)
     values[stored == fill] = np.nan
     return values, Encoding(dtype, scale, offset, fill)

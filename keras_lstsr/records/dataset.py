@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from keras_lstsr.records.arrays import FloatArray, filled_up, task_view, turned_values
 from keras_lstsr.records.batch_settings import SPREAD, TRULY_FINE, BatchSettings
+from keras_lstsr.records.checking import check_decoding
 from keras_lstsr.records.codec import decode_sample
 from keras_lstsr.records.reading import SHARDS_AT_A_TIME, check_split, decoded_split, input_side
 from keras_lstsr.records.variation import FEEDING_THREADS, CropBatches
@@ -81,6 +82,7 @@ def make_dataset(
         samples = decoded_split(Path(records_dir), split, files, count, settings)
         batches = CropBatches(samples, settings, factor, seed)
         return _crop_dataset(batches, settings, factor, first_batch)
+    check_decoding(files, split, metadata)  # type: ignore[arg-type]  # check_split checked it
     side = input_side(metadata, settings)
     fine = side * factor
     shapes = [(side, side), *[(fine, fine)] * (len(settings.guides) + 1), ()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from os import PathLike
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from keras_lstsr.config.guides import guide_named
 from keras_lstsr.errors import RecordsError
 from keras_lstsr.records.arrays import Rasters, task_view
 from keras_lstsr.records.batch_settings import BatchSettings
-from keras_lstsr.records.codec import decode_sample
+from keras_lstsr.records.checking import checked_samples, checked_shards
 from keras_lstsr.records.sample import Sample
 from keras_lstsr.records.schema import (
     SPLITS,
@@ -22,7 +22,6 @@ from keras_lstsr.records.schema import (
     require_truth,
 )
 from keras_lstsr.records.store import stored
-from keras_lstsr.records.tfrecord import read_shard
 
 # Shards read at a time; the order of records depends on it, so it is fixed.
 SHARDS_AT_A_TIME = 8
@@ -34,7 +33,7 @@ def split_files(
     """Lists the shards of a split, in order.
 
     Raises:
-        RecordsError: If the split is unknown or empty, or a shard is missing.
+        RecordsError: If the split is unknown or empty, or a shard is missing or changed.
     """
     folder = Path(records_dir)
     metadata = load_metadata(folder) if metadata is None else metadata
@@ -51,16 +50,7 @@ def split_files(
             action="Prepare the records again with another --split_seed, other --split_fractions, "
             "a smaller --patch_size or more data.",
         )
-    files = [folder / shard.file for shard in metadata.shards[known]]
-    if missing := [path.name for path in files if not path.is_file()]:
-        raise RecordsError(
-            "shards are missing",
-            path=folder,
-            found=f"no {', '.join(missing[:3])}",
-            expected=f"{len(files)} shards of split {split}",
-            action="Copy the whole folder again, or prepare the records again.",
-        )
-    return files
+    return checked_shards(folder, known, metadata)
 
 
 def iterate_samples(
@@ -71,9 +61,21 @@ def iterate_samples(
     Raises:
         RecordsError: If the folder, the split or a shard is missing, empty or damaged.
     """
-    records = (record for path in split_files(records_dir, split) for record in read_shard(path))
-    for record in islice(records, limit):
-        yield decode_sample(record)
+    metadata = load_metadata(records_dir)
+    files = split_files(records_dir, split, metadata)
+    yield from islice(chain.from_iterable(samples_by_shard(files, split, metadata)), limit)
+
+
+def samples_by_shard(
+    files: list[Path], split: str, metadata: DatasetMetadata
+) -> list[Iterator[Sample]]:
+    """Returns for each shard of a split what yields its samples, checked."""
+    known = SPLITS[SPLITS.index(split)]  # split_files checked it
+    shards = metadata.shards[known]
+    return [
+        checked_samples(path, shard, known, metadata)
+        for path, shard in zip(files, shards, strict=True)
+    ]
 
 
 def check_split(
@@ -122,25 +124,19 @@ def decoded_split(
     Raises:
         RecordsError: If a shard is damaged, samples are lost, or there is no room for them.
     """
-    records = _interleave([read_shard(path) for path in files])
+    checked = _interleave(samples_by_shard(files, split, load_metadata(folder)))
     steps = settings.steps
-    views = (task_view(sample, step) for sample in map(decode_sample, records) for step in steps)
+    views = (task_view(sample, step) for sample in checked for step in steps)
     samples = stored(views, in_memory=settings.cache)
-    if len(samples) != count * len(steps):
-        raise RecordsError(
-            f"the shards of the split {split} are not complete",
-            path=folder,
-            found=f"{len(samples) // len(steps)} samples",
-            expected=count,
-            action="Copy the whole folder again, or prepare the records again.",
-        )
+    held = len(samples) // len(steps)
+    RecordsError.unless(held == count, f"counts.{split}", held, count, "samples are lost")
     return samples
 
 
-def _interleave(shards: list[Iterator[bytes]]) -> Iterator[bytes]:
-    """Takes a record of each open shard in turn, in the order of tf.data's ``interleave``."""
+def _interleave(shards: list[Iterator[Sample]]) -> Iterator[Sample]:
+    """Takes a sample of each open shard in turn, in the order of tf.data's ``interleave``."""
     waiting = deque(shards)
-    slots: list[Iterator[bytes] | None] = [None] * min(SHARDS_AT_A_TIME, len(shards))
+    slots: list[Iterator[Sample] | None] = [None] * min(SHARDS_AT_A_TIME, len(shards))
     while waiting or any(slots):
         for number, shard in enumerate(slots):
             if shard is None and waiting:

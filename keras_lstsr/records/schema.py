@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections import Counter
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
 from affine import Affine
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 from pyproj import CRS
 
 from keras_lstsr.errors import RecordsError
@@ -37,6 +38,9 @@ ORIGINS: tuple[Origin, ...] = ("observed", "degraded")
 
 # LST is cut together with its guides on the grid that is this much finer: 1 km to 250 m.
 SCALE_FACTOR = 4
+
+# LST pixels along a sample's side; a MODIS tile has 1200.
+_MOST_SIDE = 4096
 
 PREPARE_AGAIN = "Prepare the records again with keras-lstsr prepare."
 
@@ -153,9 +157,10 @@ class Relation(_Document):
 class ShardInfo(_Document):
     """One shard: its file name, number of records and checksum."""
 
-    file: str
-    records: int
-    sha256: str
+    # A bare name: whoever made the folder, no other file is read.
+    file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,200}$")
+    records: int = Field(ge=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
 class SourceInfo(_Document):
@@ -283,12 +288,12 @@ class DatasetMetadata(_Document):
     schema_version: int
     package_version: str
     fingerprint: str
-    patch_size: int
-    stride: int
-    scale_factor: int
+    patch_size: int = Field(ge=1, le=_MOST_SIDE)
+    stride: int = Field(ge=1)
+    scale_factor: Literal[4]  # SCALE_FACTOR
     guides: list[str]
     has_truth: bool
-    counts: dict[Split, int]
+    counts: dict[Split, NonNegativeInt]
     counts_by_day_night: dict[Split, dict[str, int]]
     counts_by_origin: dict[Split, dict[Origin, int]]
     counts_by_sensor: dict[Split, dict[str, int]] = Field(default_factory=dict)
@@ -341,7 +346,34 @@ def load_metadata(records_dir: str | PathLike[str]) -> DatasetMetadata:
             expected=SCHEMA_VERSION,
             action=_making_anew(content) if version == 1 else PREPARE_AGAIN,
         )
-    return validated(DatasetMetadata, content, RecordsError, path=path, action=PREPARE_AGAIN)
+    metadata = validated(DatasetMetadata, content, RecordsError, path=path, action=PREPARE_AGAIN)
+    _check_counts(metadata, path)
+    return metadata
+
+
+def _check_counts(metadata: DatasetMetadata, path: Path) -> None:
+    """Compares what ``dataset.json`` says with itself."""
+    problem = "the metadata contradict themselves"
+    for name in ("counts", "shards"):
+        found = sorted(getattr(metadata, name))
+        RecordsError.unless(
+            found == sorted(SPLITS), name, found, sorted(SPLITS), problem, path=path
+        )
+    for split in SPLITS:
+        shards = metadata.shards[split]
+        total = sum(shard.records for shard in shards)
+        RecordsError.unless(
+            metadata.counts[split] == total,
+            f"counts.{split}",
+            metadata.counts[split],
+            f"{total}, the sum over its shards",
+            problem,
+            path=path,
+            action=PREPARE_AGAIN,
+        )
+    files = Counter(shard.file for split in SPLITS for shard in metadata.shards[split])
+    twice = sorted(name for name, times in files.items() if times > 1)
+    RecordsError.unless(not twice, "shards", ", ".join(twice), "each file once", problem, path=path)
 
 
 def require_truth(metadata: DatasetMetadata, folder: str | PathLike[str], purpose: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 import struct
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from os import PathLike
@@ -56,23 +57,36 @@ def shard_bytes(records: Iterable[bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def read_shard(path: str | PathLike[str]) -> Iterator[bytes]:
+def read_shard(path: str | PathLike[str], *, most_bytes: int = 2**30) -> Iterator[bytes]:
     """Yields the records of a gzip-compressed TFRecord file.
 
     The record checksums are skipped: gzip's own CRC-32 covers the same bytes.
 
+    Args:
+        path: The file.
+        most_bytes: A record that says to be larger is not read.
+
     Raises:
-        RecordsError: If the file is truncated or no gzip-compressed TFRecord file.
+        RecordsError: If the file is truncated or no gzip-compressed TFRecord file, or a record is
+            too large.
     """
     try:
         with gzip.open(Path(path), "rb") as stream:
             while header := stream.read(_LENGTH.size + _CRC.size):
                 (length,) = _LENGTH.unpack_from(header)
+                RecordsError.unless(
+                    length <= most_bytes,
+                    "record length",
+                    f"{length} bytes",
+                    f"at most {most_bytes}",
+                    "the record is larger than its sample can be",
+                    path=path,
+                )
                 body = stream.read(length + _CRC.size)
                 if len(body) != length + _CRC.size:
                     raise EOFError("the last record is cut off")
                 yield body[:length]
-    except (OSError, EOFError, struct.error) as error:
+    except (OSError, EOFError, struct.error, zlib.error) as error:
         raise RecordsError(
             "the shard cannot be read",
             path=path,

@@ -132,13 +132,15 @@ def write_made_records(
 
     Args:
         folder: Where to.
-        counts: Samples by split; they are numbered from 0, 100 and 200 on.
+        counts: Samples by split; they are numbered from 0, 100 and 200 on; those of
+            ``coordinate_sample``, which get warmer by 1 K each, from 0, 25 and 50 on.
         make: Makes a sample of a number and a split.
         num_shards: Shards of each split.
         **options: Of ``make``.
     """
+    apart = 25 if make is coordinate_sample else 100
     samples = [
-        make(100 * i + number, split, **options)
+        make(apart * i + number, split, **options)
         for i, split in enumerate(SPLITS)
         for number in range(counts.get(split, 0))
     ]

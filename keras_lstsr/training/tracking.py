@@ -6,6 +6,7 @@ import importlib
 import logging
 import os
 import re
+import socket
 import warnings
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
@@ -20,6 +21,7 @@ from keras_lstsr import __version__
 from keras_lstsr.artifacts.model_folder import InitialWeights, ModelFolder, RunInfo
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError, MissingExtraError
+from keras_lstsr.files import trouble_within
 
 EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -28,6 +30,16 @@ MODEL_REQUIREMENTS = ("tensorflow", "keras", "numpy", "pydantic", "pyyaml", "clo
 # MLflow refuses longer parameter values and dataset digests.
 LONGEST_PARAMETER = 6000
 LONGEST_DIGEST = 36
+
+MOST_REACH_SECONDS = 10.0
+_SCHEMES_OF_FILES = ("", "file", "sqlite")
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+# While it is only looked for, a store that does not answer is not asked again and again.
+_IMPATIENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
+    "MLFLOW_SQLALCHEMYSTORE_MAX_RETRIES": "0",
+}
 
 
 class Tracker:
@@ -65,6 +77,52 @@ class Tracker:
         """``tracking_uri`` if it may be written to a file: None where it holds a password."""
         return None if urlsplit(self.tracking_uri).password else self.tracking_uri
 
+    def check_reachable(self, tracking_uri: str | None = None) -> None:
+        """Asks the store something, before anything is computed.
+
+        MLflow itself tries a store that is away for minutes, without a word.
+
+        Args:
+            tracking_uri: The store; by default the one where new runs will be kept.
+
+        Raises:
+            ConfigError: If it does not answer within 10 s, or refuses.
+        """
+        uri = tracking_uri or self._tracking_uri or self.tracking_uri
+        problem = trouble_within(MOST_REACH_SECONDS, lambda: self._ask(uri))
+        if problem is not None:
+            raise ConfigError(
+                "MLflow's store cannot be used",
+                field="tracking_uri",
+                found=f"{_without_password(uri)}: {problem}",
+                action="Start it or correct --tracking-uri (MLFLOW_TRACKING_URI), or run without "
+                "MLflow: --no-mlflow.",
+            )
+
+    def _ask(self, uri: str) -> None:
+        parts = urlsplit(uri)
+        if parts.hostname and parts.scheme not in _SCHEMES_OF_FILES:
+            port = parts.port or _PORTS.get(parts.scheme.partition("+")[0], 443)
+            socket.create_connection((parts.hostname, port), timeout=MOST_REACH_SECONDS).close()
+        before = {name: os.environ.get(name) for name in _IMPATIENT}
+        os.environ.update(_IMPATIENT)
+        try:
+            client = self._mlflow.MlflowClient(tracking_uri=uri)
+            name = self._experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "Default"
+            experiment = client.get_experiment_by_name(name)
+            location = getattr(experiment, "artifact_location", None)
+            if location and urlsplit(location).scheme not in ("", "file", "mlflow-artifacts"):
+                registry = importlib.import_module(
+                    "mlflow.store.artifact.artifact_repository_registry"
+                )
+                registry.get_artifact_repository(location).list_artifacts()
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
     def start(
         self,
         *,
@@ -93,12 +151,13 @@ class Tracker:
             The run's id.
 
         Raises:
-            ConfigError: If the run to continue is not there.
+            ConfigError: If the store cannot be reached, or the run to continue is not there.
         """
         mlflow = self._mlflow
         uri = self._tracking_uri or (tracking_uri if run_id else None)
         if uri:
             mlflow.set_tracking_uri(uri)
+        self.check_reachable(uri)
         # Taken away, or MLflow would hand the launched run to the nested ones as well.
         launched = os.environ.pop("MLFLOW_RUN_ID", None)
         nested = mlflow.active_run() is not None
@@ -237,6 +296,12 @@ def _tags_of(initial: InitialWeights | None) -> dict[str, str]:
     if initial is None:
         return {}
     return {"init": initial.name, "init_weights_sha256": initial.weights_sha256}
+
+
+def _without_password(uri: str) -> str:
+    """Returns an address as it may be printed."""
+    password = urlsplit(uri).password
+    return uri.replace(f":{password}@", ":***@") if password else uri
 
 
 def flatten(config: BaseModel) -> dict[str, Any]:

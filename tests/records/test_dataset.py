@@ -249,8 +249,6 @@ def test_version_1_is_refused_with_the_command_that_makes_it_anew(tmp_path):
 
 
 def test_missing_shards_and_lost_records_are_noticed(records):
-    import tensorflow as tf
-
     folder = records(shards=3)
     files = split_files(folder, "train")
     content = files[1].read_bytes()
@@ -258,10 +256,10 @@ def test_missing_shards_and_lost_records_are_noticed(records):
     with pytest.raises(RecordsError, match=r"shards are missing.*train-00001-of-00003"):
         use(folder)
     files[1].write_bytes(files[0].read_bytes()[:0])
-    with pytest.raises(tf.errors.FailedPreconditionError, match="expected to contain 12"):
-        batches(ds.make_dataset(folder, "train", sized(PLAIN, 4), training=False))
+    with pytest.raises(RecordsError, match=r"train-00001.*sha256.*dataset\.json"):
+        ds.make_dataset(folder, "train", sized(PLAIN, 4), training=False)
     files[1].write_bytes(content[:-30])
-    with pytest.raises(RecordsError, match="cannot be read"):
+    with pytest.raises(RecordsError, match=r"train-00001.*sha256.*dataset\.json"):
         list(iterate_samples(folder, "train"))
 
 

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import keras
@@ -13,7 +15,7 @@ import pytest
 
 from keras_lstsr.errors import ConfigError, MissingExtraError
 from keras_lstsr.testing.training import Killed, killing, with_settings
-from keras_lstsr.training import fit
+from keras_lstsr.training import fit, tracking
 from keras_lstsr.training.fit import train
 from keras_lstsr.training.run_folder import RunFolder
 from keras_lstsr.training.tracking import Tracker, log_evaluation
@@ -180,3 +182,37 @@ def test_without_mlflow_installed(monkeypatch):
 def test_training_itself_needs_no_mlflow():
     code = "import sys; sys.modules['mlflow'] = None; import keras_lstsr.training.fit"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, env=dict(os.environ))
+
+
+def silent_server():
+    """Takes connections and never answers."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    return listening, f"http://user:hidden@127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("store", ["dead", "silent", "no such kind", "a file in its way"])
+def test_a_store_that_cannot_be_used_is_told_at_once(store, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    listening, silent = silent_server()
+    uri = {
+        "dead": "http://127.0.0.1:9",
+        "silent": silent,
+        "no such kind": "gopher://127.0.0.1:9/x",
+        "a file in its way": f"sqlite:///{tmp_path}/file/mlflow.db",
+    }[store]
+    monkeypatch.setattr(tracking, "MOST_REACH_SECONDS", 3.0)
+    start = time.monotonic()
+    with listening, pytest.raises(ConfigError, match=r"tracking_uri.*--no-mlflow") as caught:
+        Tracker(tracking_uri=uri).check_reachable()
+    assert time.monotonic() - start < 10
+    assert "hidden" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bucket_of_artifacts_that_cannot_be_used_is_told_at_once(store, monkeypatch):
+    client = mlflow.MlflowClient(store)
+    client.create_experiment("in a bucket", artifact_location="s3://no-such-bucket/x")
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(ConfigError, match=r"tracking_uri.*boto3"):
+        Tracker(tracking_uri=store, experiment="in a bucket").check_reachable()
+    Tracker(tracking_uri=store).check_reachable()
