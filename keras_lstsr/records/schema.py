@@ -8,6 +8,7 @@ the only place that knows the names; it imports no TensorFlow.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections import Counter
 from os import PathLike
@@ -157,10 +158,9 @@ class Relation(_Document):
 class ShardInfo(_Document):
     """One shard: its file name, number of records and checksum."""
 
-    # A bare name: whoever made the folder, no other file is read.
-    file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,200}$")
-    records: int = Field(ge=0)
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    file: str
+    records: NonNegativeInt
+    sha256: str
 
 
 class SourceInfo(_Document):
@@ -361,6 +361,17 @@ def _check_counts(metadata: DatasetMetadata, path: Path) -> None:
         )
     for split in SPLITS:
         shards = metadata.shards[split]
+        for number, shard in enumerate(shards):
+            # A bare name: whoever made the folder, no other file is read.
+            RecordsError.unless(
+                re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}", shard.file) is not None,
+                f"shards.{split}.{number}.file",
+                repr(shard.file[:100]),
+                "a bare file name",
+                "the metadata are damaged",
+                path=path,
+                action=PREPARE_AGAIN,
+            )
         total = sum(shard.records for shard in shards)
         RecordsError.unless(
             metadata.counts[split] == total,

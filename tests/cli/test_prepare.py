@@ -69,4 +69,4 @@ def test_a_file_system_that_does_not_answer_is_given_up(monkeypatch):
 
     monkeypatch.setattr(publish.FileSystems, "exists", refuse)
     with pytest.raises(ConfigError, match="PermissionError: no credentials"):
-        publish.check_file_system("s3://b/c", "output")
+        publish.check_file_system("gs://b/c", "output")

@@ -321,7 +321,9 @@ def test_a_scene_ends_though_its_server_is_killed_and_started_again(
         assert started
         assert len(lines) == 1 and "trying again" in lines[0]
         expected = predict_scene(scene, KerasPredictor(tiny_model), tiles=tiles)
-        np.testing.assert_allclose(served["lst_kelvin"], expected["lst_kelvin"], rtol=0, atol=1e-3)
+        np.testing.assert_allclose(
+            served["lst_kelvin_fine"], expected["lst_kelvin_fine"], rtol=0, atol=1e-3
+        )
     finally:
         killed.kill()
         killed.stdout.close()
