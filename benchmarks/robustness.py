@@ -22,7 +22,13 @@ import click
 
 from keras_lstsr.errors import LstsrError
 from keras_lstsr.records.rasters import LST, RasterReader
-from keras_lstsr.testing import damaged_granules, hostile_rasters
+from keras_lstsr.testing import (
+    damaged_granules,
+    damaged_records,
+    hostile_models,
+    hostile_rasters,
+    hostile_requests,
+)
 from keras_lstsr.testing.robustness import ACCEPTED, Round, Section, Trial, run_trials, table
 
 _RUNS = 20
@@ -88,6 +94,9 @@ SECTIONS: dict[str, Section] = {
     "granules": damaged_granules.trials,
     "rasters": hostile_rasters.trials,
     "job": job_trials,
+    "records": damaged_records.trials,
+    "models": hostile_models.trials,
+    "requests": hostile_requests.trials,
 }
 """Others have modules of their own in ``keras_lstsr.testing``."""
 

@@ -14,6 +14,8 @@ from keras_lstsr.artifacts.model_folder import ModelFolder, card_of
 from keras_lstsr.artifacts.saved_model import load_saved_model
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError, ModelError
+from keras_lstsr.testing import hostile_models
+from keras_lstsr.testing.robustness import ACCEPTED, Round, judged
 
 CONTRACT = json.loads(
     Contract.of_model(
@@ -167,3 +169,9 @@ def test_what_is_no_saved_model_is_one_error(tmp_path, content):
     (tmp_path / "saved_model.pb").write_bytes(content)
     with pytest.raises(ModelError, match=r"cannot be loaded|was not exported by"):
         load_saved_model(tmp_path)
+
+
+def test_a_small_part_of_the_benchmark(tmp_path):
+    for trial in hostile_models.trials(Round(tmp_path, 7, 15)):
+        verdict, text = judged(trial)
+        assert verdict in ACCEPTED, f"{trial.name}: {verdict}: {text}"

@@ -20,7 +20,9 @@ from keras_lstsr.records.dataset import make_dataset
 from keras_lstsr.records.feed import SampleFeed
 from keras_lstsr.records.reading import iterate_samples
 from keras_lstsr.records.tfrecord import masked_crc32c, read_shard, shard_bytes
+from keras_lstsr.testing import damaged_records
 from keras_lstsr.testing.records import coordinate_sample
+from keras_lstsr.testing.robustness import ACCEPTED, Round, judged
 
 SETTINGS = BatchSettings(batch_size=2, augment=False, shuffle_buffer=0)
 READERS = {
@@ -211,3 +213,9 @@ def test_a_record_is_not_read_beyond_its_limit(tmp_path):
     assert list(read_shard(path, most_bytes=100)) == [bytes(100)]
     with pytest.raises(RecordsError, match="found 100 bytes; expected at most 99"):
         list(read_shard(path, most_bytes=99))
+
+
+def test_a_small_part_of_the_benchmark(tmp_path):
+    for trial in damaged_records.trials(Round(tmp_path, 7, 32)):
+        verdict, text = judged(trial)
+        assert verdict in ACCEPTED, f"{trial.name}: {verdict}: {text}"
