@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from keras_lstsr.config.guides import GUIDES, guide_named
 from keras_lstsr.errors import ModelError
 from keras_lstsr.files import file_bytes, validated
+from keras_lstsr.grids.values import VALID_LST_KELVIN, range_refusal
 
 CONTRACT_FILE = "contract.json"
 CONTRACT_SIGNATURE = "contract"
@@ -30,12 +31,6 @@ INPUT_NAME = "lst_kelvin"
 OUTPUT_NAME = "lst_kelvin_fine"
 STD_NAME = "lst_std_kelvin"
 FOLLOWED_NAME = "guide_followed"
-
-# Colder than any ground ever measured from space (about 175 K, East Antarctica) and hotter than
-# any (about 354 K, Lut desert), with room for sensor error; Celsius (-60…80) and raw integers of
-# MODIS (7500…65535) lie far outside, and so does a fill value of 0.
-VALID_RANGE_KELVIN = (150.0, 400.0)
-_LST_MEANING = "temperatures in kelvin"
 
 # The deepest single-image network halves the fine grid six times, the guided one three times:
 # windows that start at multiples of this many fine pixels are seen by every such network in the
@@ -85,7 +80,7 @@ class TensorContract(BaseModel):
 LST_INPUT = TensorContract(
     name=INPUT_NAME,
     missing="NaN; a missing pixel gives missing fine pixels",
-    valid_range=VALID_RANGE_KELVIN,
+    valid_range=VALID_LST_KELVIN,
 )
 
 
@@ -371,33 +366,17 @@ def check_range(
     """
     if tensor.valid_range is None:
         return
-    low, high = tensor.valid_range
-    present = values[~np.isnan(values)]
-    outside = (present < low) | (present > high)
-    if not outside.any():
-        return
-    of_lst = tensor.name == INPUT_NAME
-    raise ModelError(
-        f"these values cannot be {_LST_MEANING if of_lst else guide_meaning(tensor.name)}",
+    refusal = range_refusal(
+        values[~np.isnan(values)],
+        tensor.valid_range,
+        "lst" if tensor.name == INPUT_NAME else tensor.name,
+        ModelError,
         field=name or tensor.name,
-        found=f"{np.count_nonzero(outside)} of {present.size} values outside the range; values "
-        f"run from {present.min():.6g} to {present.max():.6g}, median {np.median(present):.6g}",
-        expected=f"{low:g} to {high:g}{_unit_text(tensor.units)}, NaN where missing",
-        action=_unit_hint(present, low, high) if of_lst else _guide_hint(tensor.name),
     )
+    if refusal is not None:
+        raise refusal
 
 
 def _unit_text(units: str) -> str:
     """Returns a unit as it follows a number in a sentence; nothing where there is none."""
     return "" if units == "1" else f" {units}"
-
-
-def _unit_hint(present: NDArray[np.floating], low: float, high: float) -> str:
-    median = float(np.median(present))
-    if low <= median <= high:
-        return "Mark fill values and other outliers as NaN, e.g. give the fill value with --nodata."
-    if -100 <= median < 100:
-        return "They look like degrees Celsius: add 273.15, or give --unit celsius."
-    if low <= 0.02 * median <= high:
-        return "They look like MODIS's integers: multiply by 0.02, or give --scale 0.02 --nodata 0."
-    return "Convert them to kelvin: give their scale, offset and unit."

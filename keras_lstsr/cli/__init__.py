@@ -49,7 +49,11 @@ qc_policy_option = click.option(
 value_options = together(
     click.option("--scale", type=float, help="GeoTIFF: units per stored unit, e.g. 0.02."),
     click.option("--offset", type=float, help="GeoTIFF: physical value of a stored zero."),
-    click.option("--nodata", type=float, help="GeoTIFF: stored number that means missing."),
+    click.option(
+        "--nodata",
+        type=float,
+        help="GeoTIFF: stored number that means missing; nan if none does.",
+    ),
     click.option("--unit", type=click.Choice(["kelvin", "celsius"]), help="GeoTIFF: its unit."),
 )
 raster_options = together(

@@ -119,6 +119,7 @@ _TILE_OPTIONS = ("tile_pixels", "overlap_pixels", "batch_size")
 @click.option("--quantity", type=click.Choice(["lst"]), help="GeoTIFF: say that it is LST.")
 @raster_options
 @click.option("--ndvi-scale", type=float, help="NDVI GeoTIFF: units per stored unit, e.g. 0.0001.")
+@click.option("--ndvi-offset", type=float, help="NDVI GeoTIFF: NDVI of a stored zero.")
 @click.option("--ndvi-nodata", type=float, help="NDVI GeoTIFF: value that marks missing pixels.")
 @click.option("--ndvi-date", metavar="YYYY-MM-DD", help="NDVI's date, if the file does not say it.")
 @click.option(
@@ -210,7 +211,7 @@ def _guide_inputs(options: dict[str, Any]) -> dict[str, Any]:
         paths[name] = Path(path)
     of_guide: dict[str, dict[str, Any]] = {name: {} for name in paths}
     if "ndvi" in of_guide:
-        of_ndvi = {name: options[f"ndvi_{name}"] for name in ("scale", "nodata", "date")}
+        of_ndvi = {name: options[f"ndvi_{name}"] for name in ("scale", "offset", "nodata", "date")}
         of_guide["ndvi"] = {name: value for name, value in of_ndvi.items() if value is not None}
     for text in options["guide_options"]:
         place, _, value = text.partition("=")

@@ -190,11 +190,13 @@ def predict_product(
             announce(text)
 
     note(unused_guides(unused))
+    note(scene.attrs.get("notes", ""))
     scenes = {
         guide: open_guide(guide, given.path, qc_policy=lst.qc_policy, **given.options)
         for guide, given in guides.items()
     }
     for guide, guide_scene in scenes.items():
+        note(guide_scene.attrs.get("notes", ""))
         note(granule_difference(guide, guide_scene, scene))
     if contract.guides and not guides:
         note(without_guides(contract.guides))

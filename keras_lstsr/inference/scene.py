@@ -19,8 +19,10 @@ from keras_lstsr.artifacts.contract import (
     check_range,
 )
 from keras_lstsr.config.guides import is_regressor
-from keras_lstsr.errors import GridError
+from keras_lstsr.errors import GridError, ModelError
+from keras_lstsr.grids.axes import checked_raster
 from keras_lstsr.grids.grid import Grid, placed
+from keras_lstsr.grids.values import array_values
 from keras_lstsr.grids.warp import guide_over_lst
 from keras_lstsr.grids.water import water_from_ndvi, water_share
 from keras_lstsr.inference.predictor import Predictor
@@ -109,8 +111,9 @@ def predict_scene(
         ServingError: If a server cannot be reached or refuses.
     """
     given, contract = placed(lst_kelvin, "lst_kelvin"), predictor.contract
-    values = np.asarray(given.raster.values, np.float32)
-    check_range(values, contract.inputs[0], name=str(given.raster.name or "lst_kelvin"))
+    name = str(given.raster.name or "lst_kelvin")
+    values = array_values(given.raster, "lst", ModelError, role=name)
+    check_range(values, contract.inputs[0], name=name)
     settings = tiles or TileSettings.for_contract(contract)
     tiling = settings.tiling(given.grid.shape, contract)
     guides, unused = _taken({} if guides is None else guides, contract)
@@ -240,9 +243,17 @@ def _on_fine_grid(
     """Brings guides onto the fine grid: ``[f·h, f·w]``, NaN where missing or out of reach."""
     onto = {"water": water_share}
     return {
-        name: guide_over_lst(guide, lst, factor, field=name, onto=onto.get(name)).values
+        name: guide_over_lst(
+            _with_gaps(guide, name), lst, factor, field=name, onto=onto.get(name)
+        ).values
         for name, guide in guides.items()
     }
+
+
+def _with_gaps(guide: xr.DataArray, name: str) -> xr.DataArray:
+    """Takes the numbers for missing that the guide's own attributes name out of it."""
+    raster = checked_raster(guide, name)
+    return raster.copy(data=array_values(raster, name, role=name, check=False))
 
 
 def _with_water(

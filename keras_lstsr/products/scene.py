@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from keras_lstsr.errors import ConfigError, ProductError
+from keras_lstsr.grids.values import VALID_LST_KELVIN
 from keras_lstsr.products.quality import REASONS, BitField, Rejection, count_reasons
 
 if TYPE_CHECKING:
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
 DIMENSIONS = ("y", "x")
 # Up to 16 bits a table of all values is smaller than a scene, and decoding is one look-up.
 _TABLE_BITS = 16
-
-VALID_LST_KELVIN = (150.0, 400.0)
-"""MOD11A1 calls LST valid from 150 K on; nothing that is not on fire is hotter than 400 K."""
-
 
 @dataclass(frozen=True)
 class Packing:

@@ -17,6 +17,7 @@ from keras_lstsr.errors import ConfigError, GridError, unknown
 from keras_lstsr.grids.axes import checked_raster, spatial_axes
 from keras_lstsr.grids.grid import Grid, placed
 from keras_lstsr.grids.resample import INTERPOLATIONS, interpolated, upsample_nearest
+from keras_lstsr.grids.values import array_values
 from keras_lstsr.grids.warp import guide_over_lst
 from keras_lstsr.grids.water import water_from_ndvi, water_share
 from keras_lstsr.registration import Code, code_of, register
@@ -113,7 +114,8 @@ def sharpen(
 
     Raises:
         ConfigError: If the method or an option is unknown or unusable, or no guide is given.
-        GridError: If a raster has no CRS or no regular north-up grid, a guide is clearly coarser
+        GridError: If LST cannot be kelvin, or a guide called after a registered one cannot be that,
+            e.g. raw integers; if a raster has no CRS or no regular grid, a guide is clearly coarser
             than the fine grid or does not overlap LST, LST holds no valid pixel, or ``water`` is
             not within 0 to 1.
     """
@@ -122,7 +124,7 @@ def sharpen(
     coarse = _kelvin(given.raster)
     bands = _bands(guide, method) if METHODS[method].needs_guide else []
     with recorded() as notes:
-        aligned = [guide_over_lst(band, given.grid, factor).values for band in bands]
+        aligned = [guide_over_lst(_physical(band), given.grid, factor).values for band in bands]
         fallback = None
         if not bands:
             values = function(coarse, factor, **options)
@@ -180,7 +182,7 @@ def _water(
 
 
 def _kelvin(lst: xr.DataArray) -> NDArray[np.float32]:
-    values = np.array(lst.values, dtype=np.float32)
+    values = array_values(lst, "lst", role="lst")
     values[~np.isfinite(values)] = np.nan
     if np.isnan(values).all():
         raise GridError(
@@ -190,6 +192,12 @@ def _kelvin(lst: xr.DataArray) -> NDArray[np.float32]:
             action="Choose another scene, or a more lenient quality policy.",
         )
     return values
+
+
+def _physical(band: xr.DataArray) -> xr.DataArray:
+    """A guide without the numbers for missing that its attributes name; checked if it is known."""
+    name = str(band.name).lower()
+    return band.copy(data=array_values(band, name, role="guide"))
 
 
 def _bands(guide: Guide | None, method: str) -> list[xr.DataArray]:

@@ -78,10 +78,12 @@ def test_what_does_not_fit_is_refused_by_name(contract, values, message):
     ("values", "message"),
     [
         (lst_values(6, 6) - 273.15, "median .*degrees Celsius.*273.15"),
-        (lst_values(6, 6) / 0.02, "MODIS's integers: multiply by 0.02"),
+        (lst_values(6, 6) / 0.02, r"multiply by 0\.02, or give --scale 0\.02: that gives"),
         (np.where(np.eye(6) > 0, 0, lst_values(6, 6)), "6 of 36 values.*fill values.*NaN"),
         (np.where(np.eye(6) > 0, np.inf, lst_values(6, 6)), "6 of 36 values"),
-        (lst_values(6, 6) * 10, "scale, offset and unit"),
+        (lst_values(6, 6) * 10, r"multiply by 0\.1, .*degrees Celsius.*multiply by 0\.01"),
+        (lst_values(6, 6) * 1e4, "scale, offset and unit"),
+        (np.zeros((6, 6)), "All of them are 0"),
     ],
 )
 def test_values_that_are_no_kelvin_are_refused_and_named(values, message):

@@ -201,3 +201,28 @@ def test_importing_the_room_is_cheap():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda lst: lst - 273.15, "--unit celsius"),
+        (lambda lst: (lst / 0.02).round().astype("uint16"), "multiply by 0.02"),
+        (lambda lst: lst.where(lst.x > lst.x[3], 0), "pixels hold 0"),
+        (lambda lst: lst.where(lst.x > lst.x[3], -9999.0), "pixels hold -9999"),
+    ],
+)
+def test_lst_that_is_no_kelvin_is_refused(rasters, change, message):
+    lst, guide, _ = rasters()
+    with pytest.raises(GridError, match=message):
+        sharpen(change(lst).rio.write_crs(lst.rio.crs), guide[0], method="tsharp")
+
+
+def test_fill_values_of_the_attributes_are_missing(rasters):
+    lst, guide, _ = rasters()
+    expected = sharpen(lst.where(lst.x > lst.x[1]), guide[0], method="tsharp")
+    filled = lst.where(lst.x > lst.x[1], -9999.0).assign_attrs(_FillValue=-9999.0)
+    np.testing.assert_array_equal(sharpen(filled, guide[0], method="tsharp"), expected)
+    ndvi = (guide[0] * 100).round().astype("int16").rename("ndvi")
+    with pytest.raises(GridError, match=r"cannot be NDVI.*0\.0001"):
+        sharpen(lst, ndvi.rio.write_crs(lst.rio.crs), method="tsharp")
