@@ -1,11 +1,23 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
 from keras_lstsr.errors import LstsrError
-from keras_lstsr.files import sha256_of, write_text_whole, written_whole
+from keras_lstsr.files import (
+    check_outputs,
+    check_room,
+    locked,
+    sha256_of,
+    write_text_whole,
+    written_whole,
+)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
@@ -78,3 +90,70 @@ def test_the_checksum_is_that_of_the_content(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"x" * 3_000_000)
     assert sha256_of(path) == hashlib.sha256(b"x" * 3_000_000).hexdigest()
+
+
+def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path):
+    code = (
+        "import resource, sys; from keras_lstsr.files import *; from pathlib import Path\n"
+        "from keras_lstsr.errors import LstsrError\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "for write in (lambda: write_text_whole(sys.argv[1] + '/a.txt', 'x' * 5000),\n"
+        "              lambda: check_room(sys.argv[1], 5000)):\n"
+        "    try: write()\n"
+        "    except LstsrError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.count("the result cannot be written; found File too large") == 2
+    assert list(tmp_path.iterdir()) == []
+    check_room(tmp_path, 5000)
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next_and_a_live_one_s_is_not(tmp_path):
+    code = (
+        "import sys, time; from keras_lstsr.files import written_whole\n"
+        "with written_whole(sys.argv[1]) as path:\n"
+        "    path.write_text('half'); print('ready', flush=True); time.sleep(60)\n"
+    )
+    path = tmp_path / "lst.tif"
+    other = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "ready\n"
+        (hidden,) = tmp_path.iterdir()
+        os.utime(hidden, (time.time() - 60,) * 2)
+        write_text_whole(path, "whole")
+        assert hidden.exists()
+    finally:
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+        other.stdout.close()
+    write_text_whole(path, "whole")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_locked_for_others_as_long_as_it_is_worked_in(tmp_path):
+    with locked(tmp_path / "run"):
+        message = rf"another run.*process {os.getpid()}"
+        with pytest.raises(LstsrError, match=message), locked(tmp_path / "run"):
+            pass
+        with locked(tmp_path / "other"):
+            pass
+    with locked(tmp_path / "run"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_are_checked_against_each_other_and_the_inputs(tmp_path):
+    (tmp_path / "lst.tif").write_bytes(b"")
+    (tmp_path / "link.tif").symlink_to(tmp_path / "lst.tif")
+    check_outputs([tmp_path / "new" / "a.tif"], [tmp_path / "lst.tif"], endings=(".tif",))
+    for outputs, problem in (
+        ([tmp_path / "link.tif"], "replace the input"),
+        ([tmp_path / "a.tif", tmp_path / "." / "a.tif"], "written to one file"),
+        ([tmp_path], "is a folder"),
+        ([tmp_path / "lst.tif" / "a.tif"], "cannot be written"),
+        (["/proc/a.tif"], "cannot be written"),
+    ):
+        with pytest.raises(LstsrError, match=problem):
+            check_outputs(outputs, [tmp_path / "lst.tif"])

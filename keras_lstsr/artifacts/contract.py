@@ -130,9 +130,9 @@ class Contract(BaseModel):
         for tensor in self.inputs:
             if tensor.valid_range is None:
                 raise ValueError(f"inputs: {tensor.name} has no valid_range")
-        low, high = self.inputs[0].valid_range or VALID_RANGE_KELVIN
-        if low < VALID_RANGE_KELVIN[0] or high > VALID_RANGE_KELVIN[1]:
-            raise ValueError(f"inputs: {INPUT_NAME} beyond {VALID_RANGE_KELVIN} kelvin")
+        low, high = self.inputs[0].valid_range or VALID_LST_KELVIN
+        if low < VALID_LST_KELVIN[0] or high > VALID_LST_KELVIN[1]:
+            raise ValueError(f"inputs: {INPUT_NAME} beyond {VALID_LST_KELVIN} kelvin")
         if not self.gives(OUTPUT_NAME):
             raise ValueError(f"outputs: no {OUTPUT_NAME}")
         return self

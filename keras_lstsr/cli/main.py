@@ -13,6 +13,7 @@ import click
 
 from keras_lstsr import __version__
 from keras_lstsr.errors import LstsrError, OldLayoutWarning
+from keras_lstsr.files import disk_error
 from keras_lstsr.registration import load_extensions
 
 # name -> (module, one line for --help): the help page must not import TensorFlow.
@@ -74,16 +75,41 @@ def _shown(otherwise: Callable[..., None]) -> Callable[..., None]:
     return show
 
 
+def _run() -> int:
+    """Runs the command; click's own way ends with status 1 after Ctrl+C, and hides where."""
+    try:
+        status = cli(prog_name="keras-lstsr", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.exceptions.Abort:
+        raise KeyboardInterrupt from None
+    # --help and ctx.exit() return their status; commands return nothing.
+    return status if isinstance(status, int) else 0
+
+
 def main() -> None:
-    """Runs the command line; a user's error is printed without traceback, exit status 2."""
+    """Runs the command line; a user's error is printed without traceback, exit status 2.
+
+    Ctrl+C ends with status 130.
+    """
     # On a machine without a GPU, TensorFlow's C++ side reports that as an error at each start. What
     # concerns the user comes as a Python exception all the same.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.showwarning = _shown(warnings.showwarning)
     try:
-        cli(prog_name="keras-lstsr")
+        sys.exit(_run())
     except LstsrError as error:
         click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)
+    except OSError as error:
+        known = disk_error(error)
+        if known is None:
+            raise
+        click.echo(f"Error: {known}", err=True)
         sys.exit(2)
     except ModuleNotFoundError as error:
         if error.name != "tensorflow":

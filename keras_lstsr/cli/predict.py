@@ -115,6 +115,18 @@ _TILE_OPTIONS = ("tile_pixels", "overlap_pixels", "batch_size")
     help="Of the network's arithmetic; temperatures are always float32. auto: bfloat16 on a "
     "processor that is fast in it (AMX), which changes the map by about 0.01 K.",
 )
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Write a result, too, that leaves what INPUT makes plausible; its tags say so.",
+)
+@click.option(
+    "--max-guide-days",
+    type=click.IntRange(min=0),
+    default=16,
+    show_default=True,
+    help="Days that NDVI may be taken before or after INPUT.",
+)
 @click.option("--quicklook/--no-quicklook", default=True, show_default=True)
 @click.option("--quantity", type=click.Choice(["lst"]), help="GeoTIFF: say that it is LST.")
 @raster_options
@@ -162,6 +174,9 @@ def command(
     from keras_lstsr.inference.tiles import TileSettings
 
     guides = _guide_inputs(options)
+    written = {name: options[name] for name in ("uncertainty", "quicklook", "dtype", "force")}
+    outputs = Outputs(output or f"{source.stem}_fine.tif", **written)
+    outputs.check([source, *(guide.path for guide in guides.values())])
     console = Console(highlight=False, soft_wrap=True)
     with console.status("Loading the model"):
         predictor = load_predictor(
@@ -176,18 +191,18 @@ def command(
         )
     tiles = {name: options[name] for name in _TILE_OPTIONS}
     raster = {name: options[name] for name in _RASTER_OPTIONS if options[name] is not None}
-    written = {name: options[name] for name in ("uncertainty", "quicklook", "dtype")}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("Tiles", total=None)
         done = predict_product(
             LstInput(source, options["layer"], options["qc_policy"], raster),
             predictor,
-            Outputs(output or f"{source.stem}_fine.tif", **written),
+            outputs,
             guides,
             tiles=TileSettings.for_contract(predictor.contract, **tiles),
             consistency=options["consistency"],
             check=options["check"],
+            max_guide_days=options["max_guide_days"],
             progress=lambda tiles, total: progress.update(task, completed=tiles, total=total),
             announce=lambda note: console.print(f"Note: {note}", markup=False),
         )

@@ -135,8 +135,8 @@ def write_quicklook(
     if np.isnan(before).all():
         raise GridError("the scene has no valid pixel", field=str(coarse.name))
     titles = (
-        f"input, {_pixel_size_text(coarse_lst.grid)}",
-        f"result, {_pixel_size_text(fine_lst.grid)}",
+        f"input, {_pixel_size_text(coarse_lst.grid)}, {_range_text(before)}",
+        f"result, {_pixel_size_text(fine_lst.grid)}, {_range_text(after)}",
     )
     figure = quicklook_figure(before, after, titles=titles, title=title, residuals=residuals)
     with written_whole(path) as partial:
@@ -146,3 +146,7 @@ def write_quicklook(
 def _pixel_size_text(grid: Grid) -> str:
     size = grid.pixel_size[0]
     return f"pixels of {size:.4g}°" if grid.crs.is_geographic else f"pixels of {size:.0f} m"
+
+
+def _range_text(kelvin: NDArray[np.floating]) -> str:
+    return f"{np.nanmin(kelvin):.1f} to {np.nanmax(kelvin):.1f} K"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from os import PathLike
@@ -15,11 +16,14 @@ import xarray as xr
 
 from keras_lstsr import __version__
 from keras_lstsr.artifacts.contract import FOLLOWED_NAME, OUTPUT_NAME, STD_NAME, guide_meaning
-from keras_lstsr.errors import LstsrError, ModelError, ProductError
+from keras_lstsr.errors import ModelError, ProductError
+from keras_lstsr.files import check_outputs
+from keras_lstsr.grids.grid import Grid
 from keras_lstsr.inference.cog import write_cog, write_quicklook
 from keras_lstsr.inference.predictor import Predictor
 from keras_lstsr.inference.quality import (
     Correction,
+    implausible,
     made_consistent,
     unused_guides,
     without_guides,
@@ -33,6 +37,17 @@ if TYPE_CHECKING:
 
 Layer = Literal["day", "night"]
 Announce = Callable[[str], None]
+
+MAX_GUIDE_DAYS = 16
+"""Composites of vegetation are of 16 days; what is older shows the ground of another season."""
+# Pixels for which networks and their figures are meant, in metres.
+_USUAL_PIXEL_M = (500.0, 2000.0)
+_OTHER_INDEX = re.compile(
+    r"(?<![A-Za-z])(EVI2?|M?SAVI2?|NDWI|NDMI|NDSI|NDBI|LAI|FPAR|FAPAR|FVC)(?![A-Za-z])", re.I
+)
+_COMPOSITE = re.compile(
+    r"(?<![A-Za-z0-9])M[OYX]D(?:11|21)A[23]|(?<![A-Za-z0-9])8[-_ ]?days?(?![A-Za-z])", re.I
+)
 
 
 @dataclass(frozen=True)
@@ -75,12 +90,14 @@ class Outputs:
         uncertainty: Whether to write the standard deviation of the error, too.
         quicklook: Whether to write the PNG.
         dtype: See ``write_cog``.
+        force: Whether to write a result, too, that its input makes implausible; its tags say so.
     """
 
     path: str | PathLike[str]
     uncertainty: bool = False
     quicklook: bool = True
     dtype: Literal["float32", "uint16"] = "float32"
+    force: bool = False
 
     @property
     def map(self) -> Path:
@@ -96,6 +113,15 @@ class Outputs:
     def picture(self) -> Path | None:
         """The PNG, or None."""
         return self.map.with_suffix(".png") if self.quicklook else None
+
+    def check(self, inputs: Iterable[str | PathLike[str]]) -> None:
+        """Checks that all can be written, beside each other and beside the inputs.
+
+        Raises:
+            LstsrError: If not, or the map's name does not end in .tif or .tiff.
+        """
+        files = filter(None, (self.map, self.std, self.picture))
+        check_outputs(files, inputs, endings=(".tif", ".tiff"))
 
 
 @dataclass(frozen=True)
@@ -137,6 +163,7 @@ def predict_product(
     tiles: TileSettings | None = None,
     consistency: ConsistencyMode = "none",
     check: bool = True,
+    max_guide_days: int = MAX_GUIDE_DAYS,
     progress: Progress | None = None,
     announce: Announce = lambda note: None,
 ) -> ProductPrediction:
@@ -151,6 +178,7 @@ def predict_product(
         tiles: See ``predict_scene``.
         consistency: See ``predict_scene``.
         check: See ``predict_scene``.
+        max_guide_days: Days that NDVI may be taken before or after LST, where both are known.
         progress: See ``predict_scene``.
         announce: Called with each of the result's notes as soon as it is known.
 
@@ -160,17 +188,12 @@ def predict_product(
     Raises:
         ProductError: If an input cannot be read, has no such layer or guide, or no valid pixel
             in it, or two granules are of different tiles.
-        ModelError: If the model takes none of the guides given, or the uncertainty is asked
-            of a model that gives none.
+        ModelError: If the model takes none of the guides given, the uncertainty is asked of a
+            model that gives none, or the result is not plausible.
         LstsrError: If the output is an input or cannot be written; or see ``predict_scene``.
     """
     guides, contract = guides or {}, predictor.contract
-    inputs = {Path(path).resolve() for path in (lst.path, *(g.path for g in guides.values()))}
-    for path in filter(None, (outputs.map, outputs.std)):
-        if path.resolve() in inputs:
-            raise LstsrError(
-                "the output would replace the input", path=path, action="Choose another output."
-            )
+    outputs.check([lst.path, *(guide.path for guide in guides.values())])
     guides, unused = contract.taken(guides)
     if outputs.uncertainty and not contract.gives(STD_NAME):
         raise ModelError(
@@ -197,7 +220,9 @@ def predict_product(
     }
     for guide, guide_scene in scenes.items():
         note(guide_scene.attrs.get("notes", ""))
-        note(granule_difference(guide, guide_scene, scene))
+        note(granule_difference(guide, guide_scene, scene, max_guide_days))
+    for text in foreign_inputs(scene, coarse, scenes):
+        note(text)
     if contract.guides and not guides:
         note(without_guides(contract.guides))
     result = predict_scene(
@@ -223,6 +248,17 @@ def predict_product(
         fine = fine.copy(data=corrected)
         tags |= correction.as_attributes()
         note(" ".join(correction.notes()))
+    doubt = implausible(fine.values, np.asarray(coarse.values))
+    if doubt and not outputs.force:
+        raise ModelError(
+            "the result is not plausible",
+            path=outputs.map,
+            found=doubt,
+            action="Take another model, or check the input; --force writes it all the same.",
+        )
+    if doubt:
+        tags["implausible"] = doubt
+        note(f"The result is not plausible: {doubt}.")
     write_cog(fine, outputs.map, tags=tags, dtype=outputs.dtype)
     if outputs.std is not None:
         write_cog(result[STD_NAME], outputs.std, tags=tags | _STD_TAGS, dtype=outputs.dtype)
@@ -343,11 +379,43 @@ def _title(scene: xr.Dataset, layer: str) -> str:
     )
 
 
-def granule_difference(name: str, guide_scene: xr.Dataset, lst_scene: xr.Dataset) -> str:
+def foreign_inputs(
+    lst_scene: xr.Dataset, lst: xr.DataArray, guides: Mapping[str, xr.Dataset]
+) -> list[str]:
+    """Says in sentences what of the inputs is other than what networks are trained on."""
+    notes = []
+    texts = [str(lst_scene.attrs.get("granule_id", "")), str(lst.attrs.get("long_name", ""))]
+    if any(_COMPOSITE.search(text) for text in texts):
+        notes.append(
+            "LST seems to be a composite of several days: detail of one day's NDVI fits it less."
+        )
+    grid = Grid.of(lst)
+    metres = grid.pixel_size[1] * (_METRES_PER_DEGREE if grid.crs.is_geographic else 1.0)
+    if not _USUAL_PIXEL_M[0] <= metres <= _USUAL_PIXEL_M[1]:
+        notes.append(
+            f"LST's pixels are of {metres:.0f} m: networks are trained on pixels of about 1 km."
+        )
+    if "ndvi" in guides:
+        layer, scene = guides["ndvi"]["ndvi"], guides["ndvi"]
+        texts = [str(layer.attrs.get("long_name", "")), str(scene.attrs.get("granule_id", ""))]
+        named = next((hit[1] for hit in map(_OTHER_INDEX.search, texts) if hit), "")
+        if named and not any("ndvi" in text.lower() for text in texts[:1]):
+            notes.append(
+                f"The file given for NDVI calls itself {named.upper()}: it is taken for NDVI."
+            )
+    return notes
+
+
+_METRES_PER_DEGREE = 111_320.0
+
+
+def granule_difference(
+    name: str, guide_scene: xr.Dataset, lst_scene: xr.Dataset, max_days: int = MAX_GUIDE_DAYS
+) -> str:
     """Says how many days lie between a guide and LST; empty text for the same or an unknown day.
 
     Raises:
-        ProductError: If they are of different tiles.
+        ProductError: If they are of different tiles, or NDVI is further from LST than ``max_days``.
     """
     title = guide_meaning(name)
     tiles, days = (
@@ -366,6 +434,17 @@ def granule_difference(name: str, guide_scene: xr.Dataset, lst_scene: xr.Dataset
     if not all(days) or days[0] == days[1]:
         return ""
     apart = (date.fromisoformat(days[1]) - date.fromisoformat(days[0])).days
+    if name == "ndvi" and abs(apart) > max_days:
+        raise ProductError(
+            f"LST and {title} are too far apart in time",
+            path=guide_scene.attrs.get("source_file"),
+            field="acquisition_date",
+            found=f"{days[1]}, {abs(apart)} days {'after' if apart > 0 else 'before'} LST of "
+            f"{days[0]}",
+            expected=f"at most {max_days} days",
+            action=f"Take {title} of about the same day; --max-guide-days {abs(apart)} takes it "
+            "all the same.",
+        )
     return (
         f"{title} is of {days[1]}, {abs(apart)} day{'s' if abs(apart) > 1 else ''} "
         f"{'after' if apart > 0 else 'before'} LST ({days[0]}): what changed on the ground "

@@ -158,6 +158,39 @@ def share_text(share: float) -> str:
     return f"{share:.1%}" if share else "0%"
 
 
+# A fine pixel may leave the scene's range by the range's width, or by this much.
+_LEAST_MARGIN_KELVIN = 10.0
+# Root mean square of what the result's means over LST's pixels may be off LST.
+_MOST_OFF_KELVIN = 5.0
+
+
+def implausible(fine_kelvin: NDArray[np.floating], lst_kelvin: NDArray[np.floating]) -> str:
+    """Says why a result cannot be that of its input; empty text where it can.
+
+    Two things are asked for: it does not leave the input's range by more than the range's width
+    (or 10 K, where that is more), and its means over the input's pixels are the input to 5 K.
+
+    Args:
+        fine_kelvin: ``[f·h, f·w]``, NaN where missing.
+        lst_kelvin: ``[h, w]``, likewise; at least one pixel is valid.
+    """
+    low, high = float(np.nanmin(lst_kelvin)), float(np.nanmax(lst_kelvin))
+    least, most = float(np.nanmin(fine_kelvin)), float(np.nanmax(fine_kelvin))
+    margin = max(_LEAST_MARGIN_KELVIN, high - low)
+    if least < low - margin or most > high + margin:
+        return (
+            f"the result runs from {least:.1f} to {most:.1f} K, its input from {low:.1f} to "
+            f"{high:.1f} K"
+        )
+    height, width = lst_kelvin.shape
+    factor = fine_kelvin.shape[0] // height
+    means = fine_kelvin.reshape(height, factor, width, factor).mean(axis=(1, 3), dtype=np.float64)
+    off = float(np.sqrt(np.nanmean((means - lst_kelvin) ** 2)))
+    if off > _MOST_OFF_KELVIN:
+        return f"the result's means over the input's pixels are {off:.1f} K (RMS) off the input"
+    return ""
+
+
 @dataclass(frozen=True, eq=False)
 class Correction:
     """How a result was made to agree with the coarse LST.

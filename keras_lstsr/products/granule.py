@@ -27,11 +27,14 @@ _DATE_PATTERNS = tuple(
     for pattern in (
         # AST_08: version, then month, day, year, hour, minute, second
         r"AST_\w{2,4}_\d{3}(?P<month>\d{2})(?P<day>\d{2})(?P<year>\d{4})(?P<time>\d{6})",
-        r"(?<![A-Za-z0-9])A(?P<year>\d{4})(?P<doy>\d{3})(?!\d)",  # MODIS
+        r"(?<![A-Za-z0-9])A(?P<year>\d{4})(?P<doy>\d{3})(?:(?P<time>\d{4}))?(?!\d)",  # MODIS
         # AppEEARS, ECOSTRESS: with or without the time
         r"doy(?P<year>\d{4})(?P<doy>\d{3})(?P<time>\d{6})?",
         r"(?<!\d)(?P<year>\d{4})[_.-](?P<month>\d{2})[_.-](?P<day>\d{2})(?!\d)",
         r"(?<!\d)(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})(?:T(?P<time>\d{4}(?:\d{2})?))?(?!\d)",
+        # MODIStsp: LST_Day_1km_2019_200
+        r"(?<!\d)(?P<year>(?:19|20)\d{2})[_.-](?P<doy>[0-3]\d{2})(?!\d)",
+        r"(?<!\d)(?P<year>(?:19|20)\d{2})(?P<doy>[0-3]\d{2})(?!\d)",
         # Such a date at the beginning; elsewhere, thirteen digits are a production time
         r"\A(?P<year>(?:19|20)\d{2})(?P<doy>[0-3]\d{2})(?P<time>\d{6})(?!\d)",
     )

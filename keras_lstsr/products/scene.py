@@ -24,6 +24,7 @@ DIMENSIONS = ("y", "x")
 # Up to 16 bits a table of all values is smaller than a scene, and decoding is one look-up.
 _TABLE_BITS = 16
 
+
 @dataclass(frozen=True)
 class Packing:
     """The relation of stored numbers to physical values: ``stored · scale_factor + add_offset``.

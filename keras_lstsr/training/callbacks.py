@@ -17,13 +17,16 @@ import keras
 
 from keras_lstsr.artifacts.model_folder import RunInfo
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.files import write_text_whole
+from keras_lstsr.files import check_room, write_text_whole
+from keras_lstsr.training.interruption import Interruption
 from keras_lstsr.training.network import TrainedNetwork
 from keras_lstsr.training.progress import TrainingProgress
 from keras_lstsr.training.run_folder import RunFolder
 from keras_lstsr.training.tracking import Tracker
 
 MONITORED = "val_loss"
+# What names and structure take in a weights file, on the safe side.
+_HDF5_BYTES = 2_000_000
 Record = dict[str, float]
 
 
@@ -123,6 +126,9 @@ class AtomicBackup(keras.callbacks.BackupAndRestore):
 
     def _save_model(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
+        variables = [*self.model.variables, *self.model.optimizer.variables]
+        size = sum(4 * math.prod(variable.shape) for variable in variables)
+        check_room(self._folder, int(1.1 * size) + _HDF5_BYTES)
         self._saves += 1
         weights = self._folder / f"state-{self._saves:06d}.weights.h5"
         self.model.save_weights(weights, overwrite=True)
@@ -178,6 +184,26 @@ class ResumedEarlyStopping(keras.callbacks.EarlyStopping):
         model.stop_training = False
         self.on_train_begin()
         return bool(model.stop_training)
+
+
+class StopAtInterrupt(keras.callbacks.Callback):
+    """Ends a training in which Ctrl+C was pressed, even if a library swallowed the exception."""
+
+    def __init__(self, interruption: Interruption) -> None:
+        super().__init__()
+        self._interruption = interruption
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Looks before a step."""
+        self._interruption.check()
+
+    def on_test_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Looks before a step of the validation."""
+        self._interruption.check()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Looks after an epoch."""
+        self._interruption.check()
 
 
 class Publisher(keras.callbacks.Callback):

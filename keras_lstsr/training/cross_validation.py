@@ -32,7 +32,7 @@ from pydantic import BaseModel
 from keras_lstsr.artifacts.model_folder import CardData, ModelCard, RunInfo
 from keras_lstsr.config import ExperimentConfig
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.files import sha256_of, write_text_whole, written_whole
+from keras_lstsr.files import locked, sha256_of, write_text_whole, written_whole
 from keras_lstsr.records.folds import degraded_folds, fold_records, scene_folds
 from keras_lstsr.records.reading import iterate_samples
 from keras_lstsr.records.sample import Sample
@@ -146,17 +146,24 @@ def cross_validate(
     """
     metadata = load_metadata(records_dir)
     _check(config, metadata, Path(records_dir))
-    folder = RunFolder(output_dir)
-    dataset = Path(records_dir) / DATASET_FILE
-    info = folder.open(config, metadata.fingerprint, dataset, overwrite=overwrite)
-    run = _Run(
-        config, Path(records_dir), metadata, folder, info, tracker, progress or TrainingProgress()
-    )
-    with folder.running(info, tracker):
-        if tracker is not None:
-            tracker.begin(info, config, run.records_dir, {})
-        folder.write_run(info)
-        return run.whole(score, score_degraded)
+    with locked(output_dir):
+        folder = RunFolder(output_dir)
+        dataset = Path(records_dir) / DATASET_FILE
+        info = folder.open(config, metadata.fingerprint, dataset, overwrite=overwrite)
+        run = _Run(
+            config,
+            Path(records_dir),
+            metadata,
+            folder,
+            info,
+            tracker,
+            progress or TrainingProgress(),
+        )
+        with folder.running(info, tracker):
+            if tracker is not None:
+                tracker.begin(info, config, run.records_dir, {})
+            folder.write_run(info)
+            return run.whole(score, score_degraded)
 
 
 def _check(config: ExperimentConfig, metadata: DatasetMetadata, records_dir: Path) -> None:

@@ -12,6 +12,7 @@ import keras
 
 from keras_lstsr.artifacts.model_folder import RunInfo
 from keras_lstsr.config import ExperimentConfig, ModelConfig, NetworkConfig
+from keras_lstsr.files import locked
 from keras_lstsr.maps import comparison_figure
 from keras_lstsr.records.schema import DATASET_FILE, load_metadata
 from keras_lstsr.training.baseline import bicubic_rmse_kelvin
@@ -23,10 +24,12 @@ from keras_lstsr.training.callbacks import (
     Publisher,
     Record,
     ResumedEarlyStopping,
+    StopAtInterrupt,
 )
 from keras_lstsr.training.card import training_card
 from keras_lstsr.training.figures import draw_curves, sample_maps
 from keras_lstsr.training.initial import InitialModel
+from keras_lstsr.training.interruption import Interruption, interruptible
 from keras_lstsr.training.network import build_network
 from keras_lstsr.training.optimizer import ValidateAverage
 from keras_lstsr.training.progress import TrainingProgress
@@ -104,7 +107,24 @@ def train(
             describe another network than the weights to start from belong to, or the run folder
             holds another or a finished run, or the loss is no longer finite.
         ModelError: If there are no weights to start from.
+        LstsrError: If another training works in the folder, or its disk is full or read-only.
     """
+    with locked(output_dir), interruptible() as interruption:
+        return _train(
+            config, records_dir, output_dir, init, tracker, progress, overwrite, interruption
+        )
+
+
+def _train(
+    config: ExperimentConfig,
+    records_dir: str | PathLike[str],
+    output_dir: str | PathLike[str],
+    init: str | PathLike[str] | None,
+    tracker: Tracker | None,
+    progress: TrainingProgress | None,
+    overwrite: bool,
+    interruption: Interruption,
+) -> TrainingResult:
     progress = progress or TrainingProgress()
     initial = None if init is None else InitialModel.open(init)
     if initial is not None:
@@ -122,7 +142,17 @@ def train(
         initial=None if initial is None else initial.weights,
     )
     info.devices = describe_devices(strategy)
-    run = _Run(resolved, Path(records_dir), folder, info, plan, tracker, progress, initial)
+    run = _Run(
+        resolved,
+        Path(records_dir),
+        folder,
+        info,
+        plan,
+        tracker,
+        progress,
+        interruption,
+        initial,
+    )
     try:
         with folder.running(info, tracker):
             if tracker is not None:
@@ -147,6 +177,7 @@ class _Run:
     plan: Plan
     tracker: Tracker | None
     progress: TrainingProgress
+    interruption: Interruption
     initial: InitialModel | None = None
 
     def fit(self, strategy: Strategy) -> TrainingResult:
@@ -176,6 +207,7 @@ class _Run:
             *batches.callbacks,
             *alpha_callbacks(config.loss),
             ValidateAverage(),
+            StopAtInterrupt(self.interruption),
             recorder,
             backup,
             kept,
@@ -200,6 +232,7 @@ class _Run:
                 shuffle=False,  # done already; Keras warns if it is asked to as well
                 verbose=0,
             )
+        self.interruption.check()
         self.info.stopped_early = len(recorder.history) < training.epochs
         publisher.publish_history()
         sample = ("Training sample", batches.training)

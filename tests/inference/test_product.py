@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from keras_lstsr.inference.product import (
     LstInput,
     Outputs,
     choose_layer,
+    foreign_inputs,
     granule_difference,
     predict_product,
     valid_share,
@@ -300,7 +302,7 @@ def test_ndvi_that_cannot_belong_to_the_scene_is_refused(
 ):
     output = tmp_path / "fine.tif"
     with pytest.raises(GridError, match="does not overlap"):
-        predicted(granules.mod11a1, guided, output, ndvi_file)
+        predicted(granules.mod11a1, guided, output, ndvi_file, {"date": "2019-07-10"})
     with pytest.raises(ProductError, match="holds no NDVI; found MOD11A1"):
         predicted(granules.mod11a1, guided, output, granules.mod11a1)
     with pytest.raises(ProductError, match=r"nothing\.tif"):
@@ -330,7 +332,7 @@ def test_ndvi_that_cannot_belong_to_the_scene_is_refused(
 )
 def test_the_days_between_granules_are_told(lst, ndvi, words):
     scenes = [xr.Dataset(attrs={"tile": t, "acquisition_date": d}) for t, d in (lst, ndvi)]
-    text = granule_difference("ndvi", *scenes[::-1])
+    text = granule_difference("ndvi", *scenes[::-1], max_days=1000)
     assert words in text
     assert bool(words) == bool(text)
 
@@ -339,3 +341,63 @@ def test_granules_of_different_tiles_are_an_error():
     scenes = [xr.Dataset(attrs={"tile": tile}) for tile in ("h18v04", "h17v04")]
     with pytest.raises(ProductError, match="different tiles; found h17v04; expected h18v04"):
         granule_difference("ndvi", *scenes[::-1])
+
+
+def test_ndvi_of_another_season_is_refused_unless_told():
+    scenes = [
+        xr.Dataset(attrs={"acquisition_date": day, "source_file": "ndvi.tif"})
+        for day in ("2019-07-19", "2019-07-02")
+    ]
+    with pytest.raises(ProductError, match=r"17 days before LST.*--max-guide-days 17"):
+        granule_difference("ndvi", *scenes[::-1])
+    assert "17 days before" in granule_difference("ndvi", *scenes[::-1], max_days=17)
+    assert "17 days before" in granule_difference("elevation", *scenes[::-1])
+
+
+@pytest.mark.parametrize(
+    ("pixel_m", "lst_name", "ndvi_name", "words"),
+    [
+        (70.0, "LST", "NDVI", "pixels are of 70 m"),
+        (5000.0, "LST", "NDVI", "pixels are of 5000 m"),
+        (1000.0, "8-day LST", "NDVI", "composite"),
+        (1000.0, "LST", "16 days EVI", "calls itself EVI"),
+        (1000.0, "LST", "16 days NDVI", None),
+    ],
+)
+def test_inputs_of_another_kind_are_noted(pixel_m, lst_name, ndvi_name, words):
+    grid = utm_grid((4, 4), pixel_m)
+    lst = grid.raster(np.full((4, 4), 300.0), name="lst_kelvin", attrs={"long_name": lst_name})
+    ndvi = grid.raster(np.full((4, 4), 0.5), name="ndvi", attrs={"long_name": ndvi_name})
+    notes = foreign_inputs(lst.to_dataset(), lst, {"ndvi": ndvi.to_dataset()})
+    assert len(notes) == (words is not None) and all(words in note for note in notes)
+
+
+@pytest.mark.parametrize("name", ["lst.png", "lst.nc", "lst"])
+def test_the_map_s_name_ends_in_tif(geotiff, tiny_models_dir, tmp_path, name):
+    outputs = Outputs(tmp_path / name)
+    with pytest.raises(LstsrError, match=r"expected \.tif or \.tiff"):
+        predict_product(LstInput(geotiff), SavedModelPredictor(tiny_models_dir), outputs)
+    assert not (tmp_path / name).exists()
+
+
+class Wild(KerasPredictor):
+    """Gives what no ground has beside what it was given."""
+
+    def predict(self, *arguments, **options):
+        found = super().predict(*arguments, **options)
+        lst = found.lst_kelvin.copy()
+        lst[:, :8, :8] = 605.0
+        return replace(found, lst_kelvin=lst)
+
+
+def test_a_result_that_its_input_makes_implausible_is_refused_unless_forced(
+    geotiff, tiny_guided_model, tmp_path
+):
+    wild, lst = Wild(tiny_guided_model), LstInput(geotiff)
+    with pytest.raises(ModelError, match=r"to 605\.0 K, its input from .*--force"):
+        predict_product(lst, wild, Outputs(tmp_path / "a.tif"), check=False)
+    assert not list(tmp_path.glob("a*"))
+    done = predict_product(lst, wild, Outputs(tmp_path / "b.tif", force=True), check=False)
+    assert "not plausible" in done.notes[-1]
+    with rasterio.open(tmp_path / "b.tif") as written:
+        assert "605.0 K" in written.tags()["implausible"]

@@ -20,6 +20,10 @@ from keras_lstsr.products import granule
         ("lst-2019-11-01.tif", "2019-11-01"),
         ("lst_20191101.tif", "2019-11-01"),
         ("lst_20191301.tif", ""),  # no thirteenth month
+        ("MOD11A1_LST_Day_1km_2019_200.tif", "2019-07-19"),  # MODIStsp
+        ("LST_2019200.tif", "2019-07-19"),
+        ("ndvi_A2019200_h18v04.tif", "2019-07-19"),
+        ("lst_2019_367.tif", ""),
         ("MOD11A1.A2021366.h11v05.tif", ""),  # no 366th day
         ("000_lst_1km.tif", ""),
         ("orbit_2021228105320.tif", ""),  # thirteen digits are a production time
