@@ -7,12 +7,12 @@ from typing import Any
 
 import xarray as xr
 
+from keras_lstsr.grids.values import VALID_LST_KELVIN
 from keras_lstsr.products import quality
 from keras_lstsr.products.granule import GranuleMetadata
 from keras_lstsr.products.hdfeos import FieldDefinition, HdfEosFile
 from keras_lstsr.products.quality import Rejection
 from keras_lstsr.products.scene import (
-    VALID_LST_KELVIN,
     flag_variable,
     masked_variable,
     plain_values,

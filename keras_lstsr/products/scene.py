@@ -14,7 +14,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from keras_lstsr.errors import ConfigError, ProductError
-from keras_lstsr.grids.values import VALID_LST_KELVIN
 from keras_lstsr.products.quality import REASONS, BitField, Rejection, count_reasons
 
 if TYPE_CHECKING:
