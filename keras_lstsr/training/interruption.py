@@ -31,7 +31,7 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Keeps the first Ctrl+C meanwhile; the exception comes as ever, and at the end once more.
+    """Keeps the first Ctrl+C meanwhile; the exception comes at once, and at the end again.
 
     If what happens meanwhile has not ended half a minute later, the process ends with status 130.
     In another thread than the main one, which alone gets signals, nothing changes.
