@@ -20,7 +20,7 @@ from keras_lstsr.records.sample import Sample
 from keras_lstsr.records.schema import DatasetMetadata, ShardInfo, Split
 from keras_lstsr.records.tfrecord import read_shard
 
-# As ``artifacts.contract.VALID_RANGE_KELVIN``, which lies above this room.
+# As ``grids.values.VALID_LST_KELVIN``.
 VALID_KELVIN = (150.0, 400.0)
 _COPY_AGAIN = "Copy the whole folder again, or prepare the records again."
 # A whole MODIS tile with two guides and the truth takes about 150 MB.
