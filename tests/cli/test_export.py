@@ -82,7 +82,8 @@ def test_warnings_of_old_files_are_printed_as_notes(monkeypatch, capsys):
         warnings.warn("runs/old has guided.keras", OldLayoutWarning, stacklevel=1)
 
     monkeypatch.setattr(cli_main, "cli", warned)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), pytest.raises(SystemExit) as ended:
         warnings.simplefilter("always")
         cli_main.main()
+    assert ended.value.code == 0
     assert capsys.readouterr().err == "Note: runs/old has guided.keras.\n"
