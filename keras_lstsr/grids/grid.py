@@ -24,7 +24,11 @@ from pyproj.database import query_utm_crs_info
 
 from keras_lstsr.errors import GridError, ProductError
 from keras_lstsr.grids.axes import Oriented, oriented, raster_name
-from keras_lstsr.grids.modis import canonical_crs
+from keras_lstsr.grids.modis import (
+    MODIS_SPHERE_RADIUS_M,
+    canonical_crs,
+    on_modis_lattice_by_another_ellipsoid,
+)
 from keras_lstsr.grids.raster_file import open_raster_file, reading
 
 # Pixels that agree to this part of a pixel over the whole raster are the same pixels; delivered
@@ -47,8 +51,8 @@ class Grid:
         shape: Rows and columns.
 
     Raises:
-        GridError: If the transform is not finite, is rotated or sheared or not north-up, or the
-            grid has no pixel.
+        GridError: If the transform is not finite, is rotated or sheared or not north-up, the grid
+            has no pixel, or its pixels are MODIS's but its CRS has another ellipsoid.
     """
 
     # Equal CRSs may have different texts, and pyproj hashes the text.
@@ -78,6 +82,16 @@ class Grid:
         object.__setattr__(self, "crs", canonical_crs(self.crs))
         object.__setattr__(self, "transform", Affine(*coefficients))
         object.__setattr__(self, "shape", shape)
+        if on_modis_lattice_by_another_ellipsoid(self.crs, self.transform):
+            raise GridError(
+                "the pixels are those of MODIS's grid, but the CRS is not",
+                field="crs",
+                found=self.crs.ellipsoid.name if self.crs.ellipsoid else self.crs.name,
+                expected=f"sinusoidal on the sphere of {MODIS_SPHERE_RADIUS_M} m; by another "
+                "ellipsoid the raster lies up to 20 km from its place",
+                action="Write it: gdal_edit.py -a_srs "
+                f"'+proj=sinu +R={MODIS_SPHERE_RADIUS_M} +units=m' FILE.",
+            )
 
     @classmethod
     def of(cls, source: xr.DataArray | str | PathLike[str], role: str = "raster") -> Grid:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache, lru_cache
 
 import numpy as np
+from affine import Affine
 from pyproj import CRS
 from rasterio.crs import CRS as GdalCRS
 from rasterio.errors import CRSError
@@ -16,6 +17,11 @@ MODIS_TILE_SIZE_M = 2 * np.pi * MODIS_SPHERE_RADIUS_M / 36
 """Side of a MODIS tile: 36 columns round the equator, 18 rows from pole to pole."""
 
 MODIS_TILE_COLUMNS, MODIS_TILE_ROWS = 36, 18
+
+# Pixels of 250 m, which 500 m and 1 km are multiples of, along a tile's side.
+_FINEST_PIXELS = 4800
+# Rounded pixel sizes drift over the 18 columns of tiles from the grid's corner.
+_LATTICE_PIXELS = 0.05
 
 
 @cache
@@ -54,6 +60,32 @@ def _canonical(text: str) -> CRS:
     if sphere and not shift and abs(radius - MODIS_SPHERE_RADIUS_M) < 1e-3:
         return modis_sinusoidal_crs()
     return crs
+
+
+def on_modis_lattice_by_another_ellipsoid(crs: CRS, transform: Affine) -> bool:
+    """Tells whether pixels are MODIS's by size and corners, but the CRS has not MODIS's sphere.
+
+    Such a raster lies up to 20 km from its place: sinusoidal is often written with WGS84's
+    ellipsoid (ESRI:54008) or a rounded radius, which changes no number in the file.
+
+    Args:
+        crs: As ``canonical_crs`` returns it.
+        transform: Of a north-up grid.
+    """
+    operation = crs.coordinate_operation
+    if crs is modis_sinusoidal_crs() or operation is None:
+        return False
+    if operation.method_name != "Sinusoidal":
+        return False
+    finest = MODIS_TILE_SIZE_M / _FINEST_PIXELS
+    width, height = transform.a / finest, -transform.e / finest
+    corner = np.array([transform.c / transform.a, transform.f / transform.e])
+    whole = round(width)
+    return (
+        whole in (1, 2, 4)
+        and max(abs(width - whole), abs(height - whole)) < 1e-5 * whole
+        and bool(np.abs(corner - np.round(corner)).max() < _LATTICE_PIXELS)
+    )
 
 
 def tile_of_bounds(left: float, bottom: float, right: float, top: float) -> str:

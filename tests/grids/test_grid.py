@@ -17,7 +17,7 @@ from rasterio.crs import CRS as GdalCRS
 
 from keras_lstsr.errors import GridError
 from keras_lstsr.grids.grid import Grid
-from keras_lstsr.grids.modis import canonical_crs, modis_sinusoidal_crs
+from keras_lstsr.grids.modis import MODIS_TILE_SIZE_M, canonical_crs, modis_sinusoidal_crs
 
 TRANSFORM = Affine(926.625433, 0, 277061.0, 0, -926.625433, 5100146.4)
 
@@ -174,6 +174,23 @@ def test_another_sphere_is_another_crs():
     other = canonical_crs("+proj=sinu +R=6370997 +units=m +no_defs")
     assert other != modis_sinusoidal_crs()
     assert canonical_crs("+proj=sinu +ellps=WGS84 +units=m +no_defs") != modis_sinusoidal_crs()
+
+
+@pytest.mark.parametrize("pixels", [1200, 2400, 4800])
+@pytest.mark.parametrize(
+    "crs",
+    ["+proj=sinu +ellps=WGS84 +units=m", "ESRI:54008", "+proj=sinu +R=6370997 +units=m"],
+)
+def test_modis_pixels_by_another_ellipsoid_are_refused(crs, pixels):
+    """The file's numbers are MODIS's, and the raster would lie 18 km off at 45° N."""
+    size = MODIS_TILE_SIZE_M / pixels
+    corner = Affine(round(size, 6), 0, 700 * size, 0, -round(size, 6), 5600 * size)
+    with pytest.raises(GridError, match=r"(?s)MODIS's grid.*6371007\.181.*gdal_edit"):
+        Grid(CRS.from_user_input(crs), corner, (64, 64))
+    Grid(modis_sinusoidal_crs(), corner, (64, 64))
+    shifted = corner @ Affine.translation(0.3, 0)
+    for own in (shifted, corner @ Affine.scale(1.08)):
+        assert Grid(CRS.from_user_input(crs), own, (64, 64)).transform == own
 
 
 def test_a_grid_goes_through_pickle():
