@@ -154,6 +154,9 @@ def open_mod11a1(
 ) -> xr.Dataset:
     """Reads an open MOD11A1 or MYD11A1 granule; see :func:`keras_lstsr.products.open_product`.
 
+    Subsets that hold some of the product's fields are read as far as they go: without
+    ``variables``, all that the file has.
+
     LST is masked by QC, fill value, valid range and policy; the reason is kept per pixel in
     ``lst_day_kelvin_rejection`` and ``lst_night_kelvin_rejection``.
 
@@ -162,8 +165,12 @@ def open_mod11a1(
         ConfigError: If the policy or a variable is unknown.
     """
     quality.check_policy(qc_policy)
-    grid = file.grid_of("LST_Day_1km").grid
+    held = {name for each in file.grids for name in each.fields}
+    lst = ("LST_Day_1km", "LST_Night_1km")
+    grid = file.grid_of(next((name for name in lst if name in held), lst[0])).grid
     by_variable = {entry.variable: entry for entry in FIELDS if entry.variable}
+    if variables is None:
+        variables = [name for name, entry in by_variable.items() if entry.name in held]
     scene: dict[str, xr.Variable] = {}
     for entry in (by_variable[name] for name in wanted_variables(by_variable, variables)):
         if entry.variable.startswith("lst_"):

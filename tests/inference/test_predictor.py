@@ -74,7 +74,7 @@ def test_celsius_raw_integers_and_wrong_shapes_are_refused(predictors, number):
     predictor = predictors[number]
     with pytest.raises(ModelError, match="degrees Celsius"):
         predictor.predict(lst_values(1, 8, 8, 1) - 273.15)
-    with pytest.raises(ModelError, match="MODIS's integers"):
+    with pytest.raises(ModelError, match=r"multiply by 0\.02"):
         predictor.predict(lst_values(1, 8, 8, 1) * 50)
     with pytest.raises(ModelError, match="wrong shape"):
         predictor.predict(lst_values(1, 8, 8, 1)[..., 0])

@@ -144,13 +144,15 @@ def write_product(
     row: int = 0,
     column: int = 0,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    only: Sequence[str] | None = None,
     **structure: Any,
 ) -> Path:
-    """Writes a granule of ``module.FIELDS``; fields without an array are filled."""
+    """Writes a granule of ``module.FIELDS``, or some; those without an array are filled."""
+    fields = [entry for entry in module.FIELDS if only is None or entry.name in only]
     shape = next(iter(arrays.values())).shape
     pixels_per_tile = 1200 if module is mod11a1 else 4800
     datasets = []
-    for entry in module.FIELDS:
+    for entry in fields:
         fill = entry.get("_FillValue") if isinstance(entry.get("_FillValue"), int) else 0
         values = arrays.get(entry.name, np.full(shape, fill, entry.dtype))
         changes = (overrides or {}).get(entry.name, {})
@@ -161,7 +163,7 @@ def write_product(
         )
         datasets.append((FieldDefinition(entry.name, "", entry.dtype, kept), values))
     grid = place(tile, shape, pixels_per_tile, row, column)
-    grid["fields"] = [entry.name for entry in module.FIELDS]
+    grid["fields"] = [entry.name for entry in fields]
     name = HDF_PRODUCTS["MOD11A1" if module is mod11a1 else "MOD09GQ"].grid_name
     text = struct_metadata({name: grid}, **structure)
     attributes = {"HDFEOSVersion": "HDFEOS_V2.19", "StructMetadata.0": text}

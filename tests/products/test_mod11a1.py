@@ -241,6 +241,24 @@ def test_subset_without_core_metadata(write_mod11a1):
     assert attributes["tile"] == "h18v04"
 
 
+@pytest.mark.parametrize("half", ["Day", "Night"])
+def test_a_subset_of_layers_is_read_as_far_as_it_goes(write_mod11a1, half):
+    every = valid()
+    whole = open_product(write_mod11a1(every))
+    path = write_mod11a1(every, name="subset.hdf", only=(f"LST_{half}_1km", f"QC_{half}"))
+    scene = open_product(path)
+    own = half.lower()
+    assert set(scene.data_vars) == {
+        f"lst_{own}_kelvin",
+        f"lst_{own}_kelvin_rejection",
+        f"qc_{own}",
+    }
+    for name in scene.data_vars:
+        np.testing.assert_array_equal(scene[name], whole[name])
+    with pytest.raises(ProductError, match="no grid of this file has the field"):
+        open_product(path, variables=[f"view_time_{own}_hours"])
+
+
 def test_renamed_subset_is_recognised_by_its_fields(write_mod11a1):
     path = write_mod11a1(valid(), name="renamed.hdf", with_core=False, tile="h20v11")
     attributes = open_product(path).attrs
