@@ -48,7 +48,7 @@ from keras_lstsr.errors import ConfigError, LstsrError, RecordsError
 from keras_lstsr.records.planning import plan_job
 from keras_lstsr.records.rasters import LST, TRUTH
 from keras_lstsr.records.scenes import RasterScene
-from keras_lstsr.records.schema import DATASET_FILE, REJECTED_FILE, DatasetMetadata
+from keras_lstsr.records.schema import DATASET_FILE, REJECTED_FILE, DatasetMetadata, DeadLetter
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -181,6 +181,18 @@ def build_pipeline(
     } | "Publish" >> PublishRecords(publication)
 
 
+_UNUSABLE_TOLD = 3
+# By the start of the commonest reason; the last stands for what pixels lack.
+_ADVICE = {
+    "no_partner:": "Give guides of the same dates and the same ground.",
+    "missing:": "Give guides that cover the scenes, or allow gaps with --max_missing_fraction.",
+    "straddles_splits": "Give a smaller --patch_size, so that samples lie within places.",
+    "split_mismatch": "Give a smaller --patch_size, so that samples lie within places.",
+    "": "Add clearer scenes, allow gaps with --max_missing_fraction, or give a smaller "
+    "--patch_size.",
+}
+
+
 def _read(path: str) -> str:
     with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
         content: bytes = stream.read()
@@ -190,16 +202,7 @@ def _read(path: str) -> str:
 def _result(output: str) -> DatasetMetadata | None:
     rejected = FileSystems.join(output, REJECTED_FILE)
     if FileSystems.exists(rejected):
-        content = json.loads(_read(rejected))
-        reasons = ", ".join(f"{name} {count}" for name, count in content["rejected"].items())
-        raise RecordsError(
-            "no sample is left, so no records were written",
-            path=rejected,
-            found=f"rejected samples: {reasons or 'none'}; unusable inputs: "
-            f"{len(content['dead_letters'])}",
-            action="The file lists the reasons by source. Add clearer scenes, allow gaps with "
-            "--max_missing_fraction, or give a smaller --patch_size.",
-        )
+        raise _nothing_left(json.loads(_read(rejected)), rejected)
     dataset = FileSystems.join(output, DATASET_FILE)
     if not FileSystems.exists(dataset):
         return None
@@ -207,6 +210,28 @@ def _result(output: str) -> DatasetMetadata | None:
     for warning in metadata.warnings:
         _LOGGER.warning("%s", warning)
     return metadata
+
+
+def _nothing_left(content: dict[str, Any], path: str) -> RecordsError:
+    """Says what came in the way most often, and what to do about that."""
+    reasons = Counter(content["rejected"])
+    unusable = [DeadLetter.model_validate(each) for each in content["dead_letters"]]
+    counts = ", ".join(f"{name} {count}" for name, count in reasons.most_common())
+    found = [f"rejected samples: {counts or 'none'}", f"unusable inputs: {len(unusable)}"]
+    found += [f"{letter.path}: {letter.reason}" for letter in unusable[:_UNUSABLE_TOLD]]
+    if reasons:
+        most = reasons.most_common(1)[0][0]
+        action = next(text for start, text in _ADVICE.items() if most.startswith(start))
+    elif unusable:
+        action = "Mend the unusable inputs, or leave them out."
+    else:
+        action = "The scenes are smaller than --patch_size: give a smaller one."
+    return RecordsError(
+        "no sample is left, so no records were written",
+        path=path,
+        found="; ".join(found),
+        action=f"{action} The file lists the reasons by source.",
+    )
 
 
 def describe(metadata: DatasetMetadata) -> str:

@@ -18,7 +18,7 @@ import pytest
 import rasterio
 from affine import Affine
 
-from beam_jobs.rasters_to_tfrecords import main, run
+from beam_jobs.rasters_to_tfrecords import _nothing_left, main, run
 from keras_lstsr.errors import ConfigError, RecordsError
 from keras_lstsr.grids.grid import Grid
 from keras_lstsr.grids.modis import modis_sinusoidal_crs
@@ -236,6 +236,32 @@ def test_without_a_single_patch_nothing_looks_like_records(write_lst, tmp_path, 
     assert main([*arguments, "--max_missing_fraction", "0.2"]) == 0
     assert not (output / "rejected.json").exists()
     assert sum(load_metadata(output).counts.values()) == 25
+
+
+def test_unusable_inputs_are_named_with_their_reason(write_lst, tmp_path, capsys):
+    path = write_lst("LST_2020_06_01_day.tif")
+    with rasterio.open(path, "r+") as raster:
+        raster.scales = (1.0,)  # raw integers, and nothing says how to scale them
+    arguments = ["--input", str(tmp_path / "lst" / "*.tif"), "--output", str(tmp_path / "out")]
+    assert main([*arguments, *SMALL]) == 2
+    message = capsys.readouterr().err
+    assert "unusable inputs: 1" in message and path.name in message
+    assert "Mend the unusable inputs" in message and "clearer scenes" not in message
+
+
+@pytest.mark.parametrize(
+    ("rejected", "advice"),
+    [
+        ({"cloud": 3, "no_partner:ndvi": 9}, "guides of the same dates"),
+        ({"fill": 4, "missing:ndvi": 3}, "Add clearer scenes"),
+        ({"missing:water": 3}, "guides that cover"),
+        ({"straddles_splits": 5}, "smaller --patch_size, so"),
+        ({}, "smaller than --patch_size"),
+    ],
+)
+def test_the_commonest_reason_gives_the_advice(rejected, advice):
+    error = _nothing_left({"rejected": rejected, "dead_letters": []}, "out/rejected.json")
+    assert advice in str(error)
 
 
 def test_existing_records_are_replaced_only_if_asked_for(write_lst, tmp_path):
