@@ -162,8 +162,9 @@ def _first_map(console: Console, paths: DemoPaths) -> BenchmarkResult:
     from keras_lstsr.evaluation.report.tables import markdown_table
     from keras_lstsr.evaluation.result import BASELINE
     from keras_lstsr.evaluation.sources import scenes_set
+    from keras_lstsr.inference.inputs import GuideInput, LstInput
     from keras_lstsr.inference.predictor import load_predictor
-    from keras_lstsr.inference.product import GuideInput, LstInput, Outputs, predict_product
+    from keras_lstsr.inference.product import Outputs, predict_product
 
     lst, ndvi = (sorted(paths.unseen.glob(f"{name}.*.hdf"))[0] for name in ("MOD11A1", "MOD09GQ"))
     with console.status("Predicting the map"):
@@ -264,8 +265,9 @@ def _evaluate(console: Console, paths: DemoPaths, mlflow: bool) -> list[Benchmar
 
 
 def _serve_and_predict(console: Console, paths: DemoPaths) -> None:
+    from keras_lstsr.inference.inputs import LstInput
     from keras_lstsr.inference.predictor import load_predictor
-    from keras_lstsr.inference.product import LstInput, Outputs, predict_product
+    from keras_lstsr.inference.product import Outputs, predict_product
 
     source = sorted(paths.unseen.glob("MOD11A1.*.hdf"))[0]
     with _server(paths.models) as address, Progress(console=console, transient=True) as progress:

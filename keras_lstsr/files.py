@@ -70,7 +70,7 @@ def written_whole(path: str | PathLike[str]) -> Iterator[Path]:
         _remove_leftovers(path)
         hidden = Path(tempfile.mkdtemp(prefix=f".{path.name}{_PARTIAL_MARK}", dir=path.parent))
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     held = _held(hidden)
     try:
         partial = hidden / path.name
@@ -79,7 +79,7 @@ def written_whole(path: str | PathLike[str]) -> Iterator[Path]:
         except OSError as error:
             # Of other errors than these the block knows more than its place does.
             if error.errno in _DISK_ERRORS:
-                raise _unwritable(path, error) from error
+                raise unwritable(path, error) from error
             raise
         partial.replace(path)
     finally:
@@ -132,7 +132,7 @@ def locked(folder: str | PathLike[str]) -> Iterator[None]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         number = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable(folder, error) from error
     try:
         _lock(number, folder)
         os.truncate(number, 0)
@@ -222,7 +222,7 @@ def check_writable(folder: str | PathLike[str]) -> None:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable(folder, error) from error
 
 
 def check_room(folder: str | PathLike[str], size: int) -> None:
@@ -238,14 +238,14 @@ def check_room(folder: str | PathLike[str], size: int) -> None:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable(folder, error) from error
 
 
 def disk_error(error: OSError) -> LstsrError | None:
     """Returns the error of a disk that is full, read-only or gone; None for another one."""
     if error.errno not in _DISK_ERRORS:
         return None
-    return _unwritable(error.filename or "output", error)
+    return unwritable(error.filename or "output", error)
 
 
 def _same(path: Path, other: Path) -> bool:
@@ -254,7 +254,8 @@ def _same(path: Path, other: Path) -> bool:
     return path.resolve() == other.resolve()
 
 
-def _unwritable(path: str | PathLike[str], error: OSError) -> LstsrError:
+def unwritable(path: str | PathLike[str], error: OSError) -> LstsrError:
+    """Returns the error of a result that the disk does not take."""
     return LstsrError(
         "the result cannot be written",
         path=path,

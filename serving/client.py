@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_lstsr.errors import LstsrError
-from keras_lstsr.inference.connection import ServerAccess, read_token
-from keras_lstsr.inference.predictor import DEFAULT_MODEL_NAME, GrpcPredictor
+from keras_lstsr.inference.connection import DEFAULT_MODEL_NAME, ServerAccess, read_token
+from keras_lstsr.inference.remote import GrpcPredictor
 
 _FILE = click.Path(path_type=Path)
 

@@ -25,8 +25,7 @@ from tensorflow_serving.apis import (
 )
 
 from keras_lstsr.errors import ServingError
-from keras_lstsr.inference.connection import DEFAULT_PORT
-from keras_lstsr.inference.predictor import DEFAULT_MODEL_NAME
+from keras_lstsr.inference.connection import DEFAULT_MODEL_NAME, DEFAULT_PORT
 from serving.requests import RequestError, RequestLimits, invalid
 from serving.security import ServerSecurity
 from serving.termination import Termination

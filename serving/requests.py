@@ -15,7 +15,7 @@ from tensorflow_serving.apis import predict_pb2
 
 from keras_lstsr.artifacts.contract import INPUT_NAME, SERVING_SIGNATURE, Contract
 from keras_lstsr.errors import ConfigError
-from keras_lstsr.inference.predictor import DEFAULT_REQUEST_PIXELS
+from keras_lstsr.inference.connection import DEFAULT_REQUEST_PIXELS
 
 # The types that the signatures of keras-lstsr take, and where a TensorProto lists their values.
 _VALUE_LISTS = {types_pb2.DT_FLOAT: "float_val", types_pb2.DT_INT32: "int_val"}

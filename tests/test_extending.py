@@ -17,7 +17,8 @@ from keras_lstsr.artifacts.model_folder import ModelFolder
 from keras_lstsr.config import guides, losses, networks
 from keras_lstsr.errors import ConfigError
 from keras_lstsr.evaluation.methods import choose_methods
-from keras_lstsr.inference.product import LstInput, Outputs, predict_product
+from keras_lstsr.inference.inputs import LstInput
+from keras_lstsr.inference.product import Outputs, predict_product
 from keras_lstsr.losses import build_loss
 from keras_lstsr.registration import load_extensions
 from keras_lstsr.testing.models import NearestPredictor

@@ -169,8 +169,9 @@ def command(
     from rich.progress import TimeRemainingColumn as Remaining
 
     from keras_lstsr.artifacts.loading import PRETRAINED, shipped_folder
+    from keras_lstsr.inference.inputs import LstInput
     from keras_lstsr.inference.predictor import load_predictor
-    from keras_lstsr.inference.product import LstInput, Outputs, predict_product
+    from keras_lstsr.inference.product import Outputs, predict_product
     from keras_lstsr.inference.tiles import TileSettings
 
     guides = _guide_inputs(options)
@@ -214,7 +215,7 @@ def command(
 def _guide_inputs(options: dict[str, Any]) -> dict[str, Any]:
     """Reads ``--guide``, ``--guide-option`` and their short forms for NDVI."""
     from keras_lstsr.config.guides import guide_named
-    from keras_lstsr.inference.product import GuideInput
+    from keras_lstsr.inference.inputs import GuideInput
 
     paths = {} if options["ndvi"] is None else {"ndvi": options["ndvi"]}
     for text in options["guides"]:

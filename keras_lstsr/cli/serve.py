@@ -10,6 +10,7 @@ import click
 
 from keras_lstsr.cli import path_option, token_option
 from keras_lstsr.errors import MissingExtraError
+from keras_lstsr.inference.connection import DEFAULT_REQUEST_PIXELS
 
 
 @click.command()
@@ -34,7 +35,7 @@ from keras_lstsr.errors import MissingExtraError
 @click.option(
     "--max-pixels",
     type=click.IntRange(min=1),
-    default=2**18,
+    default=DEFAULT_REQUEST_PIXELS,
     show_default=True,
     help="LST pixels of a request over its whole batch; a larger one is refused.",
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_lstsr import __version__
-from keras_lstsr.errors import ConfigError, LstsrError
+from keras_lstsr.errors import ConfigError
 from keras_lstsr.evaluation.compare import Progress, SampleSet, compare
 from keras_lstsr.evaluation.methods import Method, PredictorMethod
 from keras_lstsr.evaluation.places import PLACES, place_metrics, write_place_tables
@@ -24,6 +24,7 @@ from keras_lstsr.evaluation.report.tables import (
     write_tables,
 )
 from keras_lstsr.evaluation.result import BASELINE, BenchmarkResult
+from keras_lstsr.files import unwritable
 from keras_lstsr.records.scene_sample import SetRegistration
 
 if TYPE_CHECKING:
@@ -124,13 +125,7 @@ def write_evaluation(
             paths.append(write_html_report(partial / report, evaluation, title=title))
             return [path.replace(folder / path.name) for path in paths]
     except OSError as error:
-        raise LstsrError(
-            "the results cannot be written",
-            path=folder,
-            found=error.strerror or error,
-            expected="a folder that may be written to",
-            action="Choose another output.",
-        ) from error
+        raise unwritable(folder, error) from error
 
 
 def _write_registration(registration: SetRegistration, folder: Path) -> Path:

@@ -220,6 +220,14 @@ class Reading:
     low: float
     high: float
 
+    @property
+    def options(self) -> dict[str, str]:
+        """Options of ``open_product`` and of the command line that read them so; as text."""
+        found = {} if self.scale == 1 else {"scale": f"{self.scale:g}"}
+        found |= {"offset": f"{self.offset:g}"} if self.offset else {}
+        found |= {"unit": "celsius"} if self.unit == "celsius" else {}
+        return found or {"scale": "1", "unit": "kelvin"}
+
 
 _SCALED_KELVIN = ((0.02, 0.0), (0.1, 0.0), (0.01, 0.0))
 _LANDSAT, _USUAL_LANDSAT = (0.00341802, 149.0), (240.0, 345.0)
@@ -360,17 +368,15 @@ def readings_text(readings: list[Reading], *, python: bool = False) -> str:
         shift = each.offset + (_ZERO_CELSIUS if each.unit == "celsius" else 0)
         steps += [f"add {shift:g}"] if shift else []
         of = "degrees Celsius" if each.unit == "celsius" else "kelvin"
-        options = " ".join(_options(each))
+        options = shell_text(each.options)
         step = f"{' and '.join(steps)}, or give {options}" if python and steps else options
         sentences.append(f"If they are {of}, {step}: that gives {gives}.")
     return " ".join(sentences)
 
 
-def _options(each: Reading) -> list[str]:
-    options = [] if each.scale == 1 else [f"--scale {each.scale:g}"]
-    options += [f"--offset {each.offset:g}"] if each.offset else []
-    options += ["--unit celsius"] if each.unit == "celsius" else []
-    return options or ["--scale 1 --unit kelvin"]
+def shell_text(options: Mapping[str, str]) -> str:
+    """Returns options as the command line takes them."""
+    return " ".join(f"--{name} {value}" for name, value in options.items())
 
 
 def array_values(

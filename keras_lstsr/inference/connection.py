@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     import grpc
 
 DEFAULT_PORT = 8500
+DEFAULT_MODEL_NAME = "lstsr"
+# Four tiles of 128 pixels take the papers' network (45 million weights) about 45 s on two cores.
+DEFAULT_TIMEOUT_SECONDS = 300.0
+DEFAULT_MESSAGE_BYTES = 64 * 2**20
+# As a square of 512 pixels a side; the papers' network takes about three minutes for it.
+DEFAULT_REQUEST_PIXELS = 2**18
+DEFAULT_RETRY_SECONDS = 120.0
 SCHEME = "grpc://"
 TOKEN_VARIABLE = "LSTSR_TOKEN"
 _MOST_CONNECT_SECONDS = 10.0
@@ -261,9 +268,7 @@ def passes(error: grpc.RpcError) -> bool:
     )
 
 
-def serving_error(
-    error: grpc.RpcError, address: str, model_name: str, default_model: str
-) -> ServingError:
+def serving_error(error: grpc.RpcError, address: str, model_name: str) -> ServingError:
     """Returns our error of a call that failed, with the server's own words."""
     import grpc
 
@@ -272,7 +277,7 @@ def serving_error(
         return unreachable(address, details)
     action = {
         grpc.StatusCode.NOT_FOUND: "Ask for a model and version that the server has; "
-        f"`python -m serving.client {address}` lists the versions of {default_model}.",
+        f"`python -m serving.client {address}` lists the versions of {DEFAULT_MODEL_NAME}.",
         grpc.StatusCode.DEADLINE_EXCEEDED: "Send smaller batches or tiles, or allow more time.",
         grpc.StatusCode.FAILED_PRECONDITION: "The server's model was not exported by "
         "keras-lstsr, or by another version: export and serve it again.",

@@ -126,7 +126,7 @@ def predict_tiles(
         guides: By name, NaN where missing.
         check: How far to follow them, and what to multiply standard deviations with; None means
             whole and 1. Where it is less, the model is asked without guides, too, but for detail
-            of other dates, in the part of a window that needs it.
+            of other dates.
         classical: LST by the classical method of the check, ``[f·H, f·W]``, NaN where it has none.
         outputs: What to blend beside LST, by its name in the contract, which must give it.
         progress: See ``predict_scene``.
@@ -156,14 +156,12 @@ def predict_tiles(
             fine = _predict_batch(patches, under, predictor, tuple(blended))
             if check is not None:
                 kept = {name: guide for name, guide in under.items() if untold(name)}
-                ask_alone = partial(_predict_part, patches, kept, predictor, tuple(blended))
+                ask_alone = partial(_predict_batch, patches, kept, predictor, tuple(blended))
                 beside = {"bicubic": np.stack([interpolated(each, factor) for each in patches])}
                 if classical is not None:
                     own = [classical[tiling.fine_index(tile)] for tile in batch]
                     beside["classical"] = np.stack(own)
-                fine = _with_check(
-                    fine, batch, tiling, check, beside, ask_alone, predictor.contract
-                )
+                fine = _with_check(fine, batch, tiling, check, beside, ask_alone)
             fine[OUTPUT_NAME] -= reference
             for number, tile in enumerate(batch):
                 index, weight = tiling.fine_index(tile), tiling.weight(tile)
@@ -184,8 +182,7 @@ def _with_check(
     tiling: Tiling,
     check: SelfCheck,
     beside: Mapping[str, Array],
-    ask_alone: Callable[[tuple[slice, slice]], dict[str, Array]],
-    contract: Contract,
+    ask_alone: Callable[[], dict[str, Array]],
 ) -> dict[str, Array]:
     """Mixes a batch's result with what else the check weighs, and scales its spread.
 
@@ -203,51 +200,14 @@ def _with_check(
             kelvin = np.where(np.isfinite(own), own, fine[OUTPUT_NAME])
             mixture.append(({**fine, OUTPUT_NAME: kelvin}, weights[name]))
     if main == "guided":
-        doubt = weights["alone"].max(axis=0) > _LEAST_WEIGHT
-        alone = _pasted(fine, doubt, ask_alone, contract) if doubt.any() else fine
-        mixture.append((alone, weights["alone"]))
+        doubted = weights["alone"].max() > _LEAST_WEIGHT
+        mixture.append((ask_alone() if doubted else fine, weights["alone"]))
     fine = _mixed(mixture, tiling.factor)
     if check.std_factor is not None and STD_NAME in fine:
         factors = np.stack([check.std_factor[tile.index()] for tile in batch])
         spread = fine[STD_NAME] * upsample_bilinear(factors, tiling.factor)
         fine = {**fine, STD_NAME: spread}
     return fine
-
-
-def _pasted(
-    fine: dict[str, Array],
-    wanted: NDArray[np.bool_],
-    ask: Callable[[tuple[slice, slice]], dict[str, Array]],
-    contract: Contract,
-) -> dict[str, Array]:
-    """Asks anew for the part of a batch where it is wanted; elsewhere the result stays."""
-    inner = tuple(
-        slice(int(found[0]), int(found[-1]) + 1)
-        for found in (np.flatnonzero(wanted.any(axis=axis)) for axis in (1, 0))
-    )
-    step, margin, factor = (
-        contract.alignment_pixels,
-        contract.margin_pixels,
-        contract.scale_factor,
-    )
-    outer = tuple(
-        slice(
-            max(0, part.start - margin) // step * step,
-            min(length, -(-(part.stop + margin) // step) * step),
-        )
-        for part, length in zip(inner, wanted.shape, strict=True)
-    )
-    rows, columns = outer
-    answer = ask((rows, columns))
-    there = tuple(slice(factor * part.start, factor * part.stop) for part in inner)
-    own = tuple(
-        slice(factor * (part.start - whole.start), factor * (part.stop - whole.start))
-        for part, whole in zip(inner, outer, strict=True)
-    )
-    pasted = {name: values.copy() for name, values in fine.items()}
-    for name, values in pasted.items():
-        values[:, *there] = answer[name][:, *own]
-    return pasted
 
 
 def _mixed(estimates: Sequence[tuple[dict[str, Array], Array]], factor: int) -> dict[str, Array]:
@@ -312,22 +272,6 @@ def _predict_batch(
     missing = np.repeat(np.repeat(np.isnan(patches), factor, axis=1), factor, axis=2)
     expected = (len(lst), lst.shape[1] * factor, lst.shape[2] * factor, 1)
     return {name: _checked_result(results[name], name, expected, missing) for name in outputs}
-
-
-def _predict_part(
-    patches: Array,
-    guides: Mapping[str, Array],
-    predictor: Predictor,
-    outputs: tuple[str, ...],
-    part: tuple[slice, slice],
-) -> dict[str, Array]:
-    """The same for a part of each window, in coarse pixels."""
-    fine = tuple(
-        slice(predictor.scale_factor * side.start, predictor.scale_factor * side.stop)
-        for side in part
-    )
-    inside = {name: guide[:, *fine] for name, guide in guides.items()}
-    return _predict_batch(patches[:, *part], inside, predictor, outputs)
 
 
 def _padded(patches: Array, rows_after: int, columns_after: int) -> Array:

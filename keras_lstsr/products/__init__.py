@@ -302,10 +302,11 @@ def _product_from_fields(file: HdfEosFile) -> str:
 
 
 def _open_raster(path: Path, product: str | None, **given: Any) -> xr.Dataset:
-    from keras_lstsr.products import raster
+    from keras_lstsr.products import aster, landsat, raster
     from keras_lstsr.products.band import read_band
+    from keras_lstsr.products.raster_options import RasterOptions
 
-    options = raster.RasterOptions(**given)
+    options = RasterOptions(**given)
     quantity = None if product is None else _raster_quantities()[product]
     if quantity is not None and options.quantity not in (None, quantity):
         raise ConfigError(
@@ -317,14 +318,14 @@ def _open_raster(path: Path, product: str | None, **given: Any) -> xr.Dataset:
     band = read_band(path, GUIDES if options.quantity is None else [options.quantity])
     if quantity is not None:
         options = replace(options, quantity=quantity)
-    elif options.quantity in (None, "lst") and raster.is_landsat(band):
+    elif options.quantity in (None, "lst") and landsat.is_landsat(band):
         product = _LANDSAT
-    elif options.quantity in (None, "lst") and raster.is_aster(band):
+    elif options.quantity in (None, "lst") and aster.is_aster(band):
         product = _ASTER
     if product == _LANDSAT:
-        return raster.open_landsat(band, options, product)
+        return landsat.open_landsat(band, options, product)
     if product == _ASTER:
-        return raster.open_aster(band, options, product)
+        return aster.open_aster(band, options, product)
     quantity = raster.quantity_of(band, options)
     name = f"{quantity.upper()}_GEOTIFF"
     return raster.open_band(band, options, product=name, quantity=quantity)

@@ -15,13 +15,12 @@ import numpy as np
 
 from keras_lstsr.errors import LstsrError, RecordsError
 from keras_lstsr.files import sha256_of
+from keras_lstsr.grids.values import VALID_LST_KELVIN
 from keras_lstsr.records.codec import decode_sample
 from keras_lstsr.records.sample import Sample
 from keras_lstsr.records.schema import DatasetMetadata, ShardInfo, Split
 from keras_lstsr.records.tfrecord import read_shard
 
-# As ``grids.values.VALID_LST_KELVIN``.
-VALID_KELVIN = (150.0, 400.0)
 _COPY_AGAIN = "Copy the whole folder again, or prepare the records again."
 # A whole MODIS tile with two guides and the truth takes about 150 MB.
 _MOST_RECORD_BYTES = 512 * 2**20
@@ -179,7 +178,7 @@ def _check(sample: Sample, split: Split, metadata: DatasetMetadata) -> None:
         values = getattr(sample, name)
         if values is None:
             continue
-        low, high = VALID_KELVIN
+        low, high = VALID_LST_KELVIN
         outside = (values < low) | (values > high)
         if outside.any():
             raise RecordsError(

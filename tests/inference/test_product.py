@@ -12,17 +12,16 @@ from PIL import Image
 
 from keras_lstsr.errors import GridError, LstsrError, ModelError, ProductError
 from keras_lstsr.grids.consistency import consistency_residual
-from keras_lstsr.inference.predictor import KerasPredictor, SavedModelPredictor
-from keras_lstsr.inference.product import (
+from keras_lstsr.inference.inputs import (
     GuideInput,
     LstInput,
-    Outputs,
     choose_layer,
     foreign_inputs,
     granule_difference,
-    predict_product,
     valid_share,
 )
+from keras_lstsr.inference.predictor import KerasPredictor, SavedModelPredictor
+from keras_lstsr.inference.product import Outputs, predict_product
 from keras_lstsr.inference.scene import predict_scene
 from keras_lstsr.inference.tiles import TileSettings
 from keras_lstsr.products import guide_layer, open_product
@@ -204,6 +203,9 @@ def test_granules_of_lst_and_ndvi_become_a_map_and_its_uncertainty(granules, gui
     assert tags["ndvi_date"] == tags["acquisition_date"] == granules.date.isoformat()
     assert float(tags["guide_missing_share"]) == pytest.approx(done.guide_missing_share)
     assert 0 < float(tags["guide_explained_share"]) < 1
+    checked = {k: v for k, v in expected["lst_kelvin_fine"].attrs.items() if "self_check" in k}
+    assert {"self_check_mean_bicubic", "self_check_footprint_pixels"} <= checked.keys()
+    assert {name: float(tags[name]) for name in checked} == checked
     assert (tags["tile_pixels"], tags["overlap_pixels"]) == ("232", "36")
     assert tags["model_run"] == std_tags["model_run"] == "tiny-guided"
     assert std_tags["quantity"] == "uncertainty"

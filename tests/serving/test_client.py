@@ -13,12 +13,8 @@ from click.testing import CliRunner
 from keras_lstsr.artifacts.loading import weights_sha256
 from keras_lstsr.errors import ModelError, ServingError
 from keras_lstsr.inference import predictor as predictor_module
-from keras_lstsr.inference.predictor import (
-    GrpcPredictor,
-    KerasPredictor,
-    SavedModelPredictor,
-    load_predictor,
-)
+from keras_lstsr.inference.predictor import KerasPredictor, SavedModelPredictor, load_predictor
+from keras_lstsr.inference.remote import GrpcPredictor
 from keras_lstsr.inference.scene import predict_scene
 from keras_lstsr.inference.tiles import TileSettings
 from keras_lstsr.testing.rasters import guide_values, lst_raster, lst_values, utm_grid
