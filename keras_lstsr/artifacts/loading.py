@@ -96,8 +96,8 @@ def open_model(
 def processor_is_fast_in_bfloat16() -> bool:
     """Says whether this machine's processor multiplies matrices of bfloat16 (AMX).
 
-    AVX-512 has bfloat16, too, but no more of it at a time that counts: with it alone the guided
-    network takes 1.3 times as long in bfloat16 as in float32. False where it does not tell.
+    AVX-512 has bfloat16, too, but with it alone the guided network takes longer than in float32
+    (docs/performance.md). False where it does not tell.
     """
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
