@@ -16,12 +16,12 @@ from keras_lstsr.artifacts.model_folder import ModelCard
 from keras_lstsr.artifacts.saved_model import newest_version_dir
 from keras_lstsr.errors import ModelError, ServingError
 from keras_lstsr.grids.resample import upsample_bicubic
+from keras_lstsr.inference.connection import server_address
 from keras_lstsr.inference.predictor import (
     KerasPredictor,
     Predictor,
     SavedModelPredictor,
     load_predictor,
-    server_address,
 )
 from keras_lstsr.testing.models import write_model_folder
 from keras_lstsr.testing.rasters import guide_values, lst_values
