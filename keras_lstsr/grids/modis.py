@@ -72,10 +72,7 @@ def on_modis_lattice_by_another_ellipsoid(crs: CRS, transform: Affine) -> bool:
         crs: As ``canonical_crs`` returns it.
         transform: Of a north-up grid.
     """
-    operation = crs.coordinate_operation
-    if crs is modis_sinusoidal_crs() or operation is None:
-        return False
-    if operation.method_name != "Sinusoidal":
+    if crs is modis_sinusoidal_crs():
         return False
     finest = MODIS_TILE_SIZE_M / _FINEST_PIXELS
     width, height = transform.a / finest, -transform.e / finest
@@ -85,7 +82,14 @@ def on_modis_lattice_by_another_ellipsoid(crs: CRS, transform: Affine) -> bool:
         whole in (1, 2, 4)
         and max(abs(width - whole), abs(height - whole)) < 1e-5 * whole
         and bool(np.abs(corner - np.round(corner)).max() < _LATTICE_PIXELS)
+        and _is_sinusoidal(crs.srs)
     )
+
+
+@lru_cache(maxsize=256)
+def _is_sinusoidal(text: str) -> bool:
+    # Asked of GDAL: pyproj's objects are not to be asked in the threads that decode records.
+    return GdalCRS.from_user_input(text).to_dict().get("proj") == "sinu"
 
 
 def tile_of_bounds(left: float, bottom: float, right: float, top: float) -> str:
