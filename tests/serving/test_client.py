@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from keras_lstsr.artifacts.loading import weights_sha256
 from keras_lstsr.errors import ModelError, ServingError
-from keras_lstsr.inference import predictor as predictor_module
+from keras_lstsr.inference import remote
 from keras_lstsr.inference.predictor import KerasPredictor, SavedModelPredictor, load_predictor
 from keras_lstsr.inference.remote import GrpcPredictor
 from keras_lstsr.inference.scene import predict_scene
@@ -261,8 +261,8 @@ def test_pauses_between_tries_grow_and_end(client, monkeypatch):
         pauses.append(seconds)
         clock[0] += seconds
 
-    monkeypatch.setattr(predictor_module.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(predictor_module.time, "sleep", sleep)
+    monkeypatch.setattr(remote.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(remote.time, "sleep", sleep)
     lines = []
     monkeypatch.setattr(client, "announce", lines.append)
     monkeypatch.setattr(client, "retry_seconds", 60.0)
