@@ -32,8 +32,9 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# A file's tests share models and servers, so a process gets whole files.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Compiling takes most of the time under JAX, and here each program runs once or twice.
 test-jax: setup
